@@ -1,0 +1,35 @@
+"""Compare neural networks by cause: Model Alignment Search on the hooks of one's own models."""
+
+from mas_hooks import methods, similarity
+from mas_hooks.alignment import Alignment
+from mas_hooks.evaluate import evaluate
+from mas_hooks.fit import FitSettings, fit
+from mas_hooks.hooks.handle import wrap
+from mas_hooks.hooks.taps import Edit
+from mas_hooks.interventions import interchange
+from mas_hooks.maps import MapSpec
+from mas_hooks.pairs import Pairs, task_pairs
+from mas_hooks.plan import Plan
+from mas_hooks.records import Record
+from mas_hooks.sites import Where, recording
+from mas_hooks.tasks import task
+
+__all__ = [
+    "Alignment",
+    "Edit",
+    "FitSettings",
+    "MapSpec",
+    "Pairs",
+    "Plan",
+    "Record",
+    "Where",
+    "evaluate",
+    "fit",
+    "interchange",
+    "methods",
+    "recording",
+    "similarity",
+    "task",
+    "task_pairs",
+    "wrap",
+]

@@ -82,7 +82,9 @@ class DeviceError(MasHooksError):
     @classmethod
     def several(cls, devices: dict[str, str]) -> DeviceError:
         places = ", ".join(f"{name} on {device}" for name, device in devices.items())
-        return cls(f"the models lie on different devices ({places}); move them to one with .to(device) before aligning.")
+        return cls(
+            f"the models lie on different devices ({places}); move them to one with .to(device) before aligning."
+        )
 
     @classmethod
     def missing(cls, device: str) -> DeviceError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -87,7 +86,7 @@ def write(path: Path | str, records: Iterable[Record]) -> None:
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text("".join(record.to_json() + "\n" for record in records), encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def append(path: Path | str, records: Iterable[Record]) -> None:

@@ -1,0 +1,1 @@
+"""The papers' toy models and their trainer: plain torch, no hooks inside."""

@@ -1,0 +1,114 @@
+"""Run a recurrent model from a patched state on: one fused call for the continuation, logits only where wanted.
+
+The model's own forward is called on the continuation alone, with the recurrent module's `forward` displaced for that
+one call (the only place that displaces one) so that it starts from the patched states and gives only the outputs that
+are asked for. Sequences travel packed: no step is spent on padding. This is right for models that treat positions
+alike below and above the recurrence; `engine/run.py` proves that on real pairs before it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mas_hooks.hooks import recurrent
+from mas_hooks.hooks.handle import HookedModel
+from mas_hooks.sites import Site
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """Ragged continuations in time-major packed order.
+
+    rank (n,): each row's place when sorted by length, longest first. sizes (step,): rows still running at each step.
+    rows, steps (total,): which row and which step each packed input is.
+    """
+
+    rank: Int[Tensor, " n"]
+    sizes: Int[Tensor, " step"]
+    rows: Int[Tensor, " total"]
+    steps: Int[Tensor, " total"]
+
+    @classmethod
+    def of(cls, lengths: Int[Tensor, " n"]) -> Packed:
+        """The packing of rows with so many steps each (zero allowed)."""
+        longest = int(lengths.max()) if len(lengths) else 0
+        order = lengths.argsort(descending=True, stable=True)
+        running = torch.arange(longest, device=lengths.device)[:, None] < lengths[order]
+        steps, place = running.nonzero(as_tuple=True)
+        return cls(order.argsort(), running.sum(1), order[place], steps)
+
+    def place(self, rows: Tensor, steps: Tensor) -> Int[Tensor, " m"]:
+        """Where (row, step) lies in the packed order."""
+        begins = self.sizes.cumsum(0) - self.sizes
+        return begins[steps] + self.rank[rows]
+
+
+def has_tail(model: HookedModel, site: Site) -> bool:
+    """Whether the site is the state of a single-layer fused recurrent module."""
+    point = model.point(site.name, site.side)
+    return point.kind == "fused" and recurrent.layers(model.module.get_submodule(point.path)) == 1
+
+
+@contextmanager
+def _displaced(module: nn.Module, forward: Any) -> Iterator[None]:
+    """Put another forward into the instance, and back whatever was there (other libraries use that slot too)."""
+    slot = module.__dict__
+    before = slot.get("forward")
+    slot["forward"] = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del slot["forward"]
+        else:
+            slot["forward"] = before
+
+
+def run_tail(
+    model: HookedModel,
+    site: Site,
+    states: Float[Tensor, "n width"],
+    packed: Packed,
+    packed_inputs: Tensor,
+    cells: tuple[Int[Tensor, " m"], Int[Tensor, " m"]],
+) -> Float[Tensor, "m vocabulary"]:
+    """Logits at `cells` = (row, steps after the patched state), 0 being the patched state's own prediction.
+
+    packed_inputs (total, …): the model's inputs after the swap, in packed order.
+    """
+    module = model.module.get_submodule(model.point(site.name).path)
+    if not isinstance(module, nn.RNNBase):  # has_tail holds the door
+        raise TypeError(f"{site} is no fused recurrent module")
+    rows, steps = cells
+    place = torch.where(steps == 0, rows, len(states) + packed.place(rows, (steps - 1).clamp(min=0)))
+    time = 1 if module.batch_first else 0
+
+    def forward(x: Tensor, _hx: Any = None) -> Any:
+        hidden, last = _continue(module, x.squeeze(1 - time), states.to(x.dtype), packed)
+        return torch.cat([states.to(x.dtype)[:, : module.hidden_size], hidden])[place].unsqueeze(1 - time), last
+
+    with _displaced(module, forward):
+        logits = model.forward(packed_inputs[None])
+    return logits[0]
+
+
+def _continue(module: nn.RNNBase, data: Tensor, states: Tensor, packed: Packed) -> tuple[Tensor, Any]:
+    """Packed outputs of the steps after the patched states, and the last states in the rows' own order."""
+    order = packed.rank.argsort()
+    starts = states[order]
+    if not len(data):
+        return data.new_zeros(0, module.hidden_size), recurrent.unpack(module, states[None])
+    weights = module.all_weights[0]
+    begin = recurrent.unpack(module, starts[None, : int(packed.sizes[0])])
+    train = torch.is_grad_enabled()  # cuDNN keeps what its backward needs only then; there is no dropout here
+    call = recurrent.functional(module)
+    out, *last = call(data, packed.sizes.cpu(), begin, weights, module.bias, 1, 0.0, train, False)
+    ended = torch.cat([recurrent.pack(tuple(last) if len(last) == 2 else last[0]), starts[int(packed.sizes[0]) :]])
+    return out, recurrent.unpack(module, ended[packed.rank][None])

@@ -1,0 +1,47 @@
+"""What a wrapped model takes: a tensor of ids (or features), or a mapping of tensors as keywords. Batch first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
+
+
+def leading(inputs: Inputs) -> Tensor:
+    """The tensor whose first axes are (batch, position): the ids, the embeddings, or the first entry."""
+    if isinstance(inputs, Tensor):
+        return inputs
+    for name in ("input_ids", "inputs_embeds"):
+        if name in inputs:
+            return inputs[name]
+    return next(iter(inputs.values()))
+
+
+def padding_mask(inputs: Inputs) -> Tensor | None:
+    """(batch, position) bool, True on real tokens; None where the inputs carry no `attention_mask`."""
+    if isinstance(inputs, Tensor) or "attention_mask" not in inputs:
+        return None
+    return inputs["attention_mask"].bool()
+
+
+def rows(inputs: Inputs, index: Tensor | slice) -> Inputs:
+    """The same inputs with only the batch rows of `index`."""
+    if isinstance(inputs, Tensor):
+        return inputs[index]
+    return {name: value[index] for name, value in inputs.items()}
+
+
+def to_device(inputs: Inputs, device: torch.device) -> Inputs:
+    """The same inputs on `device`."""
+    if isinstance(inputs, Tensor):
+        return inputs.to(device)
+    return {name: value.to(device) for name, value in inputs.items()}
+
+
+def call(module: torch.nn.Module, inputs: Inputs) -> object:
+    """Run `module` on its inputs: a tensor as the one argument, a mapping as keywords."""
+    return module(inputs) if isinstance(inputs, Tensor) else module(**inputs)

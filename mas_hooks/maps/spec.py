@@ -1,0 +1,80 @@
+"""Which map a method uses, as data, and the maker that turns it into one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from mas_hooks.errors import RankError, SettingError, UnknownNameError
+from mas_hooks.maps.base import AbstractMap
+from mas_hooks.maps.calibration import Calibration
+from mas_hooks.maps.fixed import Fixed
+from mas_hooks.maps.frame import Frame
+from mas_hooks.maps.rotation import Parametrization, Rotation
+from mas_hooks.settings import Settings
+
+Kind = Literal["frame", "rotation", "fixed"]
+Init = Literal["random", "identity", "pca", "procrustes"]
+
+
+class MapSpec(Settings):
+    """A map specification.
+
+    rank: shared dims, when there is one subspace; subspaces: name -> dims, consecutive blocks, instead of rank.
+    kind: `frame` (width × rank, default), `rotation` (width × width, adds the subspace `extra`: all other dims), or
+    `fixed` (not trained). scale: `fixed` at 1 or a `learned` positive number per map. centre, zscore: of the site's
+    activations. init: the start; a fixed map stays there.
+    """
+
+    rank: int | None = None
+    subspaces: Mapping[str, int] = Field(default_factory=dict)
+    kind: Kind = "frame"
+    parametrization: Parametrization = "matrix_exp"
+    scale: Literal["fixed", "learned"] = "fixed"
+    centre: bool = False
+    zscore: bool = False
+    init: Init = "random"
+
+    @model_validator(mode="after")
+    def _one_size(self) -> MapSpec:
+        if (self.rank is None) == (not self.subspaces):
+            got = {"rank": self.rank, "subspaces": dict(self.subspaces)}
+            raise SettingError("the size of a map", got, "either rank=k or subspaces={name: dims, …}")
+        if "extra" in self.subspaces:
+            raise SettingError("a subspace name", "extra", "another name: 'extra' is what a rotation leaves over")
+        for dims in self.subspaces.values():
+            if dims < 1:
+                raise SettingError("the dims of a subspace", dims, "1 or more")
+        return self
+
+    @property
+    def total(self) -> int:
+        """Dims of all named subspaces together."""
+        return sum(self.subspaces.values()) if self.rank is None else self.rank
+
+    def block(self, subspace: str | None, width: int) -> slice:
+        """The shared dims of a subspace; None is all the named ones together."""
+        if subspace is None:
+            return slice(0, self.total)
+        if subspace == "extra" and self.kind == "rotation":
+            return slice(self.total, width)
+        begin = 0
+        for name, dims in self.subspaces.items():
+            if name == subspace:
+                return slice(begin, begin + dims)
+            begin += dims
+        extra = ["extra"] if self.kind == "rotation" else []
+        raise UnknownNameError("subspace", subspace, [*self.subspaces, *extra], "the map")
+
+    def make(self, width: int, where: str) -> AbstractMap:
+        """A map of a site of that width, at the identity start. Raises RankError where it does not fit."""
+        if not 1 <= self.total <= width:
+            raise RankError(self.total, width, where)
+        calibration, learned = Calibration(width, self.centre, self.zscore), self.scale == "learned"
+        if self.kind == "rotation":
+            return Rotation(width, calibration, learned, self.parametrization)
+        if self.kind == "fixed":
+            return Fixed(width, self.total, calibration)
+        return Frame(width, self.total, calibration, learned)

@@ -1,0 +1,172 @@
+"""Pairs as tensors: a source, a target, and the continuation that is expected after the swap."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from mas_hooks import inputs as model_inputs
+from mas_hooks.errors import EmptyError, SettingError, ShapeError, UnknownNameError
+from mas_hooks.inputs import Inputs
+from mas_hooks.sites import Where
+from mas_hooks.tasks import AbstractTask, Counterfactual, CounterfactualSettings, Party, draw
+from mas_hooks.tasks.counterfactual import DEFAULTS
+
+LabelScope = Literal["continuation", "deterministic"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """n matched pairs of one direction.
+
+    source_inputs: what the source model reads (None when the source is a recording, whose cells `source_where`
+    names). target_inputs: the target's prefix with the expected continuation. The i-th cell of `source_where` gives
+    to the i-th cell of `target_where`. labels (n, position): the next token wanted at each position; label_mask:
+    where the loss looks; deterministic_mask: where the trial must be right. source_key (n,): equal where the swapped
+    variables are, so that models can be matched; default the row number. redraws: draws that had to be repeated.
+    """
+
+    source_inputs: Inputs | None
+    source_where: Where
+    target_inputs: Inputs
+    target_where: Where
+    labels: Int[Tensor, "n position"]
+    label_mask: Bool[Tensor, "n position"]
+    deterministic_mask: Bool[Tensor, "n position"]
+    source_key: Int[Tensor, " n"]
+    redraws: int = 0
+
+    @classmethod
+    def from_tensors(
+        cls,
+        source_inputs: Inputs | None,
+        source_where: Where,
+        target_inputs: Inputs,
+        target_where: Where,
+        labels: Tensor,
+        label_mask: Tensor,
+        deterministic_mask: Tensor | None = None,
+        source_key: Tensor | None = None,
+    ) -> Pairs:
+        """Pairs of one's own; deterministic_mask defaults to label_mask. Raises where the parts do not fit."""
+        n = len(labels)
+        if n == 0:
+            raise EmptyError("the set of pairs", "give at least one pair")
+        det = label_mask if deterministic_mask is None else deterministic_mask
+        key = torch.arange(n) if source_key is None else source_key
+        made = cls(
+            source_inputs, source_where, target_inputs, target_where, labels.long(), label_mask.bool(), det.bool(), key
+        )
+        made._check()
+        return made
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def single(self) -> bool:
+        """Whether every pair swaps exactly one cell, in row order."""
+        rows = self.target_where.rows
+        return len(rows) == len(self) and bool((rows.cpu() == torch.arange(len(self))).all())
+
+    def _check(self) -> None:
+        n, positions = self.labels.shape
+        for name, mask in (("label_mask", self.label_mask), ("deterministic_mask", self.deterministic_mask)):
+            if mask.shape != self.labels.shape:
+                raise ShapeError(name, tuple(mask.shape), f"the shape of labels, {(n, positions)},")
+            if not mask.any(dim=1).all():
+                row = int((~mask.any(dim=1)).nonzero()[0])
+                raise EmptyError(f"{name} of pair {row}", "every pair needs a position to be judged at")
+        if len(self.source_where) != len(self.target_where):
+            got = (len(self.source_where), len(self.target_where))
+            raise ShapeError("(source_where, target_where)", got, "one source cell for every target cell")
+        named = {"source": (self.source_inputs, self.source_where), "target": (self.target_inputs, self.target_where)}
+        for side, (inputs, where) in named.items():
+            if inputs is not None:
+                batch, length = model_inputs.leading(inputs).shape[:2]
+                if batch != n or (side == "target" and length != positions):
+                    raise ShapeError(f"{side}_inputs", (batch, length), f"({n}, {positions}), as the labels are,")
+                where.check(batch, length, model_inputs.padding_mask(inputs), f"the {side} sequences")
+
+
+Directed: TypeAlias = Pairs | Mapping[tuple[int, int], Pairs]
+
+
+def of_direction(pairs: Directed, source: int, target: int) -> Pairs:
+    """The pairs of source → target: one set for every direction, or the entry (source, target)."""
+    if isinstance(pairs, Pairs):
+        return pairs
+    if (source, target) not in pairs:
+        raise UnknownNameError("direction", f"{source}→{target}", [f"{s}→{t}" for s, t in pairs], "the set of pairs")
+    return pairs[source, target]
+
+
+def task_pairs(
+    tasks: Sequence[AbstractTask],
+    variables: Sequence[str],
+    sizes: tuple[int, int, int] = (10_000, 1_000, 1_000),
+    seed: int = 0,
+    label_scope: LabelScope = "continuation",
+    settings: CounterfactualSettings = DEFAULTS,
+) -> tuple[dict[tuple[int, int], Pairs], dict[tuple[int, int], Pairs], dict[tuple[int, int], Pairs]]:
+    """Training, validation and test pairs for every direction between models; one task and variable per model.
+
+    Directions whose task and variable agree on both sides share one set of pairs, and so its activations.
+    label_scope: `continuation` scores every token from the swap on, `deterministic` only those the task fixes.
+    """
+    if len(tasks) != len(variables):
+        raise SettingError("the number of variables", len(variables), f"one per task, {len(tasks)}")
+    if min(sizes) < 1:
+        raise EmptyError(f"one of the sets of pairs (sizes {sizes})", "ask for at least one pair in each")
+    parties = [Party(task, variable) for task, variable in zip(tasks, variables, strict=True)]
+    splits: list[dict[tuple[int, int], Pairs]] = []
+    for split, size in enumerate(sizes):
+        made: dict[tuple[Party, Party], Pairs] = {}
+        directed: dict[tuple[int, int], Pairs] = {}
+        for source, giver in enumerate(parties):
+            for target, receiver in enumerate(parties):
+                if (giver, receiver) not in made:
+                    rng = random.Random(f"{seed}/{split}/{source}/{target}")
+                    draws = [draw(giver, receiver, rng, settings) for _ in range(size)]
+                    made[giver, receiver] = _to_tensors(giver, receiver, draws, label_scope)
+                directed[source, target] = made[giver, receiver]
+        splits.append(directed)
+    return splits[0], splits[1], splits[2]
+
+
+def _key(swapped: Iterable[object]) -> int:
+    """A number for the values that are swapped, the same in every set of pairs."""
+    return zlib.crc32(repr(tuple(swapped)).encode())
+
+
+def _to_tensors(giver: Party, receiver: Party, draws: Sequence[Counterfactual], label_scope: LabelScope) -> Pairs:
+    """Left-aligned ids; the label of a position is the token after it."""
+    source = torch.from_numpy(giver.task.vocabulary.pad([drawn.source_tokens for drawn in draws]))
+    whole = torch.from_numpy(receiver.task.vocabulary.pad([drawn.target_tokens for drawn in draws]))
+    lengths = torch.tensor([len(drawn.target_tokens) for drawn in draws])
+    swaps = torch.tensor([drawn.target_position for drawn in draws])
+    positions = torch.arange(whole.shape[1] - 1)
+    continuation = (positions >= swaps[:, None]) & (positions < lengths[:, None] - 1)
+    fixed = torch.zeros(whole.shape, dtype=torch.bool)
+    for row, drawn in enumerate(draws):
+        fixed[row, : len(drawn.deterministic)] = torch.tensor(drawn.deterministic)
+    deterministic = fixed[:, 1:] & continuation
+    key = torch.tensor([_key(drawn.source_variables[name] for name in giver.names) for drawn in draws])
+    return Pairs(
+        source,
+        Where.one_per_row([drawn.source_position for drawn in draws]),
+        whole[:, :-1].contiguous(),
+        Where.one_per_row(swaps),
+        whole[:, 1:].contiguous(),
+        continuation if label_scope == "continuation" else deterministic,
+        deterministic,
+        key,
+        sum(drawn.redraws for drawn in draws),
+    )

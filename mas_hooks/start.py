@@ -1,0 +1,60 @@
+"""Where a fit begins: the site means its maps centre on, and frames from data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mas_hooks.alignment import Alignment
+from mas_hooks.engine.cache import ActivationCache
+from mas_hooks.errors import EmptyError
+from mas_hooks.maps.calibration import Calibration
+from mas_hooks.maps.starts import pca_frame, procrustes_frames
+from mas_hooks.pairs import Directed, Pairs
+
+
+def begin(alignment: Alignment, cache: ActivationCache, train: Directed) -> None:
+    """Calibrate every map on the natural activations of the training pairs, and set frames that need data."""
+    sets = [_as_source(train, index) for index in range(len(alignment.sites))]
+    rows = [cache.sources(index, own) for index, own in enumerate(sets)]
+    for one, (h, _) in zip(alignment.own_maps, rows, strict=True):
+        one.calibration.fit(h)
+    if alignment.spec.init == "pca":
+        alignment.start([pca_frame(h.float(), alignment.spec.total) for h, _ in rows])
+    if alignment.spec.init == "procrustes":
+        scaled = [_standardised(one.calibration, h) for one, (h, _) in zip(alignment.own_maps, rows, strict=True)]
+        means = matched_means(scaled, [keys for _, keys in rows])
+        alignment.start(procrustes_frames(means, alignment.spec.total))
+
+
+def _as_source(train: Directed, index: int) -> list[Pairs]:
+    if isinstance(train, Pairs):
+        return [train]
+    return [pairs for (source, _), pairs in train.items() if source == index]
+
+
+def _standardised(calibration: Calibration, h: Tensor) -> Tensor:
+    return (h - calibration.mean) / calibration.std
+
+
+def matched_means(
+    rows: Sequence[Float[Tensor, "n_i width_i"]], keys: Sequence[Int[Tensor, " n_i"]]
+) -> list[Float[Tensor, "m width_i"]]:
+    """Per model, the mean activation of every key that all models share, in one order (DESIGN §4).
+
+    Raises EmptyError where the models share no key.
+    """
+    shared = set.intersection(*(set(own.tolist()) for own in keys))
+    if not shared:
+        raise EmptyError("the set of variable values that all models share", "use init='random' for these pairs")
+    wanted = torch.tensor(sorted(shared), device=keys[0].device)
+    means = []
+    for h, own in zip(rows, keys, strict=True):
+        found = torch.isin(own, wanted)
+        place = torch.searchsorted(wanted, own[found])
+        total = torch.zeros(len(wanted), h.shape[1], device=h.device).index_add(0, place, h[found].float())
+        means.append(total / torch.bincount(place, minlength=len(wanted))[:, None])
+    return means

@@ -1,0 +1,96 @@
+"""The swaps of some directions, ready to run: activations cached, and one pass per target over all its sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mas_hooks.alignment import Alignment, runnable
+from mas_hooks.engine.cache import ActivationCache
+from mas_hooks.engine.run import AbstractRunner, Labelled, Part, ReferenceRunner, runner
+from mas_hooks.interventions import interchange
+from mas_hooks.maps import AbstractView
+from mas_hooks.metrics import Score, score
+from mas_hooks.pairs import Directed, Pairs, of_direction
+from mas_hooks.plan import Direction
+
+BATCH = 1024
+
+
+class Swaps:
+    """Everything that stays the same over a fit: pairs, activations and runners of the directions of an alignment."""
+
+    def __init__(
+        self, alignment: Alignment, pairs: Directed, directions: Sequence[Direction], cache: ActivationCache
+    ) -> None:
+        self.alignment, self.cache, self.directions = alignment, cache, tuple(directions)
+        self.pairs: dict[Direction, Pairs] = {way: of_direction(pairs, *way) for way in directions}
+        self._runners = {target: self._runner(target) for target in dict.fromkeys(way.target for way in directions)}
+
+    def _runner(self, target: int) -> AbstractRunner:
+        """One runner serves every direction into a target: the tail only where it is proven for all of them."""
+        model, site = runnable(self.alignment, target)
+        sets = {id(self.pairs[way]): self.pairs[way] for way in self.into(target)}
+        found = [runner(model, site, pairs) for pairs in sets.values()]
+        reference = [one for one in found if isinstance(one, ReferenceRunner)]
+        return reference[0] if reference else found[0]
+
+    def into(self, target: int) -> list[Direction]:
+        """The directions that end in a model."""
+        return [way for way in self.directions if way.target == target]
+
+    @property
+    def path(self) -> str:
+        """`tail` if every target runs from its site on, else `reference`."""
+        names = {one.name for one in self._runners.values()}
+        return names.pop() if len(names) == 1 else "reference"
+
+    def run(
+        self, views: Sequence[AbstractView], batches: Mapping[Direction, Int[Tensor, " batch"]]
+    ) -> list[tuple[list[Direction], Labelled]]:
+        """Swap the shared dims and run: one entry per target, its directions in the order of the batch's rows."""
+        results = []
+        for target, one in self._runners.items():
+            ways = [way for way in self.into(target) if way in batches]
+            if ways:
+                parts = [self._part(views, way, batches[way]) for way in ways]
+                results.append((ways, one.run(parts)))
+        return results
+
+    def run_unedited(self, direction: Direction, index: Int[Tensor, " batch"]) -> Labelled:
+        """The same pairs with the target's own activations put back: the no-op floor."""
+        pairs = self.pairs[direction]
+        cells = _cells(pairs, index)
+        own = self.cache.target(direction.target, pairs)
+        return self._runners[direction.target].run([Part(pairs, index, own[cells.to(own.device)].float())])
+
+    def scores(self, *, edited: bool = True) -> dict[Direction, Score]:
+        """The score of every direction over all its pairs; with edited=False the no-op floor."""
+        totals = {}
+        with torch.no_grad():
+            views = self.alignment.views()
+            for way in self.directions:
+                batches = torch.arange(len(self.pairs[way])).split(BATCH)
+                one = (lambda index, way=way: self.run(views, {way: index})[0][1]) if edited else None
+                found = [score(one(index) if one else self.run_unedited(way, index)) for index in batches]
+                totals[way] = sum(found[1:], start=found[0])
+        return totals
+
+    def _part(self, views: Sequence[AbstractView], way: Direction, index: Tensor) -> Part:
+        pairs = self.pairs[way]
+        cells = _cells(pairs, index)
+        target, source = self.cache.target(way.target, pairs), self.cache.source(way.source, pairs)
+        dims = self.alignment.spec.block(None, target.shape[1])
+        at, own = cells.to(target.device), cells.to(source.device)
+        vectors = interchange(target[at], source[own], views[way.target], views[way.source], dims)
+        return Part(pairs, index, vectors)
+
+
+def _cells(pairs: Pairs, index: Tensor) -> Tensor:
+    """Which cells belong to some rows, in the order of the cells."""
+    if pairs.single:
+        return index
+    return torch.isin(pairs.target_where.rows.cpu(), index.cpu()).nonzero()[:, 0]

@@ -1,0 +1,125 @@
+"""The one trainer of the toy models: next-token cross-entropy on fresh trials until they make (almost) no error."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from mas_hooks.errors import DivergedError
+from mas_hooks.settings import Settings
+
+
+class Trials(Protocol):
+    """Where trials come from. `batch`: right-padded ids (n, position), 0 is padding, and flags (n, position) that are
+    True at tokens which the task fixes."""
+
+    def training(self, rng: random.Random, n: int) -> np.ndarray[Any, Any]:
+        """Ids of fresh training trials."""
+        ...
+
+    def checking(self, rng: random.Random, n: int) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+        """About n fresh trials, all quantities equally, in batches of (ids, deterministic)."""
+        ...
+
+
+class TrainSettings(Settings):
+    """How to train a toy (METHODS §4). The rate warms up linearly, then falls with the inverse square root of the step.
+
+    small_check trials every check_every steps decide when to run the full check on full_check trials; training ends
+    when the full check holds at most max_errors wrong trials twice in a row, or after max_steps.
+    """
+
+    batch_size: int = Field(default=128, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup: int = Field(default=100, ge=1)
+    floor: float = Field(default=1e-7, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    check_every: int = Field(default=50, ge=1)
+    small_check: int = Field(default=1_000, ge=20)
+    full_check: int = Field(default=30_000, ge=20)
+    max_errors: int = Field(default=3, ge=0)
+    max_steps: int = Field(default=10_000, ge=1)
+    seed: int = 0
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        place = step + 1
+        return max(self.floor, self.learning_rate * min(place / self.warmup, (self.warmup / place) ** 0.5))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a training ended. errors of trials: of the last full check; reached: whether the stop rule was met."""
+
+    steps: int
+    errors: int
+    trials: int
+    reached: bool
+
+    @property
+    def accuracy(self) -> float:
+        """Trial accuracy of the last full check."""
+        return 1 - self.errors / self.trials
+
+
+def trial_errors(model: nn.Module, batches: Sequence[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]) -> int:
+    """Trials in which some token that the task fixes is not the argmax."""
+    errors = 0
+    with torch.no_grad():
+        for ids, deterministic in batches:
+            tokens = torch.from_numpy(ids)
+            wrong = (model(tokens[:, :-1]).argmax(-1) != tokens[:, 1:]) & torch.from_numpy(deterministic)[:, 1:]
+            errors += int(wrong.any(dim=1).sum())
+    return errors
+
+
+def train(
+    model: nn.Module, trials: Trials, settings: TrainSettings, *, label: str = "toy", progress: bool = True
+) -> Trained:
+    """Train in place; the model ends in eval mode. Raises DivergedError where the loss is no number any more."""
+    rng, checks = random.Random(f"train/{settings.seed}"), random.Random(f"check/{settings.seed}")
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+    passed, errors, checked, step = 0, -1, 0, 0
+    with tqdm(total=settings.max_steps, desc=label, disable=not progress, leave=False) as bar:
+        while step < settings.max_steps and passed < 2:
+            model.train()
+            loss = _step(model, optimizer, torch.from_numpy(trials.training(rng, settings.batch_size)), settings, step)
+            step += 1
+            bar.update()
+            if step % settings.check_every:
+                continue
+            if not torch.isfinite(loss):
+                raise DivergedError(f"the training loss of {label}", step)
+            model.eval()
+            small = trials.checking(checks, settings.small_check)
+            wrong, seen = trial_errors(model, small), sum(len(ids) for ids, _ in small)
+            bar.set_postfix_str(f"loss {float(loss):.3f}, trials right {1 - wrong / seen:.1%}")
+            if wrong == 0:
+                full = trials.checking(checks, settings.full_check)
+                errors, checked = trial_errors(model, full), sum(len(ids) for ids, _ in full)
+                passed = passed + 1 if errors <= settings.max_errors else 0
+    model.eval()
+    return Trained(step, errors, checked, passed == 2)
+
+
+def _step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, ids: Tensor, settings: TrainSettings, step: int
+) -> Tensor:
+    for group in optimizer.param_groups:
+        group["lr"] = settings.rate(step)
+    logits, labels = model(ids[:, :-1]), ids[:, 1:]
+    loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=0)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+    optimizer.step()
+    return loss.detach()

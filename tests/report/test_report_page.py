@@ -1,0 +1,118 @@
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import example_runs as runs
+import pytest
+
+import mas_hooks.report
+from mas_hooks import records
+from mas_hooks.errors import CheckpointError, EmptyError, OutputFolderError
+from mas_hooks.report import draw, page
+
+NAMES = ["direction_heatmap.png", "iia_bars.png", "iia_curves.png"]
+ROOM = Path(mas_hooks.report.__file__).parent
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    records.write(tmp_path / "records.jsonl", runs.demo())
+    return tmp_path
+
+
+def test_draws_all_figures_twice_the_same(run_dir):
+    paths = draw(run_dir)
+    assert [path.name for path in paths] == NAMES
+    first = [path.read_bytes() for path in paths]
+    assert [path.read_bytes() for path in draw(str(run_dir))] == first
+    assert all(picture.startswith(b"\x89PNG") for picture in first)
+    assert sorted(path.name for path in (run_dir / "figures").iterdir()) == NAMES
+
+
+@pytest.mark.parametrize(
+    ("rows", "names"),
+    [
+        (runs.alone(), ["direction_heatmap.png", "iia_bars.png"]),
+        ([runs.similarity("cka", 0.9, runs.GRUS)], ["iia_bars.png"]),
+        (runs.curve(runs.GRUS, 30, 50, method="das", init="random"), ["iia_curves.png"]),
+        (runs.directions((0.1,) * 4, runs.GRUS, control="untrained"), ["iia_bars.png"]),
+    ],
+)
+def test_figures_that_do_not_apply_are_left_out(tmp_path, rows, names):
+    records.write(tmp_path / "records.jsonl", rows)
+    assert [path.name for path in draw(tmp_path)] == names
+
+
+def test_folder_without_records(tmp_path):
+    with pytest.raises(CheckpointError, match=r"it has no records\.jsonl; give the folder that a recipe wrote"):
+        draw(tmp_path)
+    with pytest.raises(CheckpointError, match="there is no such folder"):
+        draw(tmp_path / "nowhere")
+
+
+def test_empty_records(tmp_path):
+    (tmp_path / "records.jsonl").write_text("\n")
+    with pytest.raises(EmptyError, match=r"records\.jsonl is empty; let the run finish"):
+        draw(tmp_path)
+    assert not (tmp_path / "figures").exists()
+
+
+def test_records_without_anything_to_draw(tmp_path):
+    records.write(tmp_path / "records.jsonl", [records.Record(recipe="demo", seconds=3.0)])
+    with pytest.raises(EmptyError, match="hold no test rows, no validation curves and no RSA or CKA"):
+        draw(tmp_path)
+    assert not (tmp_path / "figures").exists()
+
+
+def test_read_only_folder(run_dir, monkeypatch):
+    if os.geteuid() == 0:  # root may write anywhere, so the answer of the system is played
+        monkeypatch.setattr(page.os, "access", lambda path, mode: False)
+    run_dir.chmod(0o555)
+    try:
+        with pytest.raises(OutputFolderError, match="it is read-only; make it writable"):
+            draw(run_dir)
+    finally:
+        run_dir.chmod(0o755)
+    assert not (run_dir / "figures").exists()
+
+
+def test_file_in_the_way(run_dir):
+    (run_dir / "figures").write_text("mine")
+    with pytest.raises(OutputFolderError, match="it is a file, not a folder"):
+        draw(run_dir)
+    assert (run_dir / "figures").read_text() == "mine"
+
+
+def test_full_disk_leaves_no_halves(run_dir, monkeypatch):
+    def full(self, data):
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputFolderError, match="No space left on device; free some space"):
+        draw(run_dir)
+    assert not list((run_dir / "figures").iterdir())
+
+
+def test_room_imports_nothing_above_it():
+    allowed = {"mas_hooks.errors", "mas_hooks.records", "mas_hooks"}
+    for path in ROOM.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                top = name.split(".")[0]
+                assert top in {"matplotlib", "rich", "numpy", "mas_hooks"} | set(sys.stdlib_module_names), path
+                assert top != "mas_hooks" or name in allowed or name.startswith("mas_hooks.report"), path
+                assert "pyplot" not in name, path
+
+
+def test_import_leaves_matplotlib_alone():
+    code = "import sys, mas_hooks.report; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_public_names():
+    assert mas_hooks.report.__all__ == ["direction_heatmap", "draw", "iia_bars", "iia_curves", "markdown", "table"]

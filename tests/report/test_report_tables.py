@@ -1,0 +1,80 @@
+import io
+
+import example_runs as runs
+import pytest
+from rich.console import Console
+
+from mas_hooks.errors import EmptyError
+from mas_hooks.records import Record
+from mas_hooks.report import markdown, table
+
+
+def printed(records, width=100):
+    console = Console(width=width, file=io.StringIO())
+    console.print(table(records))
+    return console.file.getvalue()
+
+
+def test_fits_a_hundred_columns():
+    text = printed(runs.demo())
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 100
+    assert "gru-0 → gru-1" in text
+
+
+def test_rows_are_the_records():
+    line = next(line for line in printed(runs.demo()).splitlines() if "0.976" in line)
+    low, high = runs.wilson(0.976)
+    assert line.split() == ["gru-1", "→", "gru-0", "16", "*0.976", f"{low:.3f}–{high:.3f}", "0.986", "0.060", "1000"]
+
+
+def test_controls_come_last_and_are_marked():
+    text = printed(runs.demo())
+    named = [text.index(name) for name in ("MAS    count", "untrained", "shuffled labels", "random maps", "CKA")]
+    assert named == sorted(named)
+    assert "no evidence" in text
+
+
+def test_worst_direction_of_each_fit_is_marked():
+    text = printed(runs.demo())
+    assert [share for share in ("0.976", "0.931", "0.021", "0.058", "0.061") if f"*{share}" in text] == [
+        "0.976", "0.931", "0.021", "0.058", "0.061",
+    ]  # fmt: skip
+    assert text.count("*0.") == 5
+
+
+def test_columns_without_content_are_left_out():
+    records = runs.directions((0.9,) * 4, runs.GRUS, floor=None, k=None, token_accuracy=None)
+    head = markdown(records).splitlines()[2]
+    assert head == "| method | variable | source → target | IIA | 95% interval | trials | start |"
+
+
+def test_seeds_get_a_column():
+    assert "seed" in markdown(runs.seeds()).splitlines()[2]
+    assert "seed" not in markdown(runs.alone()).splitlines()[2]
+
+
+def test_same_name_and_several_sites_are_told_apart():
+    twins = markdown(runs.directions((0.9,) * 4, ("gru", "gru")))
+    assert "gru #0 → gru #1" in twins
+    layers = [runs.final(0.9, 0, 1, runs.GRUS, source_site=site, target_site="state") for site in ("embed", "state")]
+    assert "gru-0 · embed → gru-1" in markdown(layers)
+
+
+def test_markdown_has_a_cell_for_every_column():
+    blocks = [block.splitlines() for block in markdown(runs.demo()).split("\n\n") if block.startswith("|")]
+    assert len(blocks) == 4
+    for block in blocks:
+        assert len({line.count("|") for line in block}) == 1
+    assert "**0.931**" in markdown(runs.demo())
+    assert "| RSA | gru-0 × gru-1 | state | 0.710 | 0.680–0.740 |" in markdown(runs.demo())
+
+
+def test_names_are_not_taken_for_markup():
+    assert "[red]gru" in printed([runs.final(0.9, 0, 0, ("[red]gru",), method="das")])
+
+
+@pytest.mark.parametrize("render", [table, markdown])
+def test_no_rows_is_said(render):
+    with pytest.raises(EmptyError, match="table is empty; it needs"):
+        render([Record(split="valid", step=1, iia=0.5)])

@@ -20,7 +20,10 @@ from mas_hooks.swaps import Swaps
 class Control(Protocol):
     """A way to ask how much of an IIA is no evidence (see controls.py)."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What its rows are marked with."""
+        ...
 
     def run(self, alignment: Alignment, test: Directed) -> Evaluation:
         """The same table under the control."""

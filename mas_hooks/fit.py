@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from mas_hooks.alignment import Alignment
 from mas_hooks.checkpoints import writable
@@ -25,6 +24,7 @@ from mas_hooks.metrics import Score
 from mas_hooks.objectives import behaviour_losses
 from mas_hooks.pairs import Directed
 from mas_hooks.plan import Direction, Plan
+from mas_hooks.progress import bar as progress_bar
 from mas_hooks.records import Record
 from mas_hooks.settings import Settings
 from mas_hooks.start import begin
@@ -32,20 +32,22 @@ from mas_hooks.swaps import Swaps
 
 
 class FitSettings(Settings):
-    """How to train (defaults: METHODS §2, from the paper's appendix A.2).
-
-    batch_size: pairs per direction and step. epochs: at most so many passes over the training pairs.
-    validate_every: steps between validations, 0 for once an epoch. patience: validations without a gain of
-    min_gain in the worst direction's IIA before the fit stops. seed: of the order of the batches.
-    """
+    """How to train the maps (defaults: the paper's, Grant 2025, App. A.2)."""
 
     batch_size: int = Field(default=512, ge=1)
+    """Pairs per direction and step."""
     learning_rate: float = Field(default=3e-3, gt=0)
+    """Of Adam."""
     epochs: int = Field(default=1000, ge=1)
+    """At most so many passes over the training pairs."""
     validate_every: int = Field(default=0, ge=0)
+    """Steps between validations; 0 for once an epoch."""
     patience: int = Field(default=20, ge=1)
+    """Stop after so many validations without a gain."""
     min_gain: float = Field(default=0.002, ge=0)
+    """What counts as a gain in the worst direction's IIA."""
     seed: int = 0
+    """Of the order of the batches."""
 
 
 @dataclass(frozen=True)
@@ -224,9 +226,9 @@ def _check_device(device: str, alignment: Alignment) -> None:
 def _train(loop: _Loop, place: Path | None, told: dict, *, progress: bool) -> None:
     """Step and validate until the state says stop."""
     state, every, total = loop.state, loop.settings.validate_every or loop.epoch, loop.settings.epochs * loop.epoch
-    bar = tqdm(total=total, initial=state.step, desc=loop.plan.method, disable=not progress, leave=False)
     began, before = time.perf_counter(), state.seconds
-    with bar:
+    label = f"{loop.plan.method} ({loop.alignment.spec.init} start)"
+    with progress_bar(total, label, initial=state.step, shown=progress) as bar:
         while state.stopped is None:
             validated = state.curve and state.curve[-1].step == state.step
             if not validated and (state.step % every == 0 or state.step == total):

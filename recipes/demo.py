@@ -1,1 +1,99 @@
+"""Train two GRUs to count, align them by cause, and show what they share: the main job on an embedded default."""
 
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rich.console import Console
+
+import mas_hooks as mh
+from mas_hooks import comparison, correlations, jobs, report
+from mas_hooks.comparison import Comparison, ControlName, Work
+from mas_hooks.fit import FitSettings
+from mas_hooks.maps.spec import Init
+from mas_hooks.progress import say
+from mas_hooks.records import Record
+from mas_hooks.run_folder import RunFolder
+from mas_hooks.settings import Settings as Base
+from mas_hooks.shipped import Options
+from mas_hooks.toys.training import TrainSettings
+from mas_hooks.trained import ToySettings, toy
+
+
+class Settings(Base):
+    """Settings of the demo."""
+
+    seed: int = 0
+    """Of models, pairs and maps."""
+    task: str = "multi_object"
+    """What the two models learn."""
+    width: int = 48
+    """Units of each model's state."""
+    rank: int = 16
+    """Aligned dims out of width."""
+    init: Init = "random"
+    """The start whose maps are tested (`random` is the paper's); the other one is trained too, for the curves."""
+    sizes: tuple[int, int, int] = (10_000, 1_000, 1_000)
+    """Training, validation and test pairs."""
+    controls: tuple[ControlName, ...] = ("random_maps", "untrained")
+    """Refits of MAS where there is nothing to find."""
+    training: TrainSettings = TrainSettings()
+    fit: FitSettings = FitSettings(validate_every=20, patience=8)
+
+
+def comparisons(settings: Settings, device: str) -> dict[str, Comparison]:
+    """What is fitted, longest first: MAS between the two models from both starts, DAS within each."""
+    seeds = (2 * settings.seed, 2 * settings.seed + 1)
+    schedules = [settings.training.model_copy(update={"seed": seed}) for seed in seeds]
+    toys = tuple(ToySettings(task=settings.task, width=settings.width, training=own) for own in schedules)
+    other: Init = "procrustes" if settings.init == "random" else "random"
+    planned = {}
+    for variable in ("full", "count"):
+        for init in (settings.init, other):
+            planned[f"mas-{variable}-{init}"] = (toys, variable, mh.methods.mas(), init)
+        for own in toys:
+            planned[f"das-{variable}-{own.name}"] = ((own,), variable, mh.methods.das(), settings.init)
+    return {
+        name: Comparison(
+            toys=own,
+            variables=(variable,) * len(own),
+            plan=plan,
+            maps=mh.MapSpec(rank=settings.rank, init=init, centre=True),
+            fit=settings.fit,
+            sizes=settings.sizes,
+            controls=settings.controls if plan.method == "mas" and init == settings.init else (),
+            device=device,
+            seed=settings.seed,
+        )
+        for name, (own, variable, plan, init) in planned.items()
+    }
+
+
+def main(settings: Settings, run: RunFolder, options: Options) -> None:
+    """Run every stage that is not done yet, then print the table and draw the figures."""
+    planned = comparisons(settings, options.device)
+    toys = planned[f"mas-full-{settings.init}"].toys
+    for own, found in jobs.parallel(toy, toys, options.jobs):
+        spent = "from the cache" if found.from_cache else f"trained in {found.trained.steps} steps"
+        say(f"{own.name}: {spent}, {found.trained.accuracy:.2%} of {found.trained.trials} trials right")
+    if run.finished("correlations") is None:
+        run.finish("correlations", keep(correlations.correlate(toys, "state", settings.seed), final=True))
+    todo = [
+        Work(name, own, run.state(name), run.path / "alignment" / name, options.progress)
+        for name, own in planned.items()
+        if run.finished(name) is None
+    ]
+    for work, rows in jobs.parallel(comparison.run, todo, options.jobs):
+        run.finish(work.name, keep(rows, final=work.comparison.maps.init == settings.init))
+        worst = min(row.iia or 0.0 for row in rows if row.split == "test" and row.control is None)
+        say(f"{work.name}: worst direction {worst:.3f}")
+    rows = run.write_records([*planned, "correlations"])
+    Console().print(report.table(rows))
+    for path in report.draw(run.path):
+        say(f"figure: {path}")
+
+
+def keep(rows: list[Record], *, final: bool) -> list[Record]:
+    """The rows with the recipe's name; test rows only of the start that the settings name."""
+    named = [replace(row, recipe="demo") for row in rows]
+    return [row for row in named if final or row.split != "test"]

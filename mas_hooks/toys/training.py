@@ -12,9 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from mas_hooks.errors import DivergedError
+from mas_hooks.progress import bar as progress_bar
 from mas_hooks.settings import Settings
 
 
@@ -32,23 +32,30 @@ class Trials(Protocol):
 
 
 class TrainSettings(Settings):
-    """How to train a toy (METHODS §4). The rate warms up linearly, then falls with the inverse square root of the step.
-
-    small_check trials every check_every steps decide when to run the full check on full_check trials; training ends
-    when the full check holds at most max_errors wrong trials twice in a row, or after max_steps.
-    """
+    """How to train a toy (METHODS §4): linear warm-up, then a rate that falls with the inverse root of the step."""
 
     batch_size: int = Field(default=128, ge=1)
+    """Fresh trials a step."""
     learning_rate: float = Field(default=1e-3, gt=0)
+    """The highest rate of Adam, at the end of the warm-up."""
     warmup: int = Field(default=100, ge=1)
+    """Steps of linear warm-up."""
     floor: float = Field(default=1e-7, ge=0)
+    """The rate never falls below this."""
     clip: float = Field(default=1.0, gt=0)
+    """Longest gradient."""
     check_every: int = Field(default=50, ge=1)
+    """Steps between small checks."""
     small_check: int = Field(default=1_000, ge=20)
+    """Trials of a small check; one without an error calls for a full check."""
     full_check: int = Field(default=30_000, ge=20)
+    """Trials of a full check, all quantities equally."""
     max_errors: int = Field(default=3, ge=0)
+    """Wrong trials that a full check may hold; training ends when two in a row hold no more."""
     max_steps: int = Field(default=10_000, ge=1)
+    """Steps after which training ends all the same."""
     seed: int = 0
+    """Of the first weights and of the trials."""
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -89,7 +96,7 @@ def train(
     rng, checks = random.Random(f"train/{settings.seed}"), random.Random(f"check/{settings.seed}")
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
     passed, errors, checked, step = 0, -1, 0, 0
-    with tqdm(total=settings.max_steps, desc=label, disable=not progress, leave=False) as bar:
+    with progress_bar(settings.max_steps, f"train {label}", shown=progress) as bar:
         while step < settings.max_steps and passed < 2:
             model.train()
             loss = _step(model, optimizer, torch.from_numpy(trials.training(rng, settings.batch_size)), settings, step)

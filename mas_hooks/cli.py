@@ -1,0 +1,188 @@
+"""The command line: `mas-hooks demo | ls | run | report | bench`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import tyro
+
+from mas_hooks import report, shipped
+from mas_hooks.errors import DeviceError, MasHooksError, UnknownNameError
+from mas_hooks.run_folder import RunFolder, next_folder, read_json
+from mas_hooks.shipped import Options, Study
+
+
+@dataclass(frozen=True)
+class RunFlags:
+    """Flags that every recipe has."""
+
+    out: Path | None = None
+    """Folder of the run (default: runs/RECIPE-001, -002, …)."""
+    resume: bool = False
+    """Go on with an interrupted run: the one in --out, else the last one."""
+    config: Path | None = None
+    """Take the settings from this JSON file, such as an earlier run's settings.json; flags override it."""
+    jobs: int = os.cpu_count() or 1
+    """Processes for independent pieces of work; the numbers do not depend on it."""
+    device: str = "cpu"
+    """Where models run: cpu, cuda, cuda:1, or auto for the best there is. Toys are fastest on the CPU."""
+    quiet: bool = False
+    """No progress bars."""
+
+
+@dataclass(frozen=True)
+class BenchFlags:
+    """Flags that every benchmark has."""
+
+    json: Path | None = None
+    """Write the rows to this file as well."""
+
+
+def _parse(command: str, study: Study, arguments: Sequence[str], defaults: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Flags and settings from the command line, with the settings' fields as flags of their own."""
+    nameless = tyro.conf.arg(name="")
+    flags, settings = (Annotated[type(default), nameless] for default in defaults)
+    asked = tuple[flags, settings]  # pyright: ignore[reportInvalidTypeForm]
+    prog = f"mas-hooks {command}"
+    return tyro.cli(asked, args=arguments, prog=prog, description=study.summary, default=defaults)
+
+
+def _device(named: str) -> str:
+    """A device that is there. Raises DeviceError for one that is not."""
+    import torch
+
+    there = torch.cuda.device_count()
+    known = ["cpu", *(["cuda"] if there else []), *(f"cuda:{number}" for number in range(there))]
+    if named == "auto":
+        return "cuda" if there else "cpu"
+    if named not in known:
+        raise DeviceError.missing(named)
+    return named
+
+
+def _defaults(study: Study, arguments: Sequence[str]) -> Any:
+    """The settings that flags override: the study's own, or those of --config."""
+    flags = [word.partition("=") for word in arguments]
+    for place, (flag, equals, value) in enumerate(flags):
+        if flag == "--config" and (equals or place + 1 < len(flags)):
+            told = read_json(Path(value if equals else arguments[place + 1]))
+            return study.settings(**{key: value for key, value in told.items() if key != "recipe"})
+    return study.settings()
+
+
+def _run(name: str, arguments: Sequence[str]) -> None:
+    study = shipped.load("recipes", name)
+    defaults = _defaults(study, arguments)
+
+    flags, settings = _parse(f"run {name}", study, arguments, (RunFlags(), defaults))
+    device = _device(flags.device)
+    folder = flags.out or next_folder(name, resume=flags.resume)
+    run = RunFolder.open(folder, name, settings.model_dump(mode="json"), resume=flags.resume)
+    print(f"{name} → {folder}")
+    try:
+        study.main(settings, run, Options(flags.jobs, device, not flags.quiet))
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; go on with: mas-hooks run {name} --resume --out {folder}", file=sys.stderr)
+        raise
+
+
+def run_command(arguments: Sequence[str]) -> None:
+    """Run a recipe: mas-hooks run RECIPE [--flags]."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: mas-hooks run RECIPE [--flags]      (mas-hooks run RECIPE --help for its flags)\n")
+        ls_command([])
+        return
+    _run(arguments[0], arguments[1:])
+
+
+def demo_command(arguments: Sequence[str]) -> None:
+    """Train two GRUs, align them, show the answer: the same as `mas-hooks run demo`."""
+    _run("demo", arguments)
+
+
+def ls_command(arguments: Sequence[str]) -> None:
+    """List the recipes and benchmarks."""
+    tyro.cli(lambda: None, args=arguments, prog="mas-hooks ls")
+    for kind in ("recipes", "benchmarks"):
+        print(f"{kind}:")
+        for name in shipped.names(kind):
+            print(f"  {name:<16}{shipped.load(kind, name).summary}")
+
+
+def report_command(arguments: Sequence[str]) -> None:
+    """Print the table of a run and draw its figures again, from its records alone: mas-hooks report RUN_DIR."""
+
+    def parsed(run_dir: Annotated[Path, tyro.conf.Positional]) -> Path:
+        return run_dir
+
+    run_dir = tyro.cli(parsed, args=arguments, prog="mas-hooks report", description=report_command.__doc__)
+    from rich.console import Console
+
+    from mas_hooks import records
+
+    figures = report.draw(run_dir)
+    Console().print(report.table(records.read(run_dir / "records.jsonl")))
+    for path in figures:
+        print(f"figure: {path}")
+
+
+def bench_command(arguments: Sequence[str]) -> None:
+    """Run a benchmark: mas-hooks bench NAME [--json FILE] [--flags]."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: mas-hooks bench NAME [--json FILE] [--flags]\n")
+        ls_command([])
+        return
+    study = shipped.load("benchmarks", arguments[0])
+
+    flags, settings = _parse(f"bench {study.name}", study, arguments[1:], (BenchFlags(), study.settings()))
+    from mas_hooks import measurements
+
+    if flags.json is not None:
+        measurements.check_writable(flags.json)
+    rows = study.main(settings)
+    measurements.show(rows)
+    if flags.json is not None:
+        measurements.write(flags.json, rows)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "demo": demo_command,
+    "ls": ls_command,
+    "run": run_command,
+    "report": report_command,
+    "bench": bench_command,
+}
+
+
+def usage() -> str:
+    """What `mas-hooks --help` prints."""
+    lines = [f"  {name:<10}{(command.__doc__ or '').strip()}" for name, command in COMMANDS.items()]
+    return "usage: mas-hooks COMMAND [--help] …\n\ncompare neural networks by cause\n\ncommands:\n" + "\n".join(lines)
+
+
+def _terminated(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point. Errors of ours end with one sentence and status 2, interruptions with 130."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        if arguments[0] not in COMMANDS:
+            raise UnknownNameError("command", arguments[0], COMMANDS, "mas-hooks")
+        COMMANDS[arguments[0]](arguments[1:])
+    except MasHooksError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

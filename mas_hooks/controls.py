@@ -1,0 +1,122 @@
+"""How much of an IIA is no evidence: the same fit where there is nothing to find."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from mas_hooks import inputs as model_inputs
+from mas_hooks.alignment import Alignment
+from mas_hooks.errors import UnsupportedError
+from mas_hooks.evaluate import Evaluation, evaluate
+from mas_hooks.fit import FitSettings, fit
+from mas_hooks.maps.starts import random_frame
+from mas_hooks.pairs import Directed, Pairs
+from mas_hooks.sites import Recording, Site, Where
+
+
+@dataclass(frozen=True)
+class RandomMaps:
+    """Frozen random orthonormal maps: what a swap of arbitrary dims does."""
+
+    seed: int = 0
+    name: str = "random_maps"
+
+    def run(self, alignment: Alignment, test: Directed) -> Evaluation:
+        """The table with random maps of the same rank in place of the fitted ones."""
+        spec = alignment.spec.model_copy(update={"kind": "fixed", "init": "random", "scale": "fixed"})
+        placebo = Alignment.from_plan(alignment.plan.model_copy(update={"maps": spec}), alignment.sites)
+        generator = torch.Generator().manual_seed(self.seed)
+        placebo.start([random_frame(site.width, spec.total, generator) for site in alignment.sites])
+        for own, fitted in zip(placebo.own_maps, alignment.own_maps, strict=True):
+            own.calibration.load_state_dict(fitted.calibration.state_dict())
+        return evaluate(placebo, test)
+
+
+@dataclass(frozen=True, eq=False)
+class Untrained:
+    """The same fit on copies of the models with fresh random weights: what the architecture alone gives away."""
+
+    train: Directed
+    valid: Directed
+    settings: FitSettings | None = None
+    seed: int = 0
+    name: str = "untrained"
+
+    def run(self, alignment: Alignment, test: Directed) -> Evaluation:
+        """The table after refitting on untrained copies. Raises UnsupportedError for modules that cannot be reset."""
+        copies: dict[int, Site] = {}
+        sites: list[Site | Recording] = []
+        for site, model in zip(alignment.sites, alignment.models, strict=True):
+            if isinstance(site, Recording) or model is None:
+                sites.append(site)
+                continue
+            if id(model) not in copies:
+                fresh = replace(model, module=reinitialised(model.module, self.seed + len(copies)))
+                copies[id(model)] = Site(fresh, site.name, site.width, site.side)
+            sites.append(replace(site, model=copies[id(model)].model))
+        placebo = Alignment.from_plan(alignment.plan, sites, alignment.seed)
+        fit(placebo, _without_maps(alignment), self.train, self.valid, self.settings, progress=False)
+        return evaluate(placebo, test)
+
+
+@dataclass(frozen=True, eq=False)
+class ShuffledLabels:
+    """The same fit with the counterfactual labels of each pair dealt to another pair's source: nothing to learn."""
+
+    train: Directed
+    valid: Directed
+    settings: FitSettings | None = None
+    seed: int = 0
+    name: str = "shuffled_labels"
+
+    def run(self, alignment: Alignment, test: Directed) -> Evaluation:
+        """The table after refitting and testing on shuffled pairs."""
+        placebo = Alignment.from_plan(alignment.plan, alignment.sites, alignment.seed)
+        sets = [shuffled(pairs, self.seed + split) for split, pairs in enumerate((self.train, self.valid, test))]
+        fit(placebo, _without_maps(alignment), sets[0], sets[1], self.settings, progress=False)
+        return evaluate(placebo, sets[2])
+
+
+def _without_maps(alignment: Alignment):
+    return alignment.plan.model_copy(update={"maps": None})
+
+
+def reinitialised(module: nn.Module, seed: int) -> nn.Module:
+    """A copy of a module with every part reset to fresh random weights.
+
+    Raises UnsupportedError naming a part that holds parameters but has no reset_parameters().
+    """
+    fresh = copy.deepcopy(module)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for path, part in fresh.named_modules():
+            reset = getattr(part, "reset_parameters", None)
+            if callable(reset):
+                reset()
+            elif next(part.parameters(recurse=False), None) is not None:
+                what = f"resetting {path or 'the model'} ({type(part).__name__})"
+                raise UnsupportedError(what, "give it a reset_parameters() method, or leave out the untrained control")
+    return fresh
+
+
+def shuffled(pairs: Directed, seed: int) -> Directed:
+    """The same targets and labels, each with another pair's source. Pairs shared by directions stay shared."""
+    if isinstance(pairs, Pairs):
+        return _shuffled(pairs, seed)
+    made: dict[int, Pairs] = {}
+    return {way: made.setdefault(id(own), _shuffled(own, seed)) for way, own in pairs.items()}
+
+
+def _shuffled(pairs: Pairs, seed: int) -> Pairs:
+    if not pairs.single or len(pairs.source_where) != len(pairs):
+        raise UnsupportedError("shuffling pairs that swap several positions", "leave out the shuffled-labels control")
+    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
+    where, inputs = pairs.source_where, pairs.source_inputs
+    dealt = Where(where.rows[order], where.columns[order])
+    if inputs is not None:
+        inputs, dealt = model_inputs.rows(inputs, where.rows[order]), Where.one_per_row(where.columns[order])
+    return replace(pairs, source_inputs=inputs, source_where=dealt, source_key=pairs.source_key[order])

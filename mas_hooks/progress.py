@@ -1,0 +1,33 @@
+"""Progress bars: one line a process, so that parallel work does not write over itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tqdm import tqdm
+
+_line = 0
+
+
+def take_line(line: int) -> None:
+    """From now on this process draws its bars on that line."""
+    global _line  # noqa: PLW0603
+    _line = line
+
+
+def bar(total: int, label: str, *, initial: int = 0, shown: bool = True) -> tqdm[Any]:
+    """A bar that vanishes when its work is done. shown=False draws nothing."""
+    return tqdm(
+        total=total,
+        initial=initial,
+        desc=label,
+        position=_line,
+        leave=False,
+        disable=not shown,
+        bar_format="{desc:<24} {bar:24} {n_fmt}/{total_fmt} [{elapsed}<{remaining}] {postfix}",
+    )
+
+
+def say(text: str) -> None:
+    """Print a line without tearing the bars."""
+    tqdm.write(text)

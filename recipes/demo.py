@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -73,18 +74,19 @@ def main(settings: Settings, run: RunFolder, options: Options) -> None:
     """Run every stage that is not done yet, then print the table and draw the figures."""
     planned = comparisons(settings, options.device)
     toys = planned[f"mas-full-{settings.init}"].toys
+    models = [own.name for own in toys]
     for own, found in jobs.parallel(toy, toys, options.jobs):
         spent = "from the cache" if found.from_cache else f"trained in {found.trained.steps} steps"
         say(f"{own.name}: {spent}, {found.trained.accuracy:.2%} of {found.trained.trials} trials right")
     if run.finished("correlations") is None:
-        run.finish("correlations", keep(correlations.correlate(toys, "state", settings.seed), final=True))
+        run.finish("correlations", keep(correlations.correlate(toys, "state", settings.seed), models, final=True))
     todo = [
         Work(name, own, run.state(name), run.path / "alignment" / name, options.progress)
         for name, own in planned.items()
         if run.finished(name) is None
     ]
     for work, rows in jobs.parallel(comparison.run, todo, options.jobs):
-        run.finish(work.name, keep(rows, final=work.comparison.maps.init == settings.init))
+        run.finish(work.name, keep(rows, models, final=work.comparison.maps.init == settings.init))
         worst = min(row.iia or 0.0 for row in rows if row.split == "test" and row.control is None)
         say(f"{work.name}: worst direction {worst:.3f}")
     rows = run.write_records([*planned, "correlations"])
@@ -93,7 +95,10 @@ def main(settings: Settings, run: RunFolder, options: Options) -> None:
         say(f"figure: {path}")
 
 
-def keep(rows: list[Record], *, final: bool) -> list[Record]:
-    """The rows with the recipe's name; test rows only of the start that the settings name."""
-    named = [replace(row, recipe="demo") for row in rows]
-    return [row for row in named if final or row.split != "test"]
+def keep(rows: list[Record], models: Sequence[str], *, final: bool) -> list[Record]:
+    """The rows as those of one comparison, DAS within each model included; test rows only of the settings' start."""
+    told = {"recipe": "demo", "comparison": " × ".join(models)}
+    number = {name: index for index, name in enumerate(models)}
+    kept = [row for row in rows if final or row.split != "test"]
+    ways = [(number[str(row.source_model)], number[str(row.target_model)]) for row in kept]
+    return [replace(row, source=way[0], target=way[1], **told) for row, way in zip(kept, ways, strict=True)]

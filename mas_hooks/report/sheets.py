@@ -54,9 +54,19 @@ def _iia(records: list[Record]) -> list[Sheet]:
 
 
 def _sheet(comparison: str, members: list[fits.Fit]) -> Sheet:
-    columns = _columns([row for fit in members for row in fit.rows])
+    rows = [row for fit in members for row in fit.rows]
+    columns = _columns(rows)
     heads = tuple(column.head for column in columns)
-    return Sheet(f"Interchange intervention accuracy: {comparison}", heads, _lines(members, columns), _note(members))
+    title = f"Interchange intervention accuracy: {comparison}{_common(rows)}"
+    return Sheet(title, heads, _lines(members, columns), _note(members))
+
+
+def _common(rows: list[Record]) -> str:
+    """What all rows share and therefore needs no column: dims and start."""
+    dims, starts = {row.k for row in rows}, {names.start(row) for row in rows}
+    told = [f"{row.k} dims" for row in rows[:1] if len(dims) == 1 and row.k is not None]
+    told += [f"{start} start" for start in starts if len(starts) == 1 and start]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _lines(members: list[fits.Fit], columns: list[_Column]) -> tuple[Line, ...]:
@@ -82,17 +92,16 @@ def _columns(rows: list[Record]) -> list[_Column]:
     named = names.Places.of(rows)
     every = [
         _Column("control", names.control),
-        _Column("method", names.method),
-        _Column("variable", lambda row: row.variable or ""),
+        _Column("method", names.title),
         _Column("task", lambda row: (row.task or "") if len({row.task for row in rows}) > 1 else ""),
         _Column("source → target", named.direction),
-        _Column("k", lambda row: _count(row.k)),
+        _Column("k", lambda row: _count(row.k) if len({row.k for row in rows}) > 1 else ""),
         _Column("IIA", lambda row: _share(row.iia)),
         _Column("95% interval", lambda row: _interval(row.iia_low, row.iia_high)),
         _Column("tokens", lambda row: _share(row.token_accuracy)),
         _Column("floor", lambda row: _share(row.floor)),
         _Column("trials", lambda row: _count(row.trials)),
-        _Column("start", names.start),
+        _Column("start", lambda row: names.start(row) if len({row.init for row in rows}) > 1 else ""),
         _Column("seed", lambda row: _count(row.seed) if len({row.seed for row in rows}) > 1 else ""),
     ]
     return [column for column in every if any(column.cell(row) for row in rows)]

@@ -12,8 +12,8 @@ from mas_hooks.errors import EmptyError
 from mas_hooks.records import Record
 from mas_hooks.report.sheets import Line, Sheet, sheets
 
-_WORDS = ("control", "method", "variable", "task", "source → target", "start", "measure", "models", "site")
-_SAID_ONCE = ("control", "method", "variable", "task", "start")
+_WORDS = ("control", "method", "task", "source → target", "start", "measure", "models", "site")
+_SAID_ONCE = ("control", "method", "task", "start")
 
 
 def table(records: Iterable[Record]) -> Table:
@@ -47,7 +47,7 @@ def _rendered(sheet: Sheet) -> Table:
     inner.title_style, inner.caption_style = "bold", "dim"
     for head in sheet.columns:
         if head in _WORDS:
-            inner.add_column(head, vertical="top")
+            inner.add_column(head, vertical="top", no_wrap=head == "source → target")
         else:
             inner.add_column(head.replace(" ", "\n"), justify="right", no_wrap=True)
     before = Line(())

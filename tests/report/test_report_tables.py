@@ -15,22 +15,22 @@ def printed(records, width=100):
     return console.file.getvalue()
 
 
-def test_fits_a_hundred_columns():
-    text = printed(runs.demo())
+def test_fits_eighty_columns():
+    text = printed(runs.demo(), width=80)
     assert "…" not in text
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, text.splitlines())) <= 80
     assert "gru-0 → gru-1" in text
 
 
 def test_rows_are_the_records():
     line = next(line for line in printed(runs.demo()).splitlines() if "0.976" in line)
     low, high = runs.wilson(0.976)
-    assert line.split() == ["gru-1", "→", "gru-0", "16", "*0.976", f"{low:.3f}–{high:.3f}", "0.986", "0.060", "1000"]
+    assert line.split() == ["gru-1", "→", "gru-0", "*0.976", f"{low:.3f}–{high:.3f}", "0.986", "0.060", "1000"]
 
 
 def test_controls_come_last_and_are_marked():
     text = printed(runs.demo())
-    named = [text.index(name) for name in ("MAS    count", "untrained", "shuffled labels", "random maps", "CKA")]
+    named = [text.index(name) for name in ("MAS · count", "untrained", "shuffled labels", "random maps", "CKA")]
     assert named == sorted(named)
     assert "no evidence" in text
 
@@ -46,7 +46,17 @@ def test_worst_direction_of_each_fit_is_marked():
 def test_columns_without_content_are_left_out():
     records = runs.directions((0.9,) * 4, runs.GRUS, floor=None, k=None, token_accuracy=None)
     head = markdown(records).splitlines()[2]
-    assert head == "| method | variable | source → target | IIA | 95% interval | trials | start |"
+    assert head == "| method | source → target | IIA | 95% interval | trials |"
+
+
+def test_dims_and_start_are_said_once_where_they_are_the_same():
+    records = runs.directions((0.9,) * 4, runs.GRUS)
+    assert "(16 dims, random start)" in markdown(records).splitlines()[0]
+    both = markdown(records + runs.directions((0.9,) * 4, runs.GRUS, init="procrustes", k=8))
+    assert "dims" not in both.splitlines()[0]
+    assert "| k |" in both
+    assert "| 8 |" in both
+    assert "| start |" in both
 
 
 def test_seeds_get_a_column():

@@ -46,6 +46,8 @@ class FitSettings(Settings):
     """Stop after so many validations without a gain."""
     min_gain: float = Field(default=0.002, ge=0)
     """What counts as a gain in the worst direction's IIA."""
+    stop_at: float | None = Field(default=None, gt=0, le=1)
+    """Stop as soon as the worst direction's validation IIA is this high; None trains to the plateau."""
     seed: int = 0
     """Of the order of the batches."""
 
@@ -55,7 +57,7 @@ class Fit:
     """What a fit did.
 
     curve: validation rows (split="valid"), one per direction and validation, step 0 first. best_step: the step of the
-    checkpoint that the alignment now holds. stopped: `plateau` or `epochs`. path: `tail` or `reference`, as the
+    checkpoint that the alignment now holds. stopped: `plateau`, `epochs` or `stop_at`. path: `tail` or `reference`, as the
     patched forwards were run. seconds: of all sessions of an interrupted fit, data not counted.
     """
 
@@ -147,7 +149,9 @@ class _Loop:
         gained = worst >= state.mark + self.settings.min_gain
         state.waited = 0 if gained else state.waited + 1
         state.mark = worst if gained else state.mark
-        if state.waited >= self.settings.patience:
+        if self.settings.stop_at is not None and worst >= self.settings.stop_at:
+            state.stopped = "stop_at"
+        elif state.waited >= self.settings.patience:
             state.stopped = "plateau"
         elif state.step >= self.settings.epochs * self.epoch:
             state.stopped = "epochs"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -58,14 +59,22 @@ def write(path: Path, rows: Sequence[Measurement]) -> None:
 
 
 def show(rows: Sequence[Measurement]) -> None:
-    """Print the rows as a table, leaving out columns that apply to none."""
-    keys = [key for key in asdict(rows[0]) if any(getattr(row, key) is not None for row in rows)]
-    table = Table()
-    for key in keys:
-        table.add_column(key.replace("_", "\n"), justify="left" if key in ("bench", "variant") else "right")
-    for row in rows:
-        cells = [getattr(row, key) for key in keys]
-        table.add_row(
-            *("" if cell is None else f"{cell:,.4g}" if isinstance(cell, float) else str(cell) for cell in cells)
-        )
+    """Print the rows as a table; what is the same in all of them stands in its title."""
+    values = {key: [getattr(row, key) for row in rows] for key in asdict(rows[0])}
+    same = {key: found[0] for key, found in values.items() if len(set(found)) == 1 and key != "variant"}
+    told = ", ".join(f"{key} {value}" for key, value in same.items() if key != "bench" and value is not None)
+    table = Table(title=f"{rows[0].bench}: {told}", title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    shown = [key for key in values if key not in same]
+    for key in shown:
+        table.add_column(key.replace("_", "\n"), justify="left" if key == "variant" else "right", no_wrap=True)
+    for index in range(len(rows)):
+        table.add_row(*(_cell(values[key][index]) for key in shown))
     Console().print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"

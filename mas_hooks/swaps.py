@@ -24,8 +24,14 @@ class Swaps:
     """Everything that stays the same over a fit: pairs, activations and runners of the directions of an alignment."""
 
     def __init__(
-        self, alignment: Alignment, pairs: Directed, directions: Sequence[Direction], cache: ActivationCache
+        self,
+        alignment: Alignment,
+        pairs: Directed,
+        directions: Sequence[Direction],
+        cache: ActivationCache,
+        path: str = "auto",
     ) -> None:
+        self._path = path
         self.alignment, self.cache, self.directions = alignment, cache, tuple(directions)
         self.pairs: dict[Direction, Pairs] = {way: of_direction(pairs, *way) for way in directions}
         self._runners = {target: self._runner(target) for target in dict.fromkeys(way.target for way in directions)}
@@ -34,7 +40,7 @@ class Swaps:
         """One runner serves every direction into a target: the tail only where it is proven for all of them."""
         model, site = runnable(self.alignment, target)
         sets = {id(self.pairs[way]): self.pairs[way] for way in self.into(target)}
-        found = [runner(model, site, pairs) for pairs in sets.values()]
+        found = [runner(model, site, pairs, self._path) for pairs in sets.values()]
         reference = [one for one in found if isinstance(one, ReferenceRunner)]
         return reference[0] if reference else found[0]
 

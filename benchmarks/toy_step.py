@@ -1,0 +1,224 @@
+"""Milliseconds of one MAS training step on toy GRUs, all four directions, next to a naive twin in the same run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrizations
+
+import mas_hooks as mh
+from mas_hooks.engine.cache import ActivationCache
+from mas_hooks.maps.base import complete
+from mas_hooks.measurements import Measurement
+from mas_hooks.objectives import behaviour_losses
+from mas_hooks.pairs import Pairs
+from mas_hooks.plan import Direction
+from mas_hooks.settings import Settings as Base
+from mas_hooks.swaps import Swaps
+from mas_hooks.tasks import task
+from mas_hooks.toys.recurrent import RecurrentModel
+
+LEARNING_RATE = 3e-3
+DIRECTIONS = [Direction(source, target) for target in range(2) for source in range(2)]
+
+
+class Settings(Base):
+    """What is measured."""
+
+    widths: tuple[int, ...] = (48, 128)
+    """Units of the two GRUs."""
+    batches: tuple[int, ...] = (128, 512)
+    """Pairs a direction and step."""
+    rank: int = 16
+    """Aligned dims."""
+    repeats: int = 15
+    """Timed steps of each variant; they take turns."""
+    naive_repeats: int = 5
+    """Timed steps of the naive twin, which is slow."""
+    threads: int = 2
+    """Torch threads."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Two random-weight GRUs and one batch of pairs: every variant sees the same."""
+
+    models: tuple[RecurrentModel, RecurrentModel]
+    pairs: Pairs
+    rank: int
+
+
+def make(width: int, batch: int, settings: Settings) -> Bench:
+    """The models in eval mode, frozen, and a batch of Full pairs."""
+    torch.manual_seed(settings.seed)
+    known = task("multi_object")
+    models = [RecurrentModel(len(known.vocabulary.tokens), width).eval().requires_grad_(False) for _ in range(2)]
+    train, _, _ = mh.task_pairs([known] * 2, ["full"] * 2, (batch, 1, 1), settings.seed)
+    return Bench((models[0], models[1]), train[0, 0], settings.rank)
+
+
+def ours(bench: Bench, path: str = "auto") -> Callable[[], float]:
+    """A step of this package: cached activations, frames evaluated once, one pass per target from the state on."""
+    sites = [mh.wrap(model, name=f"gru-{index}").at("state") for index, model in enumerate(bench.models)]
+    alignment = mh.Alignment(sites, rank=bench.rank)
+    swaps = Swaps(alignment, bench.pairs, DIRECTIONS, ActivationCache(sites, alignment.models), path)
+    optimizer = torch.optim.Adam(alignment.parameters(), lr=LEARNING_RATE)
+    batch = dict.fromkeys(DIRECTIONS, torch.arange(len(bench.pairs)))
+
+    def step() -> float:
+        views = alignment.views()
+        losses = [
+            behaviour_losses(labelled, [len(bench.pairs)] * len(ways), "trial")
+            for ways, labelled in swaps.run(views, batch)
+        ]
+        return _update(optimizer, torch.cat(losses).sum())
+
+    return step
+
+
+def naive(bench: Bench) -> Callable[[], float]:
+    """A step as research code does it: a cell loop over whole sequences, for source and target of every direction
+    anew, and a full rotation that is rebuilt at every use."""
+    cells = [_cell(model) for model in bench.models]
+    sites = [mh.wrap(model, name=f"gru-{index}").at("state") for index, model in enumerate(bench.models)]
+    frames = [one.view().frame for one in mh.Alignment(sites, rank=bench.rank).own_maps]  # pyright: ignore
+    maps = [_rotation(frame) for frame in frames]
+    optimizer = torch.optim.Adam([parameter for one in maps for parameter in one.parameters()], lr=LEARNING_RATE)
+
+    def step() -> float:
+        total = torch.zeros(())
+        for source, target in DIRECTIONS:
+            given = _states_at(bench.models[source], cells[source], bench.pairs)
+            logits = _rerun(bench, (source, target), cells[target], maps, given)
+            total = total + _loss(logits, bench.pairs)
+        return _update(optimizer, total)
+
+    return step
+
+
+def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())
+
+
+def _cell(model: RecurrentModel) -> nn.GRUCell:
+    cell = nn.GRUCell(model.rnn.input_size, model.rnn.hidden_size).requires_grad_(False)
+    for name, parameter in cell.named_parameters():
+        parameter.copy_(getattr(model.rnn, f"{name}_l0"))
+    return cell
+
+
+def _rotation(frame: Tensor) -> nn.Module:
+    width = len(frame)
+    linear = parametrizations.orthogonal(nn.Linear(width, width, bias=False))
+    linear.weight = complete(frame.detach().double()).float().mT.contiguous()
+    return linear
+
+
+def _states_at(model: RecurrentModel, cell: nn.GRUCell, pairs: Pairs) -> Tensor:
+    """The source states, by a loop over the whole sequence."""
+    ids = pairs.source_inputs
+    assert isinstance(ids, Tensor)
+    state, states = torch.zeros(len(ids), cell.hidden_size), []
+    for column in range(ids.shape[1]):
+        state = cell(model.embedding(ids[:, column]), state)
+        states.append(state)
+    return pairs.source_where.gather(torch.stack(states, 1))
+
+
+def _rerun(bench: Bench, way: tuple[int, int], cell: nn.GRUCell, maps: list[nn.Module], given: Tensor) -> Tensor:
+    """Logits of the whole target sequences, the swap made at each row's own step."""
+    model, ids, at = bench.models[way[1]], bench.pairs.target_inputs, bench.pairs.target_where.columns
+    assert isinstance(ids, Tensor)
+    mask = (torch.arange(cell.hidden_size) < bench.rank).float()
+    state, logits = torch.zeros(len(ids), cell.hidden_size), []
+    for column in range(ids.shape[1]):
+        state = cell(model.embedding(ids[:, column]), state)
+        rows = at == column
+        if rows.any():
+            kept = (1 - mask) * functional.linear(state[rows], _rebuilt(maps[way[1]]))
+            mixed = kept + mask * functional.linear(given[rows], _rebuilt(maps[way[0]]))
+            state = state.index_put((rows.nonzero()[:, 0],), mixed @ _rebuilt(maps[way[1]]))
+        logits.append(model.head(state))
+    return torch.stack(logits, 1)
+
+
+def _rebuilt(rotation: nn.Module) -> Tensor:
+    """The matrix of a rotation, evaluated anew: one read or write of a map that nobody caches."""
+    matrix = rotation.weight
+    assert isinstance(matrix, Tensor)
+    return matrix
+
+
+def _loss(logits: Tensor, pairs: Pairs) -> Tensor:
+    surprise = functional.cross_entropy(logits.flatten(0, 1), pairs.labels.flatten(), reduction="none")
+    weight = pairs.label_mask.float()
+    return ((surprise.view_as(weight) * weight).sum(1) / weight.sum(1)).mean()
+
+
+def _peak_mb(step: Callable[[], float]) -> float | None:
+    """Peak resident memory while a step runs; None where the system does not tell."""
+    clear, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    if not clear.exists():
+        return None
+    clear.write_text("5")
+    step()
+    peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(peak.split()[1]) / 1024
+
+
+def main(settings: Settings) -> list[Measurement]:
+    """Every variant at every width and batch; the variants take turns, so that the machine's moods hit all."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(settings.threads)
+    try:
+        return [
+            row for width in settings.widths for batch in settings.batches for row in _measure(width, batch, settings)
+        ]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measure(width: int, batch: int, settings: Settings) -> list[Measurement]:
+    bench = make(width, batch, settings)
+    steps = {"ours": ours(bench), "ours, whole forward": ours(bench, "reference"), "naive twin": naive(bench)}
+    first = {name: step() for name, step in steps.items()}
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(settings.repeats):
+        for name, step in steps.items():
+            if name != "naive twin" or turn < settings.naive_repeats:
+                began = time.perf_counter()
+                step()
+                times[name].append(1e3 * (time.perf_counter() - began))
+    median = {name: statistics.median(found) for name, found in times.items()}
+    return [
+        Measurement(
+            bench="toy-step",
+            variant=name,
+            method="mas",
+            device="cpu",
+            dtype="float32",
+            batch=batch,
+            width=width,
+            rank=settings.rank,
+            models=2,
+            ms_median=median[name],
+            ms_min=min(times[name]),
+            ms_max=max(times[name]),
+            pairs_per_s=len(DIRECTIONS) * batch / median[name] * 1e3,
+            peak_mb=_peak_mb(step),
+            ratio=median[name] / median["ours"],
+            loss=first[name],
+        )
+        for name, step in steps.items()
+    ]

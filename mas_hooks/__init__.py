@@ -1,6 +1,6 @@
 """Compare neural networks by cause: Model Alignment Search on the hooks of one's own models."""
 
-from mas_hooks import methods, similarity
+from mas_hooks import controls, methods, similarity
 from mas_hooks.alignment import Alignment
 from mas_hooks.evaluate import evaluate
 from mas_hooks.fit import FitSettings, fit
@@ -23,6 +23,7 @@ __all__ = [
     "Plan",
     "Record",
     "Where",
+    "controls",
     "evaluate",
     "fit",
     "interchange",

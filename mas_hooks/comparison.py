@@ -6,8 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from pydantic import model_validator
+
 from mas_hooks.alignment import Alignment
 from mas_hooks.controls import RandomMaps, ShuffledLabels, Untrained
+from mas_hooks.errors import SettingError
 from mas_hooks.evaluate import Control, evaluate
 from mas_hooks.fit import FitSettings, fit
 from mas_hooks.hooks.handle import wrap
@@ -16,6 +19,7 @@ from mas_hooks.pairs import Directed, task_pairs
 from mas_hooks.plan import Plan
 from mas_hooks.records import Record
 from mas_hooks.settings import Settings
+from mas_hooks.tasks import Party, task
 from mas_hooks.trained import ToySettings, toy
 
 ControlName = Literal["untrained", "shuffled_labels", "random_maps"]
@@ -37,6 +41,19 @@ class Comparison(Settings):
     controls: tuple[ControlName, ...] = ()
     device: str = "cpu"
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Comparison:
+        """Everything that would fail after the toys are trained fails here."""
+        if len(self.variables) != len(self.toys):
+            raise SettingError("variables", self.variables, f"one per toy, {len(self.toys)}")
+        for own, variable in zip(self.toys, self.variables, strict=True):
+            Party(task(own.task), variable)
+            self.maps.make(own.width, f"the state of {own.name}, which has {own.width} units")
+        if min(self.sizes) < 1:
+            raise SettingError("sizes", self.sizes, "three numbers of pairs, 1 or more each")
+        self.plan.directions(len(self.toys))
+        return self
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
-from itertools import combinations_with_replacement
+from dataclasses import replace
+from itertools import combinations
 
 import torch
+from torch import Tensor, nn
 
+from mas_hooks.controls import reinitialised
 from mas_hooks.engine.cache import gather_site
 from mas_hooks.errors import SettingError
-from mas_hooks.hooks.handle import wrap
+from mas_hooks.hooks.handle import HookedModel, wrap
 from mas_hooks.records import Record
 from mas_hooks.similarity import Measure, cka, rsa
 from mas_hooks.sites import Where
@@ -20,41 +23,45 @@ PER_QUANTITY = 15
 
 
 def correlate(toys: tuple[ToySettings, ...], site: str, seed: int = 0) -> list[Record]:
-    """RSA and cosine-kernel CKA of every pair of toys (and of each with itself) at one site (METHODS §5).
+    """RSA and cosine-kernel CKA of every two toys at one site, and of their untrained copies as a control.
 
-    15 sequences a quantity, activations at all positions but padding and E; 1,000 of them, drawn 10 times. Raises
-    SettingError for toys of different tasks, whose rows do not match.
+    METHODS §5: 15 sequences a quantity, activations at all positions but padding and E; 1,000 of them, drawn 10 times.
+    Raises SettingError for toys of different tasks, whose rows do not match.
     """
     tasks = list(dict.fromkeys(own.task for own in toys))
     if len(tasks) > 1:
         raise SettingError("the tasks of toys to correlate", tasks, "one and the same: they must read the same trials")
     loaded = [toy(own, progress=False) for own in toys]
-    source = Trials(loaded[0].task)
-    size = PER_QUANTITY * len(loaded[0].task.drawn_quantities())
-    sequences = [ids for ids, _ in source.checking(random.Random(f"correlate/{seed}"), size)]
-    rows = []
-    for own, one in zip(toys, loaded, strict=True):
-        model = wrap(one.model, name=own.name)
-        found = [_states(model, site, torch.from_numpy(ids[:, :-1])) for ids in sequences]
-        rows.append(torch.cat(found))
+    known = loaded[0].task
+    size = PER_QUANTITY * len(known.drawn_quantities())
+    sequences = [torch.from_numpy(ids) for ids, _ in Trials(known).checking(random.Random(f"correlate/{seed}"), size)]
+    modules: dict[str | None, list[nn.Module]] = {
+        None: [one.model for one in loaded],
+        "untrained": [reinitialised(one.model, seed + index) for index, one in enumerate(loaded)],
+    }
     measured = []
-    for a, b in combinations_with_replacement(range(len(toys)), 2):
-        for name, result in (("rsa", rsa(rows[a], rows[b], seed=seed)), ("cka", cka(rows[a], rows[b], seed=seed))):
-            measured.append(_record(toys, (a, b), site, name, result, seed))
+    for control, own in modules.items():
+        rows = [_states(wrap(module), site, sequences) for module in own]
+        for a, b in combinations(range(len(toys)), 2):
+            for name, measure in (("rsa", rsa), ("cka", cka)):
+                row = _record(toys, (a, b), site, name, measure(rows[a], rows[b], seed=seed))
+                measured.append(replace(row, control=control, seed=seed))
     return measured
 
 
-def _states(model, site: str, ids: torch.Tensor) -> torch.Tensor:
-    """Activations at every position of trials of one length, whose last token, E, was cut off."""
-    return gather_site(model, model.at(site), ids, Where.from_mask(torch.ones_like(ids, dtype=torch.bool)))
+def _states(model: HookedModel, site: str, sequences: list[Tensor]) -> Tensor:
+    """Activations at every position but E of trials that are sorted into batches of one length."""
+    found = []
+    for ids in sequences:
+        read = ids[:, :-1]
+        found.append(gather_site(model, model.at(site), read, Where.from_mask(torch.ones_like(read, dtype=torch.bool))))
+    return torch.cat(found)
 
 
-def _record(
-    toys: tuple[ToySettings, ...], pair: tuple[int, int], site: str, name: str, result: Measure, seed: int
-) -> Record:
+def _record(toys: tuple[ToySettings, ...], pair: tuple[int, int], site: str, name: str, result: Measure) -> Record:
     a, b = (toys[index].name for index in pair)
     return Record(
-        comparison=" × ".join(dict.fromkeys((a, b))),
+        comparison=f"{a} × {b}",
         task=toys[0].task,
         source_model=a,
         source_site=site,
@@ -67,5 +74,4 @@ def _record(
         value=result.value,
         value_low=result.low,
         value_high=result.high,
-        seed=seed,
     )

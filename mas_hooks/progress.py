@@ -16,14 +16,14 @@ def take_line(line: int) -> None:
 
 
 def bar(total: int, label: str, *, initial: int = 0, shown: bool = True) -> tqdm[Any]:
-    """A bar that vanishes when its work is done. shown=False draws nothing."""
+    """A bar that vanishes when its work is done; nothing with shown=False, or where the output is no terminal."""
     return tqdm(
         total=total,
         initial=initial,
         desc=label,
         position=_line,
         leave=False,
-        disable=not shown,
+        disable=None if shown else True,  # None: drawn only where somebody can watch
         bar_format="{desc:<24} {bar:24} {n_fmt}/{total_fmt} [{elapsed}<{remaining}] {postfix}",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from pydantic import model_validator
 from rich.console import Console
 
 import mas_hooks as mh
@@ -40,6 +41,12 @@ class Settings(Base):
     """Refits of MAS where there is nothing to find."""
     training: TrainSettings = TrainSettings()
     fit: FitSettings = FitSettings(validate_every=20, patience=8)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Settings:
+        """A setting that fits no comparison is told before anything is trained."""
+        comparisons(self, "cpu")
+        return self
 
 
 def comparisons(settings: Settings, device: str) -> dict[str, Comparison]:

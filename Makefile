@@ -1,0 +1,40 @@
+# Every target makes the environment it needs: `make demo` and `make test` work on a machine with Python 3.11 and pip.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test test-slow check format bench wheel clean
+
+demo: $(READY)
+	$(BIN)/mas-hooks demo
+
+test: $(READY)
+	$(BIN)/pytest --durations=20
+
+test-slow: $(READY)
+	$(BIN)/pytest -m slow --durations=20
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/pytest -q tests/test_layers.py tests/test_api.py
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/mas-hooks bench toy-step --json benchmarks/results/toy_step.json
+	$(BIN)/mas-hooks bench time-to-iia --json benchmarks/results/time_to_iia.json
+
+wheel: $(READY)
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf .venv dist build .pytest_cache .ruff_cache .hypothesis
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

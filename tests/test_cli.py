@@ -1,0 +1,122 @@
+import json
+import shutil
+from pathlib import Path
+
+import example_runs as runs
+import pytest
+
+from mas_hooks import cli, records
+
+
+def said(capsys, arguments, status):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == status
+    return capsys.readouterr()
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MAS_HOOKS_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_no_command_and_help_list_the_commands(capsys):
+    for arguments in ([], ["--help"]):
+        cli.main(arguments)
+        text = capsys.readouterr().out
+        assert all(name in text for name in ("demo", "ls", "run", "report", "bench"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["dmeo"], "no command 'dmeo'. Did you mean 'demo'"),
+        (["run", "dmeo"], "no recipe 'dmeo'. Did you mean 'demo'"),
+        (["bench", "toy-stepp"], "no benchmark 'toy-stepp'. Did you mean 'toy-step'"),
+        (["demo", "--device", "cuda:9"], "device 'cuda:9' is not available here"),
+        (["demo", "--rank", "0"], "rank 0 does not fit"),
+        (["demo", "--rank", "49"], "rank 49 does not fit"),
+        (["demo", "--task", "multi_objct"], "Did you mean 'multi_object'"),
+        (["demo", "--sizes", "0", "1", "1"], "pairs"),
+        (["demo", "--fit.batch-size", "0"], "greater than or equal to 1"),
+        (["demo", "--config", "nothing.json"], "nothing.json: cannot be read"),
+        (["demo", "--resume"], "no run of demo to resume"),
+        (["report", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(here, capsys, arguments, sentence):
+    error = said(capsys, arguments, 2).err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert sentence in error
+    assert not (here / "runs").exists()
+
+
+def test_an_unknown_flag_is_told(here, capsys):
+    said_there = said(capsys, ["demo", "--rnak", "3"], 2)
+    assert "rnak" in said_there.out + said_there.err
+    assert not (here / "runs").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told(here, capsys):
+    Path("file").write_text("")
+    assert "choose another folder with --out" in said(capsys, ["demo", "--out", "file/run"], 2).err
+
+
+def test_a_folder_with_a_run_needs_resume(here, capsys):
+    Path("run").mkdir()
+    Path("run/settings.json").write_text("{}")
+    assert "--resume" in said(capsys, ["demo", "--out", "run"], 2).err
+
+
+def test_config_repeats_settings_and_flags_override_them(here):
+    study = cli.shipped.load("recipes", "demo")
+    told = {"recipe": "demo", **study.settings(rank=7, seed=3).model_dump(mode="json")}
+    Path("settings.json").write_text(json.dumps(told))
+    for words in (["--config", "settings.json"], ["--config=settings.json"]):
+        defaults = cli._defaults(study, words)
+        assert (defaults.rank, defaults.seed) == (7, 3)
+        flags, settings = cli._parse("run demo", study, [*words, "--seed", "5"], (cli.RunFlags(), defaults))
+        assert (settings.rank, settings.seed, flags.config) == (7, 5, Path("settings.json"))
+
+
+def test_a_config_with_an_unknown_setting_names_the_nearest(here, capsys):
+    Path("settings.json").write_text(json.dumps({"rnak": 3}))
+    assert "Did you mean 'rank'" in said(capsys, ["demo", "--config", "settings.json"], 2).err
+
+
+def test_help_explains_every_flag(capsys):
+    text = said(capsys, ["run", "demo", "--help"], 0).out
+    for flag in ("--out", "--resume", "--config", "--jobs", "--device", "--seed", "--rank", "--fit.patience"):
+        assert flag in text
+    assert "Aligned dims out of width" in text
+
+
+def test_ls_names_recipes_and_benchmarks(capsys):
+    cli.main(["ls"])
+    text = capsys.readouterr().out
+    assert "demo" in text
+    assert "time-to-iia" in text
+
+
+def test_report_redraws_from_records_alone(here, capsys):
+    Path("run").mkdir()
+    records.write("run/records.jsonl", runs.demo())
+    cli.main(["report", "run"])
+    first = capsys.readouterr().out
+    assert "gru-0 → gru-1" in first
+    assert len(list(Path("run/figures").glob("*.png"))) == 3
+    shutil.rmtree("run/figures")
+    cli.main(["report", "run"])
+    assert len(list(Path("run/figures").glob("*.png"))) == 3
+
+
+def test_bench_writes_its_rows(here, capsys):
+    words = ["--widths", "8", "--batches", "16", "--rank", "4", "--repeats", "1", "--naive-repeats", "1"]
+    cli.main(["bench", "toy-step", *words, "--json", "rows.json"])
+    rows = json.loads(Path("rows.json").read_text())
+    assert {row["variant"] for row in rows} == {"ours", "ours, whole forward", "naive twin"}
+    assert max(row["loss"] for row in rows) - min(row["loss"] for row in rows) < 1e-4
+    assert "toy-step" in capsys.readouterr().out

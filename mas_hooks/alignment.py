@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mas_hooks import checkpoints
 from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.engine.run import Part, runner
-from mas_hooks.errors import CheckpointError, DeviceError, EmptyError, SettingError, UnsupportedError
+from mas_hooks.errors import CheckpointError, DeviceError, EmptyError, MasHooksError, SettingError, UnsupportedError
 from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.interventions import interchange
@@ -22,7 +22,8 @@ from mas_hooks.maps import AbstractMap, AbstractView, MapSpec
 from mas_hooks.maps.starts import identity_frame, random_frame
 from mas_hooks.pairs import Directed, of_direction
 from mas_hooks.plan import Plan
-from mas_hooks.sites import Recording, Site, Where
+from mas_hooks.settings import Settings
+from mas_hooks.sites import Recording, Side, Site, Where
 
 KIND = "mas_hooks.alignment"
 
@@ -42,6 +43,28 @@ class Patched:
     path: str
 
 
+class _SavedSite(Settings):
+    """A site in config.json; model and side are None for a recording."""
+
+    model: str | None
+    name: str
+    side: Side | None
+    width: int
+
+    @classmethod
+    def of(cls, site: Site | Recording) -> _SavedSite:
+        model, side = (None, None) if isinstance(site, Recording) else (site.model.name, site.side)
+        return cls(model=model, name=site.name, side=side, width=site.width)
+
+
+class _Saved(Settings):
+    """What config.json says of an alignment."""
+
+    plan: Plan
+    sites: tuple[_SavedSite, ...]
+    seed: int
+
+
 class Alignment(nn.Module):
     """The maps of a set of sites, in order; sites are numbered from 0.
 
@@ -51,8 +74,9 @@ class Alignment(nn.Module):
 
     def __init__(self, sites: Sequence[Site | Recording], rank: int | None = None, *, seed: int = 0, **spec: Any):
         super().__init__()
-        method = "das" if len(sites) == 1 else "mas"
-        self._build(Plan(method=method, maps=MapSpec(rank=rank, **spec)), sites, seed)
+        maps = MapSpec(rank=rank, **spec)
+        plan = Plan(method="das", models="one", maps=maps) if len(sites) == 1 else Plan(method="mas", maps=maps)
+        self._build(plan, sites, seed)
 
     @classmethod
     def from_plan(cls, plan: Plan, sites: Sequence[Site | Recording], seed: int = 0) -> Alignment:
@@ -67,10 +91,12 @@ class Alignment(nn.Module):
             raise EmptyError("the list of sites", "give at least one, from model.at(name)")
         if plan.maps is None:
             raise SettingError("plan.maps", None, "a MapSpec, for example MapSpec(rank=16)")
-        devices = {str(site): str(_handle(site).device) for site in sites if isinstance(site, Site)}
+        plan.directions(len(sites))  # refuses a number of sites that the method does not take
+        self.plan, self.spec, self.sites, self.seed = plan, plan.maps, tuple(sites), seed
+        own = zip(self.models, self.names, strict=True)
+        devices = {name: str(model.device) for model, name in own if model is not None}
         if len(set(devices.values())) > 1:
             raise DeviceError.several(devices)
-        self.plan, self.spec, self.sites, self.seed = plan, plan.maps, tuple(sites), seed
         self.maps = nn.ModuleList([self.spec.make(site.width, str(site)) for site in sites])
         self.start([self._first_frame(index, site.width) for index, site in enumerate(sites)])
         if devices:
@@ -116,9 +142,13 @@ class Alignment(nn.Module):
         subspace: str | None = None,
     ) -> Float[Tensor, "n width_t"]:
         """`h_target` with the aligned dims of `h_source` in its own space (Grant 2025, eq. 4); float32 inside."""
-        view_t, view_s = self.own_maps[target].view(), self.own_maps[source].view()
-        dims = self.spec.block(subspace, self.sites[target].width)
-        return interchange(h_target, h_source, view_t, view_s, dims)
+        site_t, site_s = self.at(target), self.at(source)
+        if subspace == "extra" and site_t.width != site_s.width:
+            raise UnsupportedError(
+                f"swapping 'extra' from {site_s} to {site_t}, which differ in width,", "name a subspace"
+            )
+        dims = self.spec.block(subspace, site_t.width)
+        return interchange(h_target, h_source, self.own_maps[target].view(), self.own_maps[source].view(), dims)
 
     def edit(
         self,
@@ -130,9 +160,7 @@ class Alignment(nn.Module):
         subspace: str | None = None,
     ) -> Edit:
         """The swap as a hook on the target model: the i-th cell of `where` receives from the i-th of `vectors`."""
-        site = self.sites[target]
-        if isinstance(site, Recording):
-            raise UnsupportedError(f"an edit of recording {site.name!r}", "swap into a model that can be run")
+        _, site = runnable(self, target)
 
         def swap(h: Tensor, given: Tensor) -> Tensor:
             return self.interchange(h, given, target=target, source=source, subspace=subspace)
@@ -146,8 +174,11 @@ class Alignment(nn.Module):
 
         path: `auto` runs only what the swap can change, where that is proven equal; `reference` the whole forward.
         """
-        own = of_direction(pairs, source, target)
+        if path not in ("auto", "reference"):
+            raise SettingError("path", path, "'auto' or 'reference'")
+        self.at(source)
         model, site = runnable(self, target)
+        own = of_direction(pairs, source, target)
         cache = ActivationCache(self.sites, self.models)
         vectors = self.interchange(
             cache.target(target, own), cache.source(source, own), target=target, source=source, subspace=subspace
@@ -158,14 +189,8 @@ class Alignment(nn.Module):
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write config.json and model.safetensors, whole or not at all. The folder holds no device and no model."""
-        sites = [
-            {"model": None, "name": site.name, "side": None, "width": site.width}
-            if isinstance(site, Recording)
-            else {"model": site.model.name, "name": site.name, "side": site.side, "width": site.width}
-            for site in self.sites
-        ]
-        config = {"plan": self.plan.model_dump(mode="json"), "sites": sites, "seed": self.seed}
-        checkpoints.save(folder, KIND, config, self.state_dict())
+        saved = _Saved(plan=self.plan, sites=tuple(_SavedSite.of(site) for site in self.sites), seed=self.seed)
+        checkpoints.save(folder, KIND, saved.model_dump(mode="json"), self.state_dict())
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, models: Sequence[HookedModel | Recording]) -> Alignment:
@@ -174,41 +199,48 @@ class Alignment(nn.Module):
         Raises CheckpointError for a folder that is damaged, foreign, or does not fit the models.
         """
         config, tensors = checkpoints.load(folder, KIND)
-        named = config["sites"]
-        if len(models) != len(named):
-            raise CheckpointError(folder, f"aligns {len(named)} sites, not {len(models)}", "give one model per site")
-        sites = [_site(folder, entry, model) for entry, model in zip(named, models, strict=True)]
-        made = cls.from_plan(Plan(**config["plan"]), sites, config["seed"])
+        try:
+            saved = _Saved.model_validate(config)
+        except MasHooksError as error:
+            raise CheckpointError(folder, f"has a wrong {checkpoints.CONFIG} ({error})", "write it anew") from error
+        if len(models) != len(saved.sites):
+            raise CheckpointError(folder, f"aligns {len(saved.sites)} sites, not {len(models)}", "give one model each")
+        sites = [_site(folder, entry, model) for entry, model in zip(saved.sites, models, strict=True)]
+        made = cls.from_plan(saved.plan, sites, saved.seed)
         expected = {name: tuple(tensor.shape) for name, tensor in made.state_dict().items()}
         if expected != {name: tuple(tensor.shape) for name, tensor in tensors.items()}:
             raise CheckpointError(folder, "holds other tensors than its config asks for", "write it anew")
-        made.load_state_dict(tensors)
+        made.to(next(iter(tensors.values())).dtype).load_state_dict(tensors)
         return made
+
+    def at(self, index: int) -> Site | Recording:
+        """The site of that number."""
+        if not 0 <= index < len(self.sites):
+            raise SettingError("the number of a site", index, f"one of 0 to {len(self.sites) - 1}")
+        return self.sites[index]
 
 
 def _handle(site: Site) -> HookedModel:
     """The handle of a site. Sites see it as a Protocol, so that they can lie below it."""
-    if not isinstance(site.model, HookedModel):
-        raise SettingError("the model of a site", site.model, "a handle made by wrap()")
+    if not isinstance(site, Site) or not isinstance(site.model, HookedModel):
+        raise SettingError("a site", type(site).__name__, "made by model.at(name), or a recording")
     return site.model
 
 
-def _site(folder: Path | str, entry: dict[str, Any], model: HookedModel | Recording) -> Site | Recording:
-    if isinstance(model, Recording) != (entry["model"] is None):
-        kind = "a recording" if entry["model"] is None else "a model"
-        raise CheckpointError(folder, f"has {kind} at site {entry['name']!r}", "give the sites in the saved order")
-    site = model if isinstance(model, Recording) else model.at(entry["name"], entry["side"], entry["width"])
-    if site.width != entry["width"]:
-        problem = f"aligns site {entry['name']!r} of width {entry['width']}, the given one has {site.width}"
+def _site(folder: Path | str, saved: _SavedSite, model: HookedModel | Recording) -> Site | Recording:
+    if isinstance(model, Recording) != (saved.side is None):
+        kind = "a recording" if saved.side is None else "a model"
+        raise CheckpointError(folder, f"has {kind} at site {saved.name!r}", "give the sites in the saved order")
+    site = model if isinstance(model, Recording) else model.at(saved.name, saved.side or "output", saved.width)
+    if site.width != saved.width:
+        problem = f"aligns site {saved.name!r} of width {saved.width}, the given one has {site.width}"
         raise CheckpointError(folder, problem, "give the models it was fitted on")
     return site
 
 
 def runnable(alignment: Alignment, target: int) -> tuple[HookedModel, Site]:
     """The model and site of a target. Raises UnsupportedError for a recording, which cannot be run."""
-    site = alignment.sites[target]
+    site = alignment.at(target)
     if isinstance(site, Recording):
-        raise UnsupportedError(
-            f"a swap into recording {site.name!r}", "train only into models that run, for example methods.unimas()"
-        )
+        raise UnsupportedError(f"a swap into recording {site.name!r}", "swap into models, as methods.unimas() does")
     return _handle(site), site

@@ -48,7 +48,7 @@ class Comparison(Settings):
         if len(self.variables) != len(self.toys):
             raise SettingError("variables", self.variables, f"one per toy, {len(self.toys)}")
         for own, variable in zip(self.toys, self.variables, strict=True):
-            Party(task(own.task), variable)
+            Party(task(own.task, **own.task_settings), variable)
             self.maps.make(own.width, f"the state of {own.name}, which has {own.width} units")
         if min(self.sizes) < 1:
             raise SettingError("sizes", self.sizes, "three numbers of pairs, 1 or more each")

@@ -28,8 +28,8 @@ def correlate(toys: tuple[ToySettings, ...], site: str, seed: int = 0) -> list[R
     METHODS §5: 15 sequences a quantity, activations at all positions but padding and E; 1,000 of them, drawn 10 times.
     Raises SettingError for toys of different tasks, whose rows do not match.
     """
-    tasks = list(dict.fromkeys(own.task for own in toys))
-    if len(tasks) > 1:
+    tasks = [(own.task, dict(own.task_settings)) for own in toys]
+    if any(own != tasks[0] for own in tasks):
         raise SettingError("the tasks of toys to correlate", tasks, "one and the same: they must read the same trials")
     loaded = [toy(own, progress=False) for own in toys]
     known = loaded[0].task

@@ -137,7 +137,7 @@ class OutputFolderError(MasHooksError):
 
 
 class RecordError(MasHooksError):
-    """A line of results with a key or a value that records do not have."""
+    """A line of results that cannot be read, or with a key that records do not have."""
 
     @classmethod
     def unknown_key(cls, key: str, allowed: Iterable[str], where: str) -> RecordError:

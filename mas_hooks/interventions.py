@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mas_hooks.errors import RankError
+from mas_hooks.errors import RankError, ShapeError
 from mas_hooks.maps.base import AbstractView
 
 
@@ -22,9 +22,11 @@ def interchange(
     target (n, width_t), source (n, width_s), dims a block of the shared space -> (n, width_t), float32.
     Raises RankError when the block does not exist in both maps.
     """
+    if len(source) != len(target):
+        raise ShapeError("the source of a swap", tuple(source.shape), f"one row for each of the {len(target)} targets")
     given, own = view_s.read(source), view_t.read(target)
-    if min(given.shape[1], own.shape[1]) < dims.stop:
-        raise RankError(dims.stop, min(given.shape[1], own.shape[1]), "both maps")
-    whole = dims.start == 0 and dims.stop == own.shape[1]
-    z = given[:, dims] if whole else torch.cat([own[:, : dims.start], given[:, dims], own[:, dims.stop :]], dim=1)
-    return view_t.write(target, z)
+    shared = min(given.shape[1], own.shape[1])
+    begin, end, _ = dims.indices(max(own.shape[1], dims.stop or 0))
+    if end > shared:
+        raise RankError(end, shared, "both maps")
+    return view_t.write(target, torch.cat([own[:, :begin], given[:, begin:end], own[:, end:]], dim=1))

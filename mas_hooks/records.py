@@ -77,7 +77,10 @@ def _parse(line: str, where: str) -> Record:
 
 def read(path: Path | str) -> list[Record]:
     """All records of a file. Raises RecordError naming the file and line of one it cannot read."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")  # names may hold what splitlines() takes for an end
+    except UnicodeDecodeError as error:
+        raise RecordError.unreadable(str(path), str(error)) from error
     return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 

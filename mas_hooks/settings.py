@@ -26,4 +26,7 @@ class Settings(BaseModel):
             name = ".".join(str(part) for part in first["loc"])
             if first["type"] == "extra_forbidden":
                 raise UnknownNameError("setting", name, cls.model_fields, cls.__name__) from error
-            raise SettingError(f"{cls.__name__}.{name}", first["input"], first["msg"].lower()) from error
+            got, allowed = first["input"], first["msg"].removeprefix("Input should be ")
+            if first["type"] == "missing":
+                got, allowed = None, "given"
+            raise SettingError(f"{cls.__name__}.{name}", got, allowed) from error

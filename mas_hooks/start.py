@@ -19,15 +19,18 @@ from mas_hooks.pairs import Directed, Pairs
 def begin(alignment: Alignment, cache: ActivationCache, train: Directed) -> None:
     """Calibrate every map on the natural activations of the training pairs, and set frames that need data."""
     sets = [_as_source(train, index) for index in range(len(alignment.sites))]
-    rows = [cache.sources(index, own) for index, own in enumerate(sets)]
-    for one, (h, _) in zip(alignment.own_maps, rows, strict=True):
+    found = [cache.sources(index, own) for index, own in enumerate(sets)]
+    device = next(alignment.buffers()).device  # a recording may lie elsewhere
+    rows, keys = [h.to(device) for h, _ in found], [keys.to(device) for _, keys in found]
+    for one, h in zip(alignment.own_maps, rows, strict=True):
         one.calibration.fit(h)
+    if alignment.spec.init not in ("pca", "procrustes"):
+        return
+    scaled = [_standardised(one.calibration, h) for one, h in zip(alignment.own_maps, rows, strict=True)]
     if alignment.spec.init == "pca":
-        alignment.start([pca_frame(h.float(), alignment.spec.total) for h, _ in rows])
-    if alignment.spec.init == "procrustes":
-        scaled = [_standardised(one.calibration, h) for one, (h, _) in zip(alignment.own_maps, rows, strict=True)]
-        means = matched_means(scaled, [keys for _, keys in rows])
-        alignment.start(procrustes_frames(means, alignment.spec.total))
+        alignment.start([pca_frame(x, alignment.spec.total) for x in scaled])
+    else:
+        alignment.start(procrustes_frames(matched_means(scaled, keys), alignment.spec.total))
 
 
 def _as_source(train: Directed, index: int) -> list[Pairs]:

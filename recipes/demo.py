@@ -84,7 +84,8 @@ def main(settings: Settings, run: RunFolder, options: Options) -> None:
     models = [own.name for own in toys]
     for own, found in jobs.parallel(toy, toys, options.jobs):
         spent = "from the cache" if found.from_cache else f"trained in {found.trained.steps} steps"
-        say(f"{own.name}: {spent}, {found.trained.accuracy:.2%} of {found.trained.trials} trials right")
+        short = "" if found.trained.reached else "; SHORT OF THE STOP RULE, so read what follows with care"
+        say(f"{own.name}: {spent}, {found.trained.accuracy:.2%} of {found.trained.trials} trials right{short}")
     if run.finished("correlations") is None:
         run.finish("correlations", keep(correlations.correlate(toys, "state", settings.seed), models, final=True))
     todo = [

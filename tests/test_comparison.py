@@ -35,8 +35,8 @@ def test_what_would_fail_after_training_fails_before(changes, error, sentence):
         comparison(**changes)
 
 
-def test_a_comparison_runs_and_repeats_itself(small_toys, tmp_path):
-    own = comparison(toys=tuple(small_toys.settings), controls=("random_maps", "untrained", "shuffled_labels"))
+def test_a_comparison_runs_and_repeats_itself(small_settings, tmp_path):
+    own = comparison(toys=(small_settings(0), small_settings(1)), controls=("random_maps", "untrained", "shuffled_labels"))
     rows = run(Work("a", own, tmp_path / "a-state", tmp_path / "a", progress=False))
     again = run(Work("b", own, tmp_path / "b-state", tmp_path / "b", progress=False))
     assert [(row.source, row.target, row.iia, row.step) for row in rows] == [

@@ -51,9 +51,7 @@ class AbstractMap(nn.Module, ABC):
 
         def keep(tensor: Tensor) -> Tensor:
             moved = fn(tensor)
-            if tensor.is_floating_point() and moved.element_size() < tensor.element_size():
-                return tensor.to(moved.device)
-            return moved
+            return tensor.to(moved.device) if moved.element_size() < 4 else moved
 
         return super()._apply(keep, recurse)
 
@@ -61,7 +59,7 @@ class AbstractMap(nn.Module, ABC):
 def complete(frame: Float[Tensor, "width rank"]) -> Float[Tensor, "width width"]:
     """A full orthonormal basis whose first columns are those of `frame`."""
     width, rank = frame.shape
-    basis, corner = torch.linalg.qr(torch.cat([frame, torch.eye(width, dtype=frame.dtype)], dim=1))
+    basis, corner = torch.linalg.qr(torch.cat([frame, torch.eye(width, dtype=frame.dtype, device=frame.device)], dim=1))
     basis = basis[:, :width].clone()
     basis[:, :rank] *= torch.sign(torch.diagonal(corner)[:rank])
     return basis

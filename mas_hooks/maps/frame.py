@@ -21,7 +21,7 @@ def orthonormal(weight: Float[Tensor, "width rank"]) -> Float[Tensor, "width ran
 class Frame(AbstractMap):
     """`rank` orthonormal directions of a site. Moves the same dims as a full rotation with a mask, at less cost.
 
-    A frame of rank < width has no determinant; at rank = width its sign is fixed by the start.
+    For rank < width only: the sign of a square QR jumps where training crosses a singular weight (see `MapSpec.make`).
     """
 
     def __init__(self, width: int, rank: int, calibration: Calibration, learn_scale: bool = False) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from mas_hooks.errors import ShapeError
 from mas_hooks.maps.base import AbstractView
 from mas_hooks.maps.calibration import Calibration
 
@@ -23,6 +24,8 @@ class LinearView(AbstractView):
     calibration: Calibration
 
     def _standardised(self, h: Tensor) -> Tensor:
+        if h.ndim != 2 or h.shape[1] != len(self.frame):
+            raise ShapeError("an activation", tuple(h.shape), f"(n, {len(self.frame)})")
         h = h.to(self.frame)
         if self.calibration.centre:
             h = h - self.calibration.mean

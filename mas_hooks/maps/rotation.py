@@ -20,7 +20,7 @@ class Rotation(AbstractMap):
     """All `width` directions of a site as one orthogonal matrix; `rank` is the width.
 
     parametrization: torch's orthogonal maps (matrix_exp is the paper's). The sign of the determinant is that of the
-    start: none of the three can cross from one to the other by training.
+    start (+1 for identity, by chance for the others): none of the three can cross from one to the other by training.
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -24,8 +25,8 @@ class MapSpec(Settings):
 
     rank: shared dims, when there is one subspace; subspaces: name -> dims, consecutive blocks, instead of rank.
     kind: `frame` (width × rank, default), `rotation` (width × width, adds the subspace `extra`: all other dims), or
-    `fixed` (not trained). scale: `fixed` at 1 or a `learned` positive number per map. centre, zscore: of the site's
-    activations. init: the start; a fixed map stays there.
+    `fixed` (not trained). parametrization: of a rotation. scale: `fixed` at 1 or a `learned` positive number per map.
+    centre, zscore: of the site's activations. init: the start; a fixed map stays there.
     """
 
     rank: int | None = None
@@ -47,6 +48,8 @@ class MapSpec(Settings):
         for dims in self.subspaces.values():
             if dims < 1:
                 raise SettingError("the dims of a subspace", dims, "1 or more")
+        if self.kind == "fixed" and self.scale == "learned":
+            raise SettingError("the scale of a fixed map", self.scale, "'fixed': that kind does not learn")
         return self
 
     @property
@@ -58,22 +61,23 @@ class MapSpec(Settings):
         """The shared dims of a subspace; None is all the named ones together."""
         if subspace is None:
             return slice(0, self.total)
-        if subspace == "extra" and self.kind == "rotation":
-            return slice(self.total, width)
-        begin = 0
-        for name, dims in self.subspaces.items():
-            if name == subspace:
-                return slice(begin, begin + dims)
-            begin += dims
-        extra = ["extra"] if self.kind == "rotation" else []
-        raise UnknownNameError("subspace", subspace, [*self.subspaces, *extra], "the map")
+        ends = list(accumulate(self.subspaces.values()))
+        blocks = {name: slice(end - self.subspaces[name], end) for name, end in zip(self.subspaces, ends, strict=True)}
+        if self.kind == "rotation" and self.total < width:
+            blocks["extra"] = slice(self.total, width)
+        if subspace not in blocks:
+            raise UnknownNameError("subspace", subspace, blocks, "the map")
+        return blocks[subspace]
 
     def make(self, width: int, where: str) -> AbstractMap:
-        """A map of a site of that width, at the identity start. Raises RankError where it does not fit."""
+        """A map of a site of that width, at the identity start. Raises RankError where it does not fit.
+
+        A frame of rank = width is made as a rotation, whose determinant cannot flip.
+        """
         if not 1 <= self.total <= width:
             raise RankError(self.total, width, where)
         calibration, learned = Calibration(width, self.centre, self.zscore), self.scale == "learned"
-        if self.kind == "rotation":
+        if self.kind == "rotation" or (self.kind == "frame" and self.total == width):
             return Rotation(width, calibration, learned, self.parametrization)
         if self.kind == "fixed":
             return Fixed(width, self.total, calibration)

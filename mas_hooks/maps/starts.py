@@ -13,7 +13,7 @@ from mas_hooks.maps.frame import orthonormal
 
 def random_frame(width: int, rank: int, generator: torch.Generator) -> Float[Tensor, "width rank"]:
     """Uniform over orthonormal frames (QR of a Gaussian matrix with fixed signs)."""
-    return orthonormal(torch.randn(width, rank, generator=generator))
+    return orthonormal(torch.randn(width, rank, generator=generator, device=generator.device))
 
 
 def identity_frame(width: int, rank: int) -> Float[Tensor, "width rank"]:
@@ -23,8 +23,9 @@ def identity_frame(width: int, rank: int) -> Float[Tensor, "width rank"]:
 
 def pca_frame(x: Float[Tensor, "n width"], rank: int) -> Float[Tensor, "width rank"]:
     """The `rank` directions of most variance of `x`, which is centred here."""
-    _, _, directions = torch.linalg.svd((x - x.mean(0)).double(), full_matrices=True)
-    return directions[:rank].mT.to(x.dtype).contiguous()
+    centred = (x - x.mean(0)).double()
+    _, directions = torch.linalg.eigh(centred.mT @ centred)  # least variance first, all of them however few the rows
+    return directions.flip(1)[:, :rank].to(x.dtype).contiguous()
 
 
 def procrustes_frames(

@@ -107,7 +107,7 @@ class Alignment(nn.Module):
             return identity_frame(width, self.spec.total)
         return random_frame(width, self.spec.total, torch.Generator().manual_seed(1_000 * self.seed + index))
 
-    def start(self, frames: Sequence[Float[Tensor, "width rank"]]) -> None:
+    def start(self, frames: Sequence[Float[Tensor, "_width rank"]]) -> None:
         """Set where every map begins."""
         for one, frame in zip(self.own_maps, frames, strict=True):
             one.start(frame)

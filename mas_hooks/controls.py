@@ -13,6 +13,7 @@ from mas_hooks.alignment import Alignment
 from mas_hooks.errors import UnsupportedError
 from mas_hooks.evaluate import Evaluation, evaluate
 from mas_hooks.fit import FitSettings, fit
+from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.maps.starts import random_frame
 from mas_hooks.pairs import Directed, Pairs
 from mas_hooks.sites import Recording, Site, Where
@@ -48,18 +49,17 @@ class Untrained:
 
     def run(self, alignment: Alignment, test: Directed) -> Evaluation:
         """The table after refitting on untrained copies. Raises UnsupportedError for modules that cannot be reset."""
-        copies: dict[int, Site] = {}
+        copies: dict[int, HookedModel] = {}
         sites: list[Site | Recording] = []
         for site, model in zip(alignment.sites, alignment.models, strict=True):
             if isinstance(site, Recording) or model is None:
                 sites.append(site)
                 continue
             if id(model) not in copies:
-                fresh = replace(model, module=reinitialised(model.module, self.seed + len(copies)))
-                copies[id(model)] = Site(fresh, site.name, site.width, site.side)
-            sites.append(replace(site, model=copies[id(model)].model))
+                copies[id(model)] = replace(model, module=reinitialised(model.module, self.seed + len(copies)))
+            sites.append(replace(site, model=copies[id(model)]))
         placebo = Alignment.from_plan(alignment.plan, sites, alignment.seed)
-        fit(placebo, _without_maps(alignment), self.train, self.valid, self.settings, progress=False)
+        fit(placebo, alignment.plan, self.train, self.valid, self.settings, progress=False)
         return evaluate(placebo, test)
 
 
@@ -77,12 +77,8 @@ class ShuffledLabels:
         """The table after refitting and testing on shuffled pairs."""
         placebo = Alignment.from_plan(alignment.plan, alignment.sites, alignment.seed)
         sets = [shuffled(pairs, self.seed + split) for split, pairs in enumerate((self.train, self.valid, test))]
-        fit(placebo, _without_maps(alignment), sets[0], sets[1], self.settings, progress=False)
+        fit(placebo, alignment.plan, sets[0], sets[1], self.settings, progress=False)
         return evaluate(placebo, sets[2])
-
-
-def _without_maps(alignment: Alignment):
-    return alignment.plan.model_copy(update={"maps": None})
 
 
 def reinitialised(module: nn.Module, seed: int) -> nn.Module:
@@ -107,8 +103,8 @@ def shuffled(pairs: Directed, seed: int) -> Directed:
     """The same targets and labels, each with another pair's source. Pairs shared by directions stay shared."""
     if isinstance(pairs, Pairs):
         return _shuffled(pairs, seed)
-    made: dict[int, Pairs] = {}
-    return {way: made.setdefault(id(own), _shuffled(own, seed)) for way, own in pairs.items()}
+    made = {id(own): _shuffled(own, seed) for own in {id(own): own for own in pairs.values()}.values()}
+    return {way: made[id(own)] for way, own in pairs.items()}
 
 
 def _shuffled(pairs: Pairs, seed: int) -> Pairs:

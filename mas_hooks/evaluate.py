@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mas_hooks.alignment import Alignment
 from mas_hooks.engine.cache import ActivationCache
@@ -17,6 +17,7 @@ from mas_hooks.sites import Recording
 from mas_hooks.swaps import Swaps
 
 
+@runtime_checkable
 class Control(Protocol):
     """A way to ask how much of an IIA is no evidence (see controls.py)."""
 
@@ -32,9 +33,10 @@ class Control(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Final rows of an alignment: one per direction, then those of the controls."""
+    """Final rows of an alignment: one per direction, then those of the controls. trained: by its plan."""
 
     rows: tuple[Record, ...]
+    trained: tuple[Direction, ...]
 
     def of(self, source: int, target: int) -> Record:
         """The row of a direction, controls aside. Raises UnknownNameError where it was not evaluated."""
@@ -46,8 +48,8 @@ class Evaluation:
 
     @property
     def worst(self) -> Record:
-        """The direction with the lowest IIA: the IIA of the comparison (METHODS §2)."""
-        return min(self._own(), key=lambda row: row.iia or 0.0)
+        """The trained direction with the lowest IIA: the IIA of the comparison (METHODS §2)."""
+        return min((self.of(*way) for way in self.trained), key=lambda row: row.iia or 0.0)
 
     def records(self, **keys: object) -> list[Record]:
         """The rows with further keys filled in, such as recipe= or variable=. An unknown key is an error."""
@@ -85,7 +87,7 @@ def evaluate(alignment: Alignment, test: Directed, controls: Iterable[Control] =
     rows = [_record(swaps, way, found[way], floors[way]) for way in ways]
     for control in controls:
         rows += [replace(row, control=control.name) for row in control.run(alignment, test).rows]
-    return Evaluation(tuple(rows))
+    return Evaluation(tuple(rows), tuple(alignment.plan.directions(len(models))))
 
 
 def _record(swaps: Swaps, way: Direction, found: Score, floor: Score) -> Record:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
 from mas_hooks.alignment import Alignment
 from mas_hooks.checkpoints import writable
+from mas_hooks.engine.batches import Batches
 from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.errors import DeviceError, DivergedError, SettingError
 from mas_hooks.fit_state import FitState
@@ -57,8 +58,8 @@ class Fit:
     """What a fit did.
 
     curve: validation rows (split="valid"), one per direction and validation, step 0 first. best_step: the step of the
-    checkpoint that the alignment now holds. stopped: `plateau`, `epochs` or `stop_at`. path: `tail` or `reference`, as the
-    patched forwards were run. seconds: of all sessions of an interrupted fit, data not counted.
+    checkpoint that the alignment now holds. stopped: `plateau`, `epochs` or `stop_at`. path: `tail` or `reference`,
+    as the patched forwards were run. seconds: of all sessions of an interrupted fit, data not counted.
     """
 
     curve: tuple[Record, ...]
@@ -68,23 +69,6 @@ class Fit:
     stopped: str
     path: str
     seconds: float
-
-
-class Batches:
-    """The rows of any step as a function of (seed, step): shuffled anew each epoch, a short last batch left out."""
-
-    def __init__(self, pairs: int, size: int, seed: str) -> None:
-        self.pairs, self.size, self.seed = pairs, min(size, pairs), seed
-        self.per_epoch = max(1, pairs // self.size)
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
-
-    def at(self, step: int) -> Int[Tensor, " batch"]:
-        """The rows of a step."""
-        epoch, place = divmod(step, self.per_epoch)
-        if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed}/{epoch}".encode()))
-            self._epoch, self._order = epoch, torch.randperm(self.pairs, generator=generator)
-        return self._order[place * self.size : (place + 1) * self.size]
 
 
 @contextmanager
@@ -102,6 +86,9 @@ class _Loop:
     """A fit in progress."""
 
     def __init__(self, alignment: Alignment, plan: Plan, sets: tuple[Directed, Directed], settings: FitSettings):
+        parameters = [parameter for parameter in alignment.parameters() if parameter.requires_grad]
+        if not parameters:
+            raise SettingError("the kind of map", alignment.spec.kind, "'frame' or 'rotation': this one does not learn")
         cache = ActivationCache(alignment.sites, alignment.models)
         ways = plan.directions(len(alignment.sites))
         self.alignment, self.plan, self.settings = alignment, plan, settings
@@ -112,9 +99,7 @@ class _Loop:
         }
         self.epoch = max(batches.per_epoch for batches in self.batches.values())
         begin(alignment, cache, sets[0])
-        parameters = [parameter for parameter in alignment.parameters() if parameter.requires_grad]
-        if not parameters:
-            raise SettingError("the kind of map", alignment.spec.kind, "'frame' or 'rotation': this one does not learn")
+        self.floors = self.valid.scores(edited=False)
         self.optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
         self.state = FitState()
 
@@ -146,7 +131,7 @@ class _Loop:
         if worst > state.best_iia:
             state.best_iia, state.best_step = worst, state.step
             state.best = {name: tensor.detach().clone() for name, tensor in self.alignment.state_dict().items()}
-        gained = worst >= state.mark + self.settings.min_gain
+        gained = worst > state.mark and worst >= state.mark + self.settings.min_gain
         state.waited = 0 if gained else state.waited + 1
         state.mark = worst if gained else state.mark
         if self.settings.stop_at is not None and worst >= self.settings.stop_at:
@@ -170,6 +155,7 @@ class _Loop:
             split="valid",
             iia=found.iia,
             token_accuracy=found.token_accuracy,
+            floor=self.floors[way].iia,
             trials=found.trials,
             step=self.state.step,
         )
@@ -189,8 +175,9 @@ def fit(
 ) -> Fit:
     """Train the maps of `alignment` by `plan`; afterwards they hold the best validation checkpoint.
 
-    The models stay frozen and as they were. device: `auto` = where the models are. folder: keeps the state at every
-    validation, so that an interrupted fit goes on with resume=True and ends with the same numbers. progress: a bar.
+    The models stay frozen and as they were; the alignment takes over the plan. device: `auto` = where the models are.
+    folder: keeps the state at every validation, so that an interrupted fit goes on with resume=True and ends with the
+    same numbers. progress: a bar.
     Raises before training starts where settings, pairs, sites or folder do not fit.
     """
     settings = settings or FitSettings()
@@ -203,13 +190,13 @@ def fit(
     place = None if folder is None else writable(folder) / "fit"
     with frozen([model.module for model in models]):
         loop = _Loop(alignment, plan, (train, valid), settings)
-        told = {"plan": plan.model_dump(mode="json"), "maps": alignment.spec.model_dump(mode="json")}
-        told |= {"fit": settings.model_dump(mode="json"), "seed": alignment.seed}
+        told = _told(loop)
         if place is not None and resume and place.exists():
             loop.state = FitState.load(place, told, alignment, loop.optimizer)
         _train(loop, place, told, progress=progress)
-    alignment.load_state_dict(loop.state.best)
     state = loop.state
+    alignment.load_state_dict(state.best)
+    alignment.plan = plan.model_copy(update={"maps": alignment.spec})
     return Fit(
         tuple(state.curve),
         state.step,
@@ -219,6 +206,19 @@ def fit(
         loop.train.path,
         state.seconds,
     )
+
+
+def _told(loop: _Loop) -> dict[str, Any]:
+    """What must be the same when an interrupted fit goes on."""
+    alignment = loop.alignment
+    return {
+        "plan": loop.plan.model_dump(mode="json"),
+        "maps": alignment.spec.model_dump(mode="json"),
+        "fit": loop.settings.model_dump(mode="json"),
+        "seed": alignment.seed,
+        "sites": [[str(site), site.width] for site in alignment.sites],
+        "pairs": [own.fingerprint for swaps in (loop.train, loop.valid) for own in swaps.pairs.values()],
+    }
 
 
 def _check_device(device: str, alignment: Alignment) -> None:

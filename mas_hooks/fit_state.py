@@ -21,7 +21,8 @@ KIND = "mas_hooks.fit"
 class FitState:
     """What changes during a fit. Batches are a function of the step, so no random state needs keeping.
 
-    waited: validations since the last gain. best: the maps of the best validation, in (iia, −loss) order.
+    waited: validations since the last gain. best: the maps of the first validation with the highest worst-direction
+    IIA. mark: that IIA when it last rose by a gain.
     """
 
     step: int = 0
@@ -38,13 +39,12 @@ class FitState:
         self, folder: Path, settings: Mapping[str, Any], maps: nn.Module, optimizer: torch.optim.Optimizer
     ) -> None:
         """Write everything needed to go on; whole or not at all."""
-        plain = {key: value for key, value in vars(self).items() if key not in ("curve", "best")}
         curve = [{key: value for key, value in asdict(row).items() if value is not None} for row in self.curve]
         tensors = {f"maps.{name}": tensor for name, tensor in maps.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-        checkpoints.save(folder, KIND, {"settings": settings, "state": plain, "curve": curve}, tensors)
+        checkpoints.save(folder, KIND, {"settings": settings, "state": _plain(self), "curve": curve}, tensors)
 
     @classmethod
     def load(
@@ -52,6 +52,8 @@ class FitState:
     ) -> FitState:
         """Read it back into the maps and the optimiser. Raises CheckpointError where other settings were in force."""
         config, tensors = checkpoints.load(folder, KIND)
+        if set(config) != {"settings", "state", "curve"} or set(config["state"]) != set(_plain(cls())):
+            raise CheckpointError(folder, "holds no whole state of a fit", "start anew in another folder")
         if config["settings"] != settings:
             changed = [key for key in settings if config["settings"].get(key) != settings[key]]
             remedy = "repeat the settings of the interrupted fit, or start anew in another folder"
@@ -66,6 +68,10 @@ class FitState:
             adam["state"].setdefault(int(index), {})[key] = value
         optimizer.load_state_dict(adam)
         return state
+
+
+def _plain(state: FitState) -> dict[str, Any]:
+    return {key: value for key, value in vars(state).items() if key not in ("curve", "best")}
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,6 +8,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from mas_hooks.errors import EmptyError
+
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
 
 
@@ -15,10 +17,9 @@ def leading(inputs: Inputs) -> Tensor:
     """The tensor whose first axes are (batch, position): the ids, the embeddings, or the first entry."""
     if isinstance(inputs, Tensor):
         return inputs
-    for name in ("input_ids", "inputs_embeds"):
-        if name in inputs:
-            return inputs[name]
-    return next(iter(inputs.values()))
+    if not inputs:
+        raise EmptyError("the mapping of inputs", "give it what the model takes, by name")
+    return inputs[next((name for name in ("input_ids", "inputs_embeds") if name in inputs), next(iter(inputs)))]
 
 
 def padding_mask(inputs: Inputs) -> Tensor | None:

@@ -6,7 +6,8 @@ import random
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from functools import cached_property
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Bool, Int
@@ -56,11 +57,10 @@ class Pairs:
         source_key: Tensor | None = None,
     ) -> Pairs:
         """Pairs of one's own; deterministic_mask defaults to label_mask. Raises where the parts do not fit."""
-        n = len(labels)
-        if n == 0:
+        if len(labels) == 0:
             raise EmptyError("the set of pairs", "give at least one pair")
         det = label_mask if deterministic_mask is None else deterministic_mask
-        key = torch.arange(n) if source_key is None else source_key
+        key = torch.arange(len(labels)) if source_key is None else source_key
         made = cls(
             source_inputs, source_where, target_inputs, target_where, labels.long(), label_mask.bool(), det.bool(), key
         )
@@ -70,14 +70,34 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
+    @cached_property
     def single(self) -> bool:
         """Whether every pair swaps exactly one cell, in row order."""
         rows = self.target_where.rows
         return len(rows) == len(self) and bool((rows.cpu() == torch.arange(len(self))).all())
 
+    @cached_property
+    def fingerprint(self) -> int:
+        """A number that tells these pairs from others: of labels, masks and swapped values."""
+        told = (self.labels, self.label_mask, self.deterministic_mask, self.source_key)
+        return zlib.crc32(b"".join(tensor.cpu().numpy().tobytes() for tensor in told))
+
+    def cells(self, index: Int[Tensor, " batch"]) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
+        """Which cells belong to a batch of pairs, and which row of the batch each is in."""
+        if self.single:
+            return index, torch.arange(len(index), device=index.device)
+        rows = self.target_where.rows.to(index.device)
+        place = torch.full((len(self),), -1, device=index.device)
+        place[index] = torch.arange(len(index), device=index.device)
+        found = (place[rows] >= 0).nonzero()[:, 0]
+        return found, place[rows[found]]
+
     def _check(self) -> None:
+        if self.labels.ndim != 2:
+            raise ShapeError("labels", tuple(self.labels.shape), "(pairs, positions)")
         n, positions = self.labels.shape
+        if self.source_key.shape != (n,):
+            raise ShapeError("source_key", tuple(self.source_key.shape), f"({n},), one key a pair,")
         for name, mask in (("label_mask", self.label_mask), ("deterministic_mask", self.deterministic_mask)):
             if mask.shape != self.labels.shape:
                 raise ShapeError(name, tuple(mask.shape), f"the shape of labels, {(n, positions)},")
@@ -90,9 +110,11 @@ class Pairs:
         named = {"source": (self.source_inputs, self.source_where), "target": (self.target_inputs, self.target_where)}
         for side, (inputs, where) in named.items():
             if inputs is not None:
-                batch, length = model_inputs.leading(inputs).shape[:2]
-                if batch != n or (side == "target" and length != positions):
-                    raise ShapeError(f"{side}_inputs", (batch, length), f"({n}, {positions}), as the labels are,")
+                shape = tuple(model_inputs.leading(inputs).shape)
+                if len(shape) < 2 or shape[0] != n or (side == "target" and shape[1] != positions):
+                    allowed = f"({n}, {positions}), as the labels have," if side == "target" else f"({n}, positions)"
+                    raise ShapeError(f"{side}_inputs", shape, allowed)
+                batch, length = shape[:2]
                 where.check(batch, length, model_inputs.padding_mask(inputs), f"the {side} sequences")
 
 
@@ -123,6 +145,8 @@ def task_pairs(
     """
     if len(tasks) != len(variables):
         raise SettingError("the number of variables", len(variables), f"one per task, {len(tasks)}")
+    if label_scope not in get_args(LabelScope):
+        raise SettingError("label_scope", label_scope, " or ".join(map(repr, get_args(LabelScope))))
     if min(sizes) < 1:
         raise EmptyError(f"one of the sets of pairs (sizes {sizes})", "ask for at least one pair in each")
     parties = [Party(task, variable) for task, variable in zip(tasks, variables, strict=True)]

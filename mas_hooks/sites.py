@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,8 +27,8 @@ class Where:
     columns: Int[Tensor, " n"]
 
     def __init__(self, rows: Tensor | Sequence[int], columns: Tensor | Sequence[int]) -> None:
-        for name, value in (("rows", rows), ("columns", columns)):
-            object.__setattr__(self, name, torch.as_tensor(value, dtype=torch.int64))
+        object.__setattr__(self, "rows", torch.as_tensor(rows, dtype=torch.int64))
+        object.__setattr__(self, "columns", torch.as_tensor(columns, dtype=torch.int64, device=self.rows.device))
         if self.rows.ndim != 1 or self.rows.shape != self.columns.shape:
             got = (tuple(self.rows.shape), tuple(self.columns.shape))
             raise ShapeError("Where(rows, columns)", got, "two equally long lists of integers")
@@ -77,6 +77,7 @@ class Where:
         raise PositionError(int(self.rows[first]), int(self.columns[first]), where, allowed)
 
 
+@runtime_checkable
 class Handle(Protocol):
     """What a site knows of the model it is in (a `HookedModel`, or nothing that runs)."""
 

@@ -69,7 +69,7 @@ class Swaps:
     def run_unedited(self, direction: Direction, index: Int[Tensor, " batch"]) -> Labelled:
         """The same pairs with the target's own activations put back: the no-op floor."""
         pairs = self.pairs[direction]
-        cells = _cells(pairs, index)
+        cells, _ = pairs.cells(index)
         own = self.cache.target(direction.target, pairs)
         return self._runners[direction.target].run([Part(pairs, index, own[cells.to(own.device)].float())])
 
@@ -80,23 +80,18 @@ class Swaps:
             views = self.alignment.views()
             for way in self.directions:
                 batches = torch.arange(len(self.pairs[way])).split(BATCH)
-                one = (lambda index, way=way: self.run(views, {way: index})[0][1]) if edited else None
-                found = [score(one(index) if one else self.run_unedited(way, index)) for index in batches]
+                found = [
+                    score(self.run(views, {way: index})[0][1] if edited else self.run_unedited(way, index))
+                    for index in batches
+                ]
                 totals[way] = sum(found[1:], start=found[0])
         return totals
 
     def _part(self, views: Sequence[AbstractView], way: Direction, index: Tensor) -> Part:
         pairs = self.pairs[way]
-        cells = _cells(pairs, index)
+        cells, _ = pairs.cells(index)
         target, source = self.cache.target(way.target, pairs), self.cache.source(way.source, pairs)
         dims = self.alignment.spec.block(None, target.shape[1])
         at, own = cells.to(target.device), cells.to(source.device)
         vectors = interchange(target[at], source[own], views[way.target], views[way.source], dims)
         return Part(pairs, index, vectors)
-
-
-def _cells(pairs: Pairs, index: Tensor) -> Tensor:
-    """Which cells belong to some rows, in the order of the cells."""
-    if pairs.single:
-        return index
-    return torch.isin(pairs.target_where.rows.cpu(), index.cpu()).nonzero()[:, 0]

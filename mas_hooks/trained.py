@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from platformdirs import user_cache_path
+from pydantic import Field
 
 from mas_hooks import checkpoints
 from mas_hooks.errors import CheckpointError
@@ -26,11 +28,12 @@ KIND = "mas_hooks.toy"
 class ToySettings(Settings):
     """A toy model and how it is trained; equal settings are the same model.
 
-    task: a name of `mas_hooks.tasks.TASKS`. cell, width, dropout: of the model. training: the schedule; its seed also
-    draws the first weights.
+    task, task_settings: name and keywords of `mas_hooks.tasks.task`. cell, width, dropout: of the model. training: the
+    schedule; its seed also draws the first weights.
     """
 
     task: str = "multi_object"
+    task_settings: Mapping[str, int | float | tuple[int, ...]] = Field(default_factory=dict)
     cell: Cell = "gru"
     width: int = 48
     dropout: float = 0.5
@@ -70,7 +73,7 @@ def toy(settings: ToySettings, cache: Path | None = None, *, progress: bool = Tr
     Raises CheckpointError for a cache entry that is damaged or foreign.
     """
     folder = (cache or cache_folder()) / "toys" / settings.key
-    own = task(settings.task)
+    own = task(settings.task, **settings.task_settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.training.seed)
         model = RecurrentModel(len(own.vocabulary.tokens), settings.width, settings.cell, settings.dropout)
@@ -87,6 +90,10 @@ def _load(folder: Path, model: RecurrentModel, settings: ToySettings) -> Trained
     config, tensors = checkpoints.load(folder, KIND)
     if config["settings"] != settings.model_dump(mode="json"):
         raise CheckpointError(folder, "holds a model of other settings", "delete it, and it is trained again")
+    if {name: tensor.shape for name, tensor in tensors.items()} != {
+        name: tensor.shape for name, tensor in model.state_dict().items()
+    }:
+        raise CheckpointError(folder, "holds other tensors than its settings ask for", "delete it to train it again")
     model.load_state_dict(tensors)
     model.eval()
     return Trained(**config["trained"])

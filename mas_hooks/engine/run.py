@@ -34,7 +34,7 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some rows of one set of pairs with the vectors to put at their target cells, in the order of those cells."""
+    """Some rows of one set of pairs with the vectors to put at their target cells, in the order of `Pairs.cells`."""
 
     pairs: Pairs
     index: Int[Tensor, " batch"]
@@ -92,12 +92,10 @@ class ReferenceRunner(AbstractRunner):
 
     def _run(self, part: Part) -> Labelled:
         pairs, index = part.pairs, part.index.to(part.pairs.labels.device)
-        where = pairs.target_where
-        place = torch.full((len(pairs),), -1, device=where.rows.device)
-        place[index.to(place.device)] = torch.arange(len(index), device=place.device)
-        inside = place[where.rows] >= 0
-        cells = Where(place[where.rows[inside]], where.columns[inside])
-        edit = Edit(self.site, lambda _h, vectors: vectors, cells, part.vectors)
+        cells, batch_rows = pairs.cells(index)
+        columns = pairs.target_where.columns
+        where = Where(batch_rows, columns.to(cells.device)[cells])
+        edit = Edit(self.site, lambda _h, vectors: vectors, where, part.vectors)
         logits = self.model.run_with_hooks(model_inputs.rows(pairs.target_inputs, index), [edit])
         row, columns = wanted(pairs)[index].nonzero(as_tuple=True)
         device = logits.device
@@ -152,11 +150,17 @@ class TailRunner(AbstractRunner):
         return torch.cat(pieces)[torch.cat(order).argsort()]
 
 
-def _proven(model: HookedModel, site: Site, pairs: Pairs) -> bool:
-    """Whether the tail gives the logits of a whole, unedited forward on the first pairs, from their own states."""
-    index = torch.arange(min(len(pairs), PROOF_PAIRS), device=pairs.labels.device)
+def _steps(pairs: Pairs) -> Int[Tensor, "n position"]:
+    """How far each position lies behind the swap of its row."""
+    columns = pairs.target_where.columns.to(pairs.labels.device)
+    return torch.arange(pairs.labels.shape[1], device=columns.device) - columns[:, None]
+
+
+def _proven(model: HookedModel, site: Site, pairs: Pairs, most: int) -> bool:
+    """Whether the tail gives the logits of a whole, unedited forward on the longest pairs, from their own states."""
+    index = (_steps(pairs) * wanted(pairs)).amax(1).argsort(descending=True)[:most]
     inputs = model_inputs.rows(pairs.target_inputs, index)
-    where = Where(pairs.target_where.rows[index], pairs.target_where.columns[index])
+    where = Where.one_per_row(pairs.target_where.columns.to(index.device)[index])
     with torch.no_grad():
         whole = model.forward(inputs)
         part = Part(pairs, index, collect(model, site, inputs, where))
@@ -178,6 +182,7 @@ def runner(model: HookedModel, site: Site, pairs: Pairs, path: str = "auto") -> 
     """
     suited = path == "auto" and has_tail(model, site) and pairs.single and isinstance(pairs.target_inputs, Tensor)
     if suited:
-        first = wanted(pairs).int().argmax(dim=1)
-        suited = bool((first >= pairs.target_where.columns.to(first.device)).all()) and _proven(model, site, pairs)
+        suited = bool((_steps(pairs)[wanted(pairs)] >= 0).all())
+        # One pair before many: many packed into one sequence could run past a table of positions, fatal on a GPU.
+        suited = suited and all(_proven(model, site, pairs, n) for n in (1, PROOF_PAIRS))
     return TailRunner(model, site) if suited else ReferenceRunner(model, site)

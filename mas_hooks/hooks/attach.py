@@ -2,155 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from mas_hooks.hooks import outputs, recurrent
 from mas_hooks.hooks.names import Point
 from mas_hooks.hooks.taps import AbstractTap
-
-
-class StopForward(Exception):  # noqa: N818
-    """Raised by the last read of a run that needs nothing above it; caught by whoever started that run."""
+from mas_hooks.sites import Side
 
 
 @dataclass(eq=False)
 class _Place:
-    """One hooked place: its taps, and how many positions of the current forward have passed it.
+    """One side of one module: the taps there, and how many positions of the current forward have passed it.
 
-    A module that runs several times in one forward (a cell loop) passes consecutive spans of positions.
+    A module that runs several times in one forward (a cell loop) passes consecutive spans of positions. The states of
+    a recurrent module (by layer) come before its plain output, which follows from them.
     """
 
     module: nn.Module
-    point: Point
-    taps: list[AbstractTap]
+    path: str
+    side: Side
+    plain: list[AbstractTap] = field(default_factory=list)
+    states: dict[int, list[AbstractTap]] = field(default_factory=dict)
     seen: int = 0
-    stop: Callable[[], bool] | None = None
+    _handle: RemovableHandle | None = None
 
-    def pass_through(self, value: Any) -> Any:
-        """Let the taps see what a module took or gave; the value to go on with, the same object if unedited."""
-        is_cell = self.point.kind == "cell"
-        h = recurrent.pack(value)[:, None] if is_cell else outputs.take(value, self.point.path)
-        edited = h
-        for tap in self.taps:
-            edited = tap(edited, self.seen)
-        self.seen += h.shape[1]
-        if edited is h:
-            return value
-        return recurrent.unpack(self.module, edited[:, 0]) if is_cell else outputs.put(value, edited)
+    def add(self, point: Point, taps: Sequence[AbstractTap]) -> None:
+        """More taps; the first of them hook the module, before other people's hooks so that they see the edit."""
+        if self._handle is None and self.side == "input":
+            self._handle = self.module.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True)
+        elif self._handle is None:
+            self._handle = self.module.register_forward_hook(self._after, prepend=True, with_kwargs=True)
+        self._group(point).extend(taps)
 
-    def after(self, _module: nn.Module, _args: Any, output: Any) -> Any:
-        edited = self.pass_through(output)
-        self._maybe_stop()
-        return None if edited is output else edited
+    def drop(self, point: Point, taps: Sequence[AbstractTap]) -> None:
+        """Fewer taps; the last of them take the hook with them."""
+        for tap in taps:
+            self._group(point).remove(tap)
+        if self._handle is not None and not self.plain and not any(self.states.values()):
+            self._handle.remove()
 
-    def before(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        key = None if args else next(iter(kwargs))
-        value = args[0] if key is None else kwargs[key]
-        edited = self.pass_through(value)
-        self._maybe_stop()
+    def _group(self, point: Point) -> list[AbstractTap]:
+        return self.plain if point.kind == "module" else self.states.setdefault(point.layer, [])
+
+    def _after(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        value, passed = output, 0
+        if any(self.states.values()):
+            call = args + tuple(kwargs[key] for key in ("input", "hx") if key in kwargs)
+            if isinstance(self.module, nn.RNNBase):
+                passed, value = recurrent.tap_fused(self.module, self.states, call, output, self.seen)
+            else:
+                passed, value = recurrent.tap_cell(self.module, self.states[0], output, self.seen)
+        if self.plain:
+            passed, value = self._through(value)
+        self.seen += passed
+        return None if value is output else value
+
+    def _before(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        key = None if args else _first_keyword(self.module, kwargs)
+        value = kwargs[key] if key is not None else next(iter(args), None)
+        passed, edited = self._through(value)
+        self.seen += passed
         if edited is value:
             return None
-        return ((edited, *args[1:]), kwargs) if key is None else (args, {**kwargs, key: edited})
+        return (args, {**kwargs, key: edited}) if key is not None else ((edited, *args[1:]), kwargs)
 
-    def _maybe_stop(self) -> None:
-        if self.stop is not None and self.stop():
-            raise StopForward
-
-    def reset(self) -> None:
-        self.seen = 0
-
-    def hook(self) -> Any:
-        """Register on the module, before other people's hooks so that they see the edit."""
-        if self.point.side == "input":
-            return self.module.register_forward_pre_hook(self.before, prepend=True, with_kwargs=True)
-        return self.module.register_forward_hook(self.after, prepend=True)
+    def _through(self, value: Any) -> tuple[int, Any]:
+        """Let the plain taps see a value; the positions in it, and the value to go on with (itself if unedited)."""
+        time_first = getattr(self.module, "batch_first", True) is False
+        h = edited = outputs.take(value, self.path, time_first)
+        for tap in self.plain:
+            edited = tap(edited, self.seen)
+        return h.shape[1], value if edited is h else outputs.put(value, edited, time_first)
 
 
-@dataclass(eq=False)
-class _FusedPlace:
-    """A hooked fused recurrent module: the taps of all its layers share one forward hook."""
-
-    module: nn.RNNBase
-    taps: dict[int, list[AbstractTap]]
-    seen: int = 0
-    stop: Callable[[], bool] | None = None
-
-    def after(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        call = args + tuple(kwargs[key] for key in ("input", "hx") if key in kwargs)
-        positions, edited = recurrent.tap_fused(self.module, self.taps, call, output, self.seen)
-        self.seen += positions
-        if self.stop is not None and self.stop():
-            raise StopForward
-        return edited
-
-    def reset(self) -> None:
-        self.seen = 0
-
-    def hook(self) -> Any:
-        return self.module.register_forward_hook(self.after, prepend=True, with_kwargs=True)
+def _first_keyword(module: nn.Module, kwargs: Mapping[str, Any]) -> str | None:
+    """Under which keyword a module got what its forward takes first."""
+    first = next(iter(inspect.signature(module.forward).parameters), None)
+    return first if first in kwargs else next(iter(kwargs), None)
 
 
-@dataclass(eq=False)
-class Attached(AbstractContextManager["Attached"]):
-    """The hooks of some taps on a root module, for the length of a `with` block.
+def _there(module: nn.Module, side: Side) -> _Place | None:
+    """The place that an outer `with` block has already hooked."""
+    hooks = module._forward_pre_hooks if side == "input" else module._forward_hooks
+    owners = (getattr(hook, "__self__", None) for hook in hooks.values())
+    return next((owner for owner in owners if isinstance(owner, _Place)), None)
 
-    `taps` maps each point to its taps in order. Once `stop` says so the forward ends (StopForward). On a clean exit
-    each tap is checked: one that missed cells raises.
+
+@contextmanager
+def _placed(root: nn.Module, point: Point, taps: Sequence[AbstractTap]) -> Iterator[_Place]:
+    """Taps at their place, after those of outer `with` blocks, so that a read inside an edit sees the edit."""
+    module = root.get_submodule(point.path)
+    place = _there(module, point.side) or _Place(module, point.path, point.side)
+    place.add(point, taps)
+    try:
+        yield place
+    finally:
+        place.drop(point, taps)
+
+
+@contextmanager
+def attached(root: nn.Module, taps: Mapping[Point, Sequence[AbstractTap]]) -> Iterator[None]:
+    """Hook the taps of each point, in order, on a root module for the length of a `with` block.
+
+    On a clean exit each tap is checked: one whose cells did not come by raises UnreachedSiteError.
     """
+    with ExitStack() as undo:
+        places = [undo.enter_context(_placed(root, point, own)) for point, own in taps.items()]
 
-    root: nn.Module
-    taps: Mapping[Point, Sequence[AbstractTap]]
-    stop: Callable[[], bool] | None = None
-    _places: list[_Place | _FusedPlace] = field(default_factory=list)
-    _stack: ExitStack = field(default_factory=ExitStack)
+        def reset(_module: nn.Module, _args: Any) -> None:
+            for place in places:
+                place.seen = 0
 
-    def __enter__(self) -> Attached:
-        with ExitStack() as undo:
-            self._places = self._plan()
-            undo.callback(self.root.register_forward_pre_hook(self._reset, prepend=True).remove)
-            for place in self._places:
-                undo.callback(place.hook().remove)
-            self._stack = undo.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
-        if kind is None:
-            self.check()
-
-    def check(self) -> None:
-        """Raise UnreachedSiteError for a tap whose cells did not come by."""
-        for place in self._places:
-            groups = place.taps.values() if isinstance(place, _FusedPlace) else [place.taps]
-            for tap in (tap for group in groups for tap in group):
-                tap.check(place.seen)
-
-    def _reset(self, _module: nn.Module, _args: Any) -> None:
-        for place in self._places:
-            place.reset()
-
-    def _plan(self) -> list[_Place | _FusedPlace]:
-        fused: dict[str, _FusedPlace] = {}
-        places: list[_Place | _FusedPlace] = []
-        for point, taps in self.taps.items():
-            module = self.root.get_submodule(point.path)
-            if point.kind != "fused":
-                places.append(_Place(module, point, list(taps)))
-                continue
-            if not isinstance(module, nn.RNNBase):  # a point is made from the module it names
-                raise TypeError(f"{point.path} is no fused recurrent module")
-            if point.path not in fused:
-                fused[point.path] = _FusedPlace(module, {})
-                places.append(fused[point.path])
-            fused[point.path].taps[point.layer] = list(taps)
-        for place in places:
-            place.stop = self.stop
-        return places
+        undo.callback(root.register_forward_pre_hook(reset, prepend=True).remove)
+        yield
+    for place, own in zip(places, taps.values(), strict=True):
+        for tap in own:
+            tap.check(place.seen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,11 +13,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mas_hooks import inputs as model_inputs
-from mas_hooks.errors import EmptyError, SettingError, TrainModeWarning, UnsupportedError
+from mas_hooks.errors import EmptyError, SettingError, ShapeError, TrainModeWarning, UnsupportedError
 from mas_hooks.hooks import names, outputs
-from mas_hooks.hooks.attach import Attached, StopForward
+from mas_hooks.hooks.attach import attached
 from mas_hooks.hooks.names import Point
-from mas_hooks.hooks.taps import AbstractTap, Edit, EditTap, ReadTap, WholeTap
+from mas_hooks.hooks.taps import AbstractTap, Edit, EditTap, ReadTap, StopForward, WholeTap
 from mas_hooks.inputs import Inputs
 from mas_hooks.sites import Side, Site, Where
 
@@ -68,10 +68,13 @@ class HookedModel:
         """
         sites = self._filter(names_filter)
         where, batch = self._cells(inputs, positions)
-        reads = {self.point(name): ReadTap(name, where) for name in sites}
-        with Attached(self.module, {point: [tap] for point, tap in reads.items()}):
+        reads = [ReadTap(name, where) for name in sites]
+        taps: dict[Point, list[AbstractTap]] = {}
+        for tap in reads:
+            taps.setdefault(self.point(tap.name), []).append(tap)
+        with attached(self.module, taps):
             logits = self.forward(inputs)
-        cache = {tap.name: tap.result() for tap in reads.values()}
+        cache = {tap.name: tap.result() for tap in reads}
         if batch is not None:
             cache = {name: value.unflatten(0, (batch, -1)) for name, value in cache.items()}
         return logits, cache
@@ -88,7 +91,7 @@ class HookedModel:
         with self.hooks(fwd_hooks):
             return self.forward(inputs)
 
-    def hooks(self, fwd_hooks: Sequence[Hook]) -> Attached:
+    def hooks(self, fwd_hooks: Sequence[Hook]) -> AbstractContextManager[None]:
         """A context in which every forward of the model is edited. Raises on exit if a site was never reached."""
         taps: dict[Point, list[AbstractTap]] = {}
         for hook in fwd_hooks:
@@ -100,7 +103,7 @@ class HookedModel:
                 taps.setdefault(self.point(hook.site.name, hook.site.side), []).append(EditTap(hook))
             else:
                 taps.setdefault(self.point(hook[0]), []).append(WholeTap(*hook))
-        return Attached(self.module, taps)
+        return attached(self.module, taps)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits of a plain forward, inputs moved to the model's device."""
@@ -115,31 +118,33 @@ class HookedModel:
     def _filter(self, names_filter: str | Sequence[str] | None) -> list[str]:
         if names_filter is not None:
             return [names_filter] if isinstance(names_filter, str) else list(names_filter)
-        modules = {path for path, _ in self.module.named_modules()}
-        canonical = [name for name in self.hook_points() if name not in modules]
+        canonical = names.canonical(self.module, self.layer_path)
         if not canonical:
             raise EmptyError(f"the list of canonical sites of {self.name}", "name some of hook_points()")
-        return canonical
+        return list(canonical)
 
     def _cells(self, inputs: Inputs, positions: Where | Sequence[int] | None) -> tuple[Where | None, int | None]:
         """The cells asked for, checked against the inputs; and the batch size where columns for every row were."""
         if positions is None:
             return None, None
-        batch, length = model_inputs.leading(inputs).shape[:2]
+        shape = tuple(model_inputs.leading(inputs).shape)
+        if len(shape) < 2:
+            raise ShapeError(f"the input of {self.name}", shape, "(batch, position, …)")
+        batch, length = shape[:2]
         if isinstance(positions, Where):
-            positions.check(batch, length, model_inputs.padding_mask(inputs), f"the inputs of {self.name}")
-            return positions, None
-        columns = torch.tensor([column % length if -length <= column < 0 else column for column in positions])
-        where = Where(torch.arange(batch).repeat_interleave(len(columns)), columns.repeat(batch))
-        where.check(batch, length, None, f"the inputs of {self.name}")
-        return where, batch
+            where = positions
+        else:
+            columns = torch.tensor([column % length if -length <= column < 0 else column for column in positions])
+            where = Where(torch.arange(batch).repeat_interleave(len(columns)), columns.repeat(batch))
+        where.check(batch, length, model_inputs.padding_mask(inputs), f"the inputs of {self.name}")
+        return where, None if isinstance(positions, Where) else batch
 
 
 def collect(model: HookedModel, site: Site, inputs: Inputs, where: Where) -> Float[Tensor, "n width"]:
     """The activations of some cells, without gradient and without running anything above the site."""
-    tap = ReadTap(site.name, where)
+    tap = ReadTap(site.name, where, stop=True)
     taps = {model.point(site.name, site.side): [tap]}
-    with torch.no_grad(), Attached(model.module, taps, stop=tap.complete), suppress(StopForward):
+    with torch.no_grad(), attached(model.module, taps), suppress(StopForward):
         model_inputs.call(model.module, model_inputs.to_device(inputs, model.device))
     return tap.result()
 
@@ -158,8 +163,10 @@ def warn_in_train_mode(model: HookedModel) -> None:
 def _dropping(module: nn.Module) -> str | None:
     """The type of a module in train mode that has a dropout above zero, or None."""
     for part in module.modules():
-        rate = getattr(part, "p", 0.0) if isinstance(part, nn.modules.dropout._DropoutNd) else 0.0
-        if isinstance(part, nn.RNNBase):
+        rate = 0.0
+        if isinstance(part, nn.modules.dropout._DropoutNd):
+            rate = part.p
+        elif isinstance(part, nn.MultiheadAttention) or (isinstance(part, nn.RNNBase) and part.num_layers > 1):
             rate = part.dropout
         if part.training and rate > 0:
             return type(part).__name__

@@ -13,6 +13,8 @@ from mas_hooks.sites import Side
 
 Kind = Literal["module", "fused", "cell"]
 
+KEEP_WIDTH = (nn.Dropout, nn.ELU, nn.GELU, nn.Identity, nn.LeakyReLU, nn.ReLU, nn.Sigmoid, nn.SiLU, nn.Softmax, nn.Tanh)
+
 
 @dataclass(frozen=True)
 class Point:
@@ -43,7 +45,7 @@ def _width(module: nn.Module, side: Side) -> int | None:
         return module.hidden_size if side == "output" else module.input_size
     if isinstance(module, nn.Sequential):
         inner = reversed(module) if side == "output" else iter(module)
-        return next((width for child in inner if (width := _width(child, side)) is not None), None)
+        return next((_width(child, side) for child in inner if not isinstance(child, KEEP_WIDTH)), None)
     return None
 
 
@@ -70,25 +72,30 @@ def _blocks(root: nn.Module, layer_path: str | None) -> dict[str, Point]:
     blocks = modules[layer_path]
     if not isinstance(blocks, nn.ModuleList | nn.Sequential):
         raise UnsupportedError(f"layer_path {layer_path!r} to a {type(blocks).__name__}", "name a list of blocks")
+    if len(set(blocks)) < len(blocks):  # its runs could not be told apart
+        raise UnsupportedError(f"layer_path {layer_path!r} to a list that holds a block twice", "hook by dotted paths")
     points = {}
-    for index, _ in enumerate(blocks):
-        path = f"{layer_path}.{index}"
-        points[f"blocks.{index}.hook_resid_pre"] = Point(path, side="input", width=_width(blocks[index], "input"))
-        points[f"blocks.{index}.hook_resid_post"] = Point(path, width=_width(blocks[index], "output"))
+    for index, (key, block) in enumerate(blocks.named_children()):
+        path = f"{layer_path}.{key}".removeprefix(".")
+        points[f"blocks.{index}.hook_resid_pre"] = Point(path, side="input", width=_width(block, "input"))
+        points[f"blocks.{index}.hook_resid_post"] = Point(path, width=_width(block, "output"))
     return points
 
 
-def points(root: nn.Module, layer_path: str | None = None) -> dict[str, Point]:
-    """Every name of a module and where it leads; canonical names first, in the order of the forward."""
-    modules = {path: module for path, module in root.named_modules() if path}
-    embeddings = [path for path, module in modules.items() if isinstance(module, nn.Embedding)]
-    named: dict[str, Point] = {}
+def canonical(root: nn.Module, layer_path: str | None = None) -> dict[str, Point]:
+    """The names that mean the same in every model, in the order of the forward."""
+    embeddings = [path for path, module in root.named_modules() if isinstance(module, nn.Embedding)]
+    embed = {}
     if len(embeddings) == 1:
-        named["embed"] = Point(embeddings[0], width=_width(modules[embeddings[0]], "output"))
-    named |= _blocks(root, layer_path) | _states(root)
-    for path, module in modules.items():
-        named.setdefault(path, Point(path, width=_width(module, "output")))
-    return named
+        embed["embed"] = Point(embeddings[0], width=_width(root.get_submodule(embeddings[0]), "output"))
+    return embed | _blocks(root, layer_path) | _states(root)
+
+
+def points(root: nn.Module, layer_path: str | None = None) -> dict[str, Point]:
+    """Every name of a module and where it leads; canonical names first, then the dotted paths."""
+    paths = {path: Point(path, width=_width(module, "output")) for path, module in root.named_modules() if path}
+    first = canonical(root, layer_path)
+    return first | {path: point for path, point in paths.items() if path not in first}
 
 
 def find(root: nn.Module, name: str, layer_path: str | None, model: str) -> Point:

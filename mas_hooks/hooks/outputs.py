@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from mas_hooks.errors import NoLogitsError, NoTensorError
 
@@ -22,21 +23,29 @@ def describe(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def take(value: object, site: str) -> Float[Tensor, "batch position width"]:
-    """The activation in what a module returned: a bare tensor, or the first entry of a tuple or list."""
+def take(value: object, site: str, time_first: bool = False) -> Float[Tensor, "batch position width"]:
+    """The activation in what a module took or gave: a bare tensor, or the first entry of a tuple or list."""
     first = value[0] if isinstance(value, tuple | list) and value else value
-    if not isinstance(first, Tensor) or not first.is_floating_point() or first.ndim not in (2, 3):
+    if (
+        isinstance(value, PackedSequence)
+        or not isinstance(first, Tensor)
+        or not first.is_floating_point()
+        or first.ndim not in (2, 3)
+    ):
         raise NoTensorError(site, describe(value))
-    return first if first.ndim == 3 else first[:, None]
+    if first.ndim == 2:
+        return first[:, None]
+    return first.transpose(0, 1) if time_first else first
 
 
-def put(value: Any, edited: Float[Tensor, "batch position width"]) -> Any:
+def put(value: Any, edited: Float[Tensor, "batch position width"], time_first: bool = False) -> Any:
     """`value` with its activation replaced: the twin of `take`."""
     if isinstance(value, tuple | list):
-        first = edited if value[0].ndim == 3 else edited[:, 0]
-        rest = [first, *value[1:]]
+        rest = [put(value[0], edited, time_first), *value[1:]]
         return type(value)(*rest) if hasattr(value, "_fields") else type(value)(rest)
-    return edited if value.ndim == 3 else edited[:, 0]
+    if value.ndim == 2:
+        return edited[:, 0]
+    return edited.transpose(0, 1) if time_first else edited
 
 
 def default_logits(output: object) -> Tensor:
@@ -44,14 +53,8 @@ def default_logits(output: object) -> Tensor:
     found = getattr(output, "logits", None)
     if isinstance(found, Tensor):
         return found
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, dict):
-        tensors = [value for value in output.values() if isinstance(value, Tensor) and value.is_floating_point()]
-        if len(tensors) == 1:
-            return tensors[0]
-    elif isinstance(output, tuple | list):
-        tensors = [value for value in output if isinstance(value, Tensor) and value.is_floating_point()]
-        if len(tensors) == 1:
-            return tensors[0]
+    entries = output.values() if isinstance(output, dict) else output if isinstance(output, tuple | list) else [output]
+    tensors = [entry for entry in entries if isinstance(entry, Tensor) and entry.is_floating_point()]
+    if len(tensors) == 1:
+        return tensors[0]
     raise NoLogitsError(describe(output))

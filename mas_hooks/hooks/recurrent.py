@@ -6,7 +6,7 @@ A fused `nn.GRU`/`nn.LSTM`/`nn.RNN` is rerun from the state at each edited colum
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -46,15 +46,16 @@ def refusal(module: nn.Module) -> UnsupportedError | None:
     return None
 
 
-def pack(state: Any) -> States:
-    """(h, c) -> [h; c], h -> h, with any leading layer axis of 1 dropped."""
-    flat = torch.cat(state, dim=-1) if isinstance(state, tuple) else state
-    return flat[0] if flat.ndim == 3 else flat
+def pack(state: Any) -> Tensor:
+    """(h, c) -> [h; c], h -> h."""
+    return state if isinstance(state, Tensor) else torch.cat(tuple(state), dim=-1)
 
 
 def unpack(module: nn.Module, state: Tensor) -> Any:
     """[h; c] -> (h, c) for an LSTM, h -> h else."""
-    return state.chunk(2, dim=-1) if parts(module) == 2 else state
+    if parts(module) == 1:
+        return state
+    return tuple(part.contiguous() for part in state.chunk(2, dim=-1))  # cuDNN takes no strided state
 
 
 def functional(module: nn.RNNBase) -> Callable[..., tuple[Tensor, ...]]:
@@ -64,10 +65,11 @@ def functional(module: nn.RNNBase) -> Callable[..., tuple[Tensor, ...]]:
 
 def run_layer(module: nn.RNNBase, layer: int, x: Tensor, state: States) -> tuple[Tensor, States]:
     """One layer of a fused module over x (batch position input) from `state`; its outputs and the state after them."""
-    start = unpack(module, state[None])
+    start = unpack(module, state[None].contiguous())
+    train = torch.is_grad_enabled()  # cuDNN keeps what its backward needs only then; there is no dropout here
     weights = module.all_weights[layer]
-    out, *after = functional(module)(x, start, weights, module.bias, 1, 0.0, module.training, False, True)
-    return out, pack(tuple(after) if len(after) == 2 else after[0])
+    out, *after = functional(module)(x, start, weights, module.bias, 1, 0.0, train, False, True)
+    return out, pack(after[0] if len(after) == 1 else after)[0]
 
 
 def _batch_first(module: nn.RNNBase, x: Tensor) -> Tensor:
@@ -78,8 +80,7 @@ def _starts(module: nn.RNNBase, x: Tensor, given: Any) -> list[States]:
     """The state that each layer starts from: the caller's, or zeros."""
     if given is None:
         return [x.new_zeros(len(x), parts(module) * module.hidden_size)] * module.num_layers
-    each = zip(*given, strict=True) if isinstance(given, tuple) else given
-    return [pack(state) for state in each]
+    return list(pack(given))
 
 
 def _stops(taps: Sequence[AbstractTap], offset: int, positions: int) -> list[int]:
@@ -91,40 +92,41 @@ def _stops(taps: Sequence[AbstractTap], offset: int, positions: int) -> list[int
 
 def _walk(
     run: Run, x: Tensor, natural: Tensor, start: States, taps: Sequence[AbstractTap], offset: int
-) -> tuple[Tensor, States] | None:
+) -> tuple[Tensor, States, bool] | None:
     """Rerun a layer so that the taps see, and may edit, its state after each asked column.
 
-    Returns its outputs (batch position hidden) and last state, or None where no edit changed a bit: then the
-    module's own result stands, so that an identity edit is bit-equal.
+    Returns its outputs (batch position hidden), its last state, and whether any edit changed a bit; None where none
+    changed a bit nor can have a gradient, so that nothing is to be put in place of the module's own result.
     """
-    hidden, state, begun, pieces, changed = natural.shape[-1], start, 0, [], False
+    hidden, state, begun, pieces, edited, moved = natural.shape[-1], start, 0, [], False, False
     for stop in _stops(taps, offset, x.shape[1]):
         piece, state = run(x[:, begun : stop + 1], state)
-        if not changed:
+        if not edited:
             piece = natural[:, begun : stop + 1]
             state = torch.cat([piece[:, -1], state[:, hidden:]], dim=-1)
-        edited = state[:, None]
+        before = after = state[:, None]
         for tap in taps:
-            edited = tap(edited, offset + stop)
-        edited = edited[:, 0]
-        if changed or edited.requires_grad != state.requires_grad or not torch.equal(edited, state):
-            changed, state = True, edited
-            piece = torch.cat([piece[:, :-1], edited[:, None, :hidden]], dim=1)
+            after = tap(after, offset + stop)
+        moved = moved or not torch.equal(after, before)
+        edited = edited or moved or (after is not before and (after.requires_grad or before.requires_grad))
+        if edited:
+            state = after[:, 0]
+            piece = torch.cat([piece[:, :-1], after[:, :, :hidden]], dim=1)
         pieces.append(piece)
         begun = stop + 1
-    if not changed:
+    if not edited:
         return None
     if begun < x.shape[1]:
         rest, state = run(x[:, begun:], state)
         pieces.append(rest)
-    return torch.cat(pieces, dim=1), state
+    return torch.cat(pieces, dim=1), state, moved
 
 
 def _tapped(
     module: nn.RNNBase, layer: int, x: Tensor, natural: Tensor, start: States, taps: Sequence[AbstractTap], offset: int
-) -> tuple[Tensor, States] | None:
-    """Let the taps of one layer see its states; what the layer gives instead of `natural`, or None."""
-    if parts(module) == 1 and all(tap.reads_only for tap in taps):
+) -> tuple[Tensor, States, bool] | None:
+    """Let the taps of one layer see its states; what the layer gives instead of `natural`, or None (as `_walk`)."""
+    if not taps or (parts(module) == 1 and all(tap.reads_only for tap in taps)):
         for tap in taps:
             tap(natural, offset)
         return None
@@ -142,27 +144,45 @@ def _check_call(module: nn.RNNBase, x: Any, site: str) -> None:
         raise UnsupportedError("a state site of a stacked module in train mode with dropout", "call .eval() first")
 
 
-def _together(module: nn.RNNBase, states: Sequence[States]) -> Any:
-    """The states of all layers as the module returns them: (layers batch hidden), a pair of them for an LSTM."""
-    return unpack(module, torch.stack(list(states)))
+def _valued(values: Tensor, graph: Tensor) -> Tensor:
+    """The exact values of one tensor with the gradient of another, which is the same up to rounding."""
+    return values.detach() + (graph - graph.detach())
 
 
 def tap_fused(
-    module: nn.RNNBase, taps: dict[int, list[AbstractTap]], call: tuple[Any, ...], output: Any, offset: int
+    module: nn.RNNBase, taps: Mapping[int, Sequence[AbstractTap]], call: tuple[Any, ...], output: Any, offset: int
 ) -> tuple[int, Any]:
     """What a forward hook on a fused module does: let the taps of each layer see its states.
 
-    `call` are the positional arguments of the module. Returns the number of positions seen, and the new output, or
-    None where no edit changed a bit.
+    `call` are the positional arguments of the module. Returns the number of positions seen, and the output to go on
+    with: where no edit changed a bit it is bit-equal, as rerunning is so only up to rounding.
     """
     _check_call(module, call[0], type(module).__name__)
     x = _batch_first(module, call[0])
-    own, positions, changed = _batch_first(module, output[0]), x.shape[1], False
-    finals = []
+    own, own_last, positions = _batch_first(module, output[0]), pack(output[1]), x.shape[1]
+    finals, edited, moved = [], False, False
     for layer, start in enumerate(_starts(module, x, call[1] if len(call) > 1 else None)):
-        natural, final = (own, None) if module.num_layers == 1 else run_layer(module, layer, x, start)
-        instead = _tapped(module, layer, x, natural, start, taps.get(layer, []), offset)
-        changed = changed or instead is not None
-        x, final = instead or (natural, final)
+        x_next, final = (own, own_last[0]) if module.num_layers == 1 else run_layer(module, layer, x, start)
+        instead = _tapped(module, layer, x, x_next, start, taps.get(layer, ()), offset)
+        if instead is not None:
+            x_next, final, changed = instead
+            edited, moved = True, moved or changed
         finals.append(final)
-    return positions, ((_batch_first(module, x), _together(module, finals)) if changed else None)
+        x = x_next
+    if not edited:
+        return positions, output
+    last = torch.stack(finals)
+    if not moved:
+        x, last = _valued(own, x), _valued(own_last, last)
+    return positions, (_batch_first(module, x), unpack(module, last))
+
+
+def tap_cell(module: nn.Module, taps: Sequence[AbstractTap], output: Any, offset: int) -> tuple[int, Any]:
+    """What a forward hook on a cell does: one position passes, its output is its state."""
+    state = pack(output)
+    if state.ndim != 2:
+        raise NoTensorError(type(module).__name__, f"an unbatched state, {describe(state)}")
+    before = after = state[:, None]
+    for tap in taps:
+        after = tap(after, offset)
+    return 1, output if after is before else unpack(module, after[:, 0])

@@ -87,12 +87,14 @@ def run_tail(
     if not isinstance(module, nn.RNNBase):  # has_tail holds the door
         raise TypeError(f"{site} is no fused recurrent module")
     rows, steps = cells
-    place = torch.where(steps == 0, rows, len(states) + packed.place(rows, (steps - 1).clamp(min=0)))
+    place, later = rows.clone(), steps > 0
+    place[later] = len(states) + packed.place(rows[later], steps[later] - 1)
     time = 1 if module.batch_first else 0
 
-    def forward(x: Tensor, _hx: Any = None) -> Any:
-        hidden, last = _continue(module, x.squeeze(1 - time), states.to(x.dtype), packed)
-        return torch.cat([states.to(x.dtype)[:, : module.hidden_size], hidden])[place].unsqueeze(1 - time), last
+    def forward(input: Tensor, hx: Any = None) -> Any:  # noqa: A002, ARG001 (may be called by keyword)
+        starts = states.to(input.dtype)
+        hidden, last = _continue(module, input.squeeze(1 - time), starts, packed)
+        return torch.cat([starts[:, : module.hidden_size], hidden])[place].unsqueeze(1 - time), last
 
     with _displaced(module, forward):
         logits = model.forward(packed_inputs[None])
@@ -110,5 +112,5 @@ def _continue(module: nn.RNNBase, data: Tensor, states: Tensor, packed: Packed) 
     train = torch.is_grad_enabled()  # cuDNN keeps what its backward needs only then; there is no dropout here
     call = recurrent.functional(module)
     out, *last = call(data, packed.sizes.cpu(), begin, weights, module.bias, 1, 0.0, train, False)
-    ended = torch.cat([recurrent.pack(tuple(last) if len(last) == 2 else last[0]), starts[int(packed.sizes[0]) :]])
+    ended = torch.cat([recurrent.pack(last[0] if len(last) == 1 else last)[0], starts[int(packed.sizes[0]) :]])
     return out, recurrent.unpack(module, ended[packed.rank][None])

@@ -10,8 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mas_hooks.errors import ShapeError, UnreachedSiteError
+from mas_hooks.errors import EmptyError, SettingError, ShapeError, UnreachedSiteError
 from mas_hooks.sites import Site, Where
+
+
+class StopForward(Exception):  # noqa: N818
+    """Raised by the last read of a run that needs nothing above it; caught by whoever started that run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +34,8 @@ class Edit:
     def __post_init__(self) -> None:
         if self.vectors is not None and len(self.vectors) != len(self.where):
             raise ShapeError(f"vectors of an edit at {self.site}", tuple(self.vectors.shape), f"{len(self.where)} rows")
+        if len(torch.stack([self.where.rows, self.where.columns]).unique(dim=1).T) < len(self.where):
+            raise SettingError(f"where of an edit at {self.site}", "a list that repeats a cell", "distinct cells")
 
 
 class AbstractTap(ABC):
@@ -50,8 +56,18 @@ class AbstractTap(ABC):
         """Raise UnreachedSiteError where cells never came by in `seen` positions."""
 
 
-def _inside(where: Where, offset: int, positions: int) -> Tensor:
-    return (where.columns >= offset) & (where.columns < offset + positions)
+def _passing(where: Where, h: Tensor, offset: int, site: str) -> tuple[Tensor, Where]:
+    """Which of the cells are in the span that starts at `offset`, and where in it they are."""
+    inside = (where.columns >= offset) & (where.columns < offset + h.shape[1])
+    cells = Where(where.rows[inside], where.columns[inside])
+    cells.check(h.shape[0], offset + h.shape[1], None, f"the batch at {site}")
+    return inside, Where(cells.rows, cells.columns - offset).to(h.device)
+
+
+def _check_shape(edited: object, h: Tensor, what: str) -> None:
+    if not isinstance(edited, Tensor) or edited.shape != h.shape:
+        got = tuple(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
+        raise ShapeError(what, got, str(tuple(h.shape)))
 
 
 @dataclass(eq=False)
@@ -69,19 +85,14 @@ class EditTap(AbstractTap):
         return self.edit.where.columns.unique()
 
     def __call__(self, h: Tensor, offset: int) -> Tensor:
-        where, vectors = self.edit.where, self.edit.vectors
-        inside = _inside(where, offset, h.shape[1])
-        if not inside.any():
+        inside, cells = _passing(self.edit.where, h, offset, str(self.edit.site))
+        if not len(cells):
             return h
         self.reached |= inside.cpu()
-        cells = Where(where.rows[inside], where.columns[inside] - offset).to(h.device)
-        cells.check(h.shape[0], h.shape[1], None, f"the batch at {self.edit.site}")
-        found = cells.gather(h)
+        found, vectors = cells.gather(h), self.edit.vectors
         own = () if vectors is None else (vectors[inside.to(vectors.device)].to(h.device),)
         edited = self.edit.fn(found, *own)
-        if not isinstance(edited, Tensor) or edited.shape != found.shape:
-            got = tuple(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
-            raise ShapeError(f"what the edit at {self.edit.site} returned", got, str(tuple(found.shape)))
+        _check_shape(edited, found, f"what the edit at {self.edit.site} returned")
         return cells.scatter(h, edited)
 
     def check(self, seen: int) -> None:
@@ -105,47 +116,50 @@ class WholeTap(AbstractTap):
 
     def __call__(self, h: Tensor, offset: int) -> Tensor:  # noqa: ARG002
         self.calls += 1
-        edited = self.fn(h)
-        if not isinstance(edited, Tensor) or edited.shape != h.shape:
-            got = tuple(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
-            raise ShapeError(f"what the hook at {self.name!r} returned", got, str(tuple(h.shape)))
+        edited = self.fn(h.clone())  # a copy, so that a function that writes into it edits as one that does not
+        _check_shape(edited, h, f"what the hook at {self.name!r} returned")
         return edited.to(h.dtype)
 
     def check(self, seen: int) -> None:
         if not self.calls:
-            raise UnreachedSiteError(self.name, seen, "its module did not run in this forward")
+            raise UnreachedSiteError(self.name, 1, f"its module passed {seen} positions")
 
 
 @dataclass(eq=False)
 class ReadTap(AbstractTap):
-    """Keeps the vectors of the asked cells, or every position where none are named."""
+    """Keeps the vectors of the asked cells, or every position where none are named.
+
+    With `stop` the forward ends (StopForward) as soon as all asked cells have come by.
+    """
 
     name: str
     where: Where | None
+    stop: bool = False
     spans: list[tuple[Tensor | None, Tensor]] = field(default_factory=list)
     reads_only = True
+
+    def __post_init__(self) -> None:
+        if self.where is not None and not len(self.where):
+            raise EmptyError(f"the list of cells to read at {self.name}", "name some, or None for every one")
 
     def columns(self) -> Tensor | None:
         return None if self.where is None else self.where.columns.unique()
 
     def __call__(self, h: Tensor, offset: int) -> Tensor:
         if self.where is None:
-            self.spans.append((None, h))
+            self.spans.append((None, h.clone()))  # a copy, as the model may go on to write into its own
             return h
-        inside = _inside(self.where, offset, h.shape[1])
-        if inside.any():
-            cells = Where(self.where.rows[inside], self.where.columns[inside] - offset).to(h.device)
-            cells.check(h.shape[0], h.shape[1], None, f"the batch at {self.name}")
+        inside, cells = _passing(self.where, h, offset, self.name)
+        if len(cells):
             self.spans.append((inside.nonzero()[:, 0].to(h.device), cells.gather(h)))
+        if self.stop and not self._missing():
+            raise StopForward
         return h
 
-    def complete(self) -> bool:
-        """Whether all the asked cells have come by; never known where every position is asked."""
-        return self.where is not None and self._missing() == 0
-
     def _missing(self) -> int:
-        wanted = 1 if self.where is None else len(self.where)
-        return max(0, wanted - sum(len(values) for _, values in self.spans))
+        if self.where is None:
+            return 0 if self.spans else 1
+        return len(self.where) - sum(len(values) for _, values in self.spans)
 
     def check(self, seen: int) -> None:
         if missing := self._missing():

@@ -29,8 +29,8 @@ def pca_frame(x: Float[Tensor, "n width"], rank: int) -> Float[Tensor, "width ra
 
 
 def procrustes_frames(
-    means: Sequence[Float[Tensor, "m width_i"]], rank: int, sweeps: int = 20
-) -> list[Float[Tensor, "width_i rank"]]:
+    means: Sequence[Float[Tensor, "m _width"]], rank: int, sweeps: int = 20
+) -> list[Float[Tensor, "_width rank"]]:
     """One frame per model such that matched rows get nearly the same coordinates.
 
     means: matched rows (per causal state or input row), one matrix a model, centred here. Starts from the principal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from mas_hooks.progress import bar as progress_bar
 from mas_hooks.settings import Settings
 
 
+@runtime_checkable
 class Trials(Protocol):
     """Where trials come from. `batch`: right-padded ids (n, position), 0 is padding, and flags (n, position) that are
     True at tokens which the task fixes."""
@@ -65,7 +66,8 @@ class TrainSettings(Settings):
 
 @dataclass(frozen=True)
 class Trained:
-    """How a training ended. errors of trials: of the last full check; reached: whether the stop rule was met."""
+    """How a training ended. errors of trials: of a full check of the model as it is now; reached: the stop rule
+    was met."""
 
     steps: int
     errors: int
@@ -95,7 +97,7 @@ def train(
     """Train in place; the model ends in eval mode. Raises DivergedError where the loss is no number any more."""
     rng, checks = random.Random(f"train/{settings.seed}"), random.Random(f"check/{settings.seed}")
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
-    passed, errors, checked, step = 0, -1, 0, 0
+    passed, step, errors, checked = 0, 0, 0, 0
     with progress_bar(settings.max_steps, f"train {label}", shown=progress) as bar:
         while step < settings.max_steps and passed < 2:
             model.train()
@@ -107,15 +109,22 @@ def train(
             if not torch.isfinite(loss):
                 raise DivergedError(f"the training loss of {label}", step)
             model.eval()
-            small = trials.checking(checks, settings.small_check)
-            wrong, seen = trial_errors(model, small), sum(len(ids) for ids, _ in small)
+            wrong, seen = _check(model, trials, checks, settings.small_check)
             bar.set_postfix_str(f"loss {float(loss):.3f}, trials right {1 - wrong / seen:.1%}")
             if wrong == 0:
-                full = trials.checking(checks, settings.full_check)
-                errors, checked = trial_errors(model, full), sum(len(ids) for ids, _ in full)
+                errors, checked = _check(model, trials, checks, settings.full_check)
                 passed = passed + 1 if errors <= settings.max_errors else 0
     model.eval()
+    optimizer.zero_grad(set_to_none=True)
+    if passed < 2:
+        errors, checked = _check(model, trials, checks, settings.full_check)
     return Trained(step, errors, checked, passed == 2)
+
+
+def _check(model: nn.Module, trials: Trials, rng: random.Random, n: int) -> tuple[int, int]:
+    """Errors in about n fresh trials, and how many trials that was."""
+    batches = trials.checking(rng, n)
+    return trial_errors(model, batches), sum(len(ids) for ids, _ in batches)
 
 
 def _step(

@@ -1,0 +1,154 @@
+"""The tail and the whole forward give the same numbers, and the tail is taken only where it is proven."""
+
+import odd_models
+import pytest
+import torch
+
+from mas_hooks.engine.run import Part, ReferenceRunner, TailRunner, runner, wanted
+from mas_hooks.hooks.handle import wrap
+from mas_hooks.pairs import Pairs, task_pairs
+from mas_hooks.sites import Where
+from mas_hooks.tasks import task
+from mas_hooks.toys.recurrent import RecurrentModel
+
+TASK = task("multi_object", max_quantity=6)
+LONG = task_pairs([TASK], ["full"], (30, 5, 5))[0][0, 0]
+SHORT = task_pairs([task("multi_object", max_quantity=3)], ["full"], (11, 5, 5))[0][0, 0]
+
+
+def handle(module, name="state"):
+    torch.manual_seed(0)
+    for parameter in module.parameters():
+        torch.nn.init.uniform_(parameter, -1, 1)
+    model = wrap(module.eval().requires_grad_(False))
+    return model, model.at(name)
+
+
+def part(pairs, index, width, seed=0):
+    vectors = torch.randn(len(index), width, generator=torch.Generator().manual_seed(seed))
+    return Part(pairs, torch.as_tensor(index), vectors.requires_grad_())
+
+
+def assert_same(one, two, parts):
+    """Two runners agree in everything they say, and in the gradient of the vectors."""
+    found = [own.run(parts) for own in (one, two)]
+    torch.testing.assert_close(found[0].logits, found[1].logits, rtol=1e-5, atol=1e-5)
+    for name in ("labels", "row", "deterministic", "scored"):
+        assert torch.equal(getattr(found[0], name), getattr(found[1], name)), name
+    assert found[0].pairs == found[1].pairs == sum(len(own.index) for own in parts)
+    weight = torch.linspace(-1, 1, found[0].logits.numel()).view_as(found[0].logits)
+    vectors = [own.vectors for own in parts]
+    grads = [torch.autograd.grad((out.logits * weight).sum(), vectors) for out in found]
+    for own, other in zip(*grads, strict=True):
+        assert own.abs().max() > 0
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-5)
+
+
+PARTS = {
+    "one part": [(LONG, list(range(30)))],
+    "shuffled rows": [(LONG, [7, 3, 29, 0, 11])],
+    "the same pairs twice": [(LONG, [4, 2, 9]), (LONG, [9, 4, 1, 0])],
+    "pairs of different lengths": [(SHORT, [10, 2, 5]), (LONG, [8, 6]), (SHORT, [0])],
+}
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("named", PARTS)
+def test_tail_equals_reference(cell, named):
+    model, site = handle(RecurrentModel(len(TASK.vocabulary), 12, cell))
+    parts = [part(pairs, index, 12, seed) for seed, (pairs, index) in enumerate(PARTS[named])]
+    assert_same(TailRunner(model, site), ReferenceRunner(model, site), parts)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_reference_gives_each_row_its_own_vector(cell):
+    model, site = handle(RecurrentModel(len(TASK.vocabulary), 12, cell))
+    whole = part(LONG, [7, 3, 29], 12)
+    together = ReferenceRunner(model, site).run([whole])
+    for row, index in enumerate([7, 3, 29]):
+        alone = ReferenceRunner(model, site).run([Part(LONG, torch.tensor([index]), whole.vectors[row : row + 1])])
+        torch.testing.assert_close(together.logits[together.row == row], alone.logits)
+        assert torch.equal(together.labels[together.row == row], alone.labels)
+
+
+def test_logits_are_those_of_the_wanted_cells():
+    model, site = handle(RecurrentModel(len(TASK.vocabulary), 12))
+    own, _ = model.run_with_cache(LONG.target_inputs, "state", LONG.target_where)
+    states = model.run_with_cache(LONG.target_inputs, "state", LONG.target_where)[1]["state"]
+    out = TailRunner(model, site).run([Part(LONG, torch.arange(30), states)])
+    rows, columns = wanted(LONG).nonzero(as_tuple=True)
+    torch.testing.assert_close(out.logits, own[rows, columns], rtol=1e-5, atol=1e-5)
+    assert torch.equal(out.labels, LONG.labels[rows, columns])
+    assert torch.equal(out.deterministic, LONG.deterministic_mask[rows, columns])
+    assert torch.equal(out.scored, LONG.label_mask[rows, columns])
+
+
+@pytest.mark.parametrize(
+    ("kind", "site", "path"),
+    [
+        ("Plain", "state", "tail"),
+        ("TimeFirst", "state", "tail"),
+        ("PlaceBelow", "state", "reference"),
+        ("PlaceAbove", "state", "reference"),
+        ("MeanAbove", "state", "reference"),
+        ("SkipAbove", "state", "reference"),
+        ("ReverseBeside", "state", "reference"),
+        ("CellLoop", "state", "reference"),
+        ("Stacked", "state.0", "reference"),
+        ("Stacked", "state.1", "reference"),
+        ("Plain", "embedding", "reference"),
+        ("Plain", "rnn", "reference"),
+    ],
+)
+def test_tail_only_where_proven(kind, site, path):
+    model, place = handle(getattr(odd_models, kind)(len(TASK.vocabulary)), site)
+    chosen = runner(model, place, LONG)
+    assert chosen.name == path
+    assert_same(chosen, ReferenceRunner(model, place), [part(LONG, [5, 0, 20], 10), part(SHORT, [1, 8], 10)])
+    assert model.module(LONG.target_inputs).shape[:2] == LONG.labels.shape  # nothing of the displaced forward is left
+
+
+def test_cell_loop_equals_fused():
+    fused, cells = odd_models.Plain(len(TASK.vocabulary)), odd_models.CellLoop(len(TASK.vocabulary))
+    (model, site), (other, place) = handle(fused), handle(cells)
+    cells.load_state_dict({name.replace("_l0", ""): value for name, value in fused.state_dict().items()})
+    given = [part(LONG, [5, 0, 20], 10)]
+    expected = runner(model, site, LONG).run(given)
+    torch.testing.assert_close(runner(other, place, LONG).run(given).logits, expected.logits, rtol=1e-5, atol=1e-5)
+
+
+def test_reference_where_pairs_do_not_suit_a_tail():
+    model, site = handle(RecurrentModel(len(TASK.vocabulary), 12))
+    assert runner(model, site, LONG).name == "tail"
+    assert runner(model, site, LONG, "reference").name == "reference"
+    ids = LONG.target_inputs
+    early, where = torch.ones_like(LONG.label_mask), LONG.target_where
+    mapping = {"ids": ids}
+    assert runner(model, site, Pairs.from_tensors(ids, where, ids, where, LONG.labels, early)).name == "reference"
+    twice = Where(torch.arange(30).repeat(2), torch.cat([where.columns, where.columns - 1]))
+    several = Pairs.from_tensors(ids, twice, ids, twice, LONG.labels, LONG.label_mask)
+    assert runner(model, site, several).name == "reference"
+    assert runner(model, site, Pairs.from_tensors(ids, where, mapping, where, LONG.labels, LONG.label_mask)).name == (
+        "reference"
+    )
+
+
+def test_reference_where_one_short_pair_is_judged_before_its_swap():
+    model, site = handle(RecurrentModel(len(TASK.vocabulary), 12))
+    where, mask = LONG.target_where, LONG.label_mask.clone()
+    late = (where.columns > 0).nonzero()[:, 0]
+    mask[late[mask[late].sum(1).argmin()], 0] = True
+    given = (LONG.source_inputs, LONG.source_where, LONG.target_inputs, where, LONG.labels)
+    assert runner(model, site, Pairs.from_tensors(*given, mask)).name == "reference"
+
+
+def test_tail_of_pairs_that_end_where_they_are_swapped():
+    model, site = handle(RecurrentModel(len(TASK.vocabulary), 12))
+    last = LONG.target_where.columns
+    only = torch.arange(LONG.labels.shape[1]) == last[:, None]
+    ended = Pairs.from_tensors(
+        LONG.source_inputs, LONG.source_where, LONG.target_inputs, LONG.target_where, LONG.labels, only
+    )
+    assert_same(TailRunner(model, site), ReferenceRunner(model, site), [part(ended, [3, 1], 12)])
+    assert_same(TailRunner(model, site), ReferenceRunner(model, site), [part(ended, [3, 1], 12), part(LONG, [2], 12)])
+    assert_same(runner(model, site, ended), ReferenceRunner(model, site), [part(ended, [0], 12)])

@@ -56,6 +56,12 @@ def save(folder: Path | str, kind: str, config: Mapping[str, Any], tensors: Mapp
     shutil.rmtree(old, ignore_errors=True)
 
 
+def exists(folder: Path | str) -> bool:
+    """Whether there is something to `load`, be it what a killed `save` left behind."""
+    folder = Path(folder).resolve()
+    return folder.exists() or _older(folder).exists()
+
+
 def load(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The config and the tensors (on the CPU) of a checkpoint. Raises CheckpointError where it is not whole or ours."""
     folder = Path(folder).resolve()

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from mas_hooks import checkpoints
 from mas_hooks.alignment import Alignment
-from mas_hooks.checkpoints import writable
 from mas_hooks.engine.batches import Batches
 from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.errors import DeviceError, DivergedError, SettingError
@@ -187,11 +187,11 @@ def fit(
     _check_device(device, alignment)
     for model in models:
         warn_in_train_mode(model)
-    place = None if folder is None else writable(folder) / "fit"
+    place = None if folder is None else checkpoints.writable(folder) / "fit"
     with frozen([model.module for model in models]):
         loop = _Loop(alignment, plan, (train, valid), settings)
         told = _told(loop)
-        if place is not None and resume and place.exists():
+        if place is not None and resume and checkpoints.exists(place):
             loop.state = FitState.load(place, told, alignment, loop.optimizer)
         _train(loop, place, told, progress=progress)
     state = loop.state

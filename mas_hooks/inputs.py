@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -34,6 +34,23 @@ def rows(inputs: Inputs, index: Tensor | slice) -> Inputs:
     if isinstance(inputs, Tensor):
         return inputs[index]
     return {name: value[index] for name, value in inputs.items()}
+
+
+def alike(several: Sequence[Inputs]) -> bool:
+    """Whether inputs can be put together: the same tensors, of the same shape but for the batch."""
+    shapes = [
+        {"": tuple(one.shape[1:])} if isinstance(one, Tensor) else {name: tuple(t.shape[1:]) for name, t in one.items()}
+        for one in several
+    ]
+    return all(shape == shapes[0] for shape in shapes)
+
+
+def cat(several: Sequence[Inputs]) -> Inputs:
+    """Inputs that are `alike` as one batch."""
+    first = several[0]
+    if isinstance(first, Tensor):
+        return torch.cat([one for one in several if isinstance(one, Tensor)])
+    return {name: torch.cat([one[name] for one in several if not isinstance(one, Tensor)]) for name in first}
 
 
 def to_device(inputs: Inputs, device: torch.device) -> Inputs:

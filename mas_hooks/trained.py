@@ -77,7 +77,7 @@ def toy(settings: ToySettings, cache: Path | None = None, *, progress: bool = Tr
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.training.seed)
         model = RecurrentModel(len(own.vocabulary.tokens), settings.width, settings.cell, settings.dropout)
-        if folder.exists():
+        if checkpoints.exists(folder):
             return Toy(model, own, _load(folder, model, settings), from_cache=True)
         checkpoints.writable(folder.parent)
         trained = train(model, Trials(own), settings.training, label=settings.name, progress=progress)

@@ -6,6 +6,8 @@ from mas_hooks.errors import RankError, SettingError, UnknownNameError
 from mas_hooks.fit import FitSettings
 from mas_hooks.trained import ToySettings
 
+CONTROLS = ("random_maps", "untrained", "shuffled_labels")
+
 
 def comparison(**changes):
     told = {
@@ -36,7 +38,7 @@ def test_what_would_fail_after_training_fails_before(changes, error, sentence):
 
 
 def test_a_comparison_runs_and_repeats_itself(small_settings, tmp_path):
-    own = comparison(toys=(small_settings(0), small_settings(1)), controls=("random_maps", "untrained", "shuffled_labels"))
+    own = comparison(toys=(small_settings(0), small_settings(1)), controls=CONTROLS)
     rows = run(Work("a", own, tmp_path / "a-state", tmp_path / "a", progress=False))
     again = run(Work("b", own, tmp_path / "b-state", tmp_path / "b", progress=False))
     assert [(row.source, row.target, row.iia, row.step) for row in rows] == [

@@ -14,6 +14,7 @@ from mas_hooks import inputs as model_inputs
 from mas_hooks.hooks.handle import HookedModel, collect
 from mas_hooks.hooks.tail import Packed, has_tail, run_tail
 from mas_hooks.hooks.taps import Edit
+from mas_hooks.inputs import Inputs
 from mas_hooks.pairs import Pairs
 from mas_hooks.sites import Site, Where
 
@@ -88,19 +89,35 @@ class ReferenceRunner(AbstractRunner):
     name = "reference"
 
     def run(self, parts: Sequence[Part]) -> Labelled:
-        return join([self._run(part) for part in parts])
+        inputs = [model_inputs.rows(part.pairs.target_inputs, _index(part)) for part in parts]
+        if model_inputs.alike(inputs):
+            logits = self._logits(model_inputs.cat(inputs), parts).split([len(part.index) for part in parts])
+        else:
+            logits = [self._logits(own, [part]) for own, part in zip(inputs, parts, strict=True)]
+        return join([self._found(own, part) for own, part in zip(logits, parts, strict=True)])
 
-    def _run(self, part: Part) -> Labelled:
-        pairs, index = part.pairs, part.index.to(part.pairs.labels.device)
-        cells, batch_rows = pairs.cells(index)
-        columns = pairs.target_where.columns
-        where = Where(batch_rows, columns.to(cells.device)[cells])
-        edit = Edit(self.site, lambda _h, vectors: vectors, where, part.vectors)
-        logits = self.model.run_with_hooks(model_inputs.rows(pairs.target_inputs, index), [edit])
-        row, columns = wanted(pairs)[index].nonzero(as_tuple=True)
-        device = logits.device
+    def _logits(self, inputs: Inputs, parts: Sequence[Part]) -> Float[Tensor, "batch position vocabulary"]:
+        """One whole forward over the rows of all parts, each vector put at its cell."""
+        begin, rows, columns = 0, [], []
+        for part in parts:
+            cells, batch_rows = part.pairs.cells(_index(part))
+            rows.append(batch_rows + begin)
+            columns.append(part.pairs.target_where.columns.to(cells.device)[cells])
+            begin += len(part.index)
+        where, vectors = Where(torch.cat(rows), torch.cat(columns)), torch.cat([part.vectors for part in parts])
+        return self.model.run_with_hooks(inputs, [Edit(self.site, lambda _h, given: given, where, vectors)])
+
+    def _found(self, logits: Tensor, part: Part) -> Labelled:
+        """The wanted cells of one part."""
+        index, device = _index(part), logits.device
+        row, columns = wanted(part.pairs)[index].nonzero(as_tuple=True)
         found = logits[row.to(device), columns.to(device)]
-        return _labelled(found, pairs, index[row], columns, row.to(device), len(index))
+        return _labelled(found, part.pairs, index[row], columns, row.to(device), len(index))
+
+
+def _index(part: Part) -> Int[Tensor, " batch"]:
+    """The rows of a part, where its pairs lie."""
+    return part.index.to(part.pairs.labels.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +149,7 @@ class TailRunner(AbstractRunner):
 
     def _cells(self, part: Part, begin: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(row of the batch, steps after the swap, row of the pairs, column) of every wanted position."""
-        index = part.index.to(part.pairs.labels.device)
+        index = _index(part)
         row, columns = wanted(part.pairs)[index].nonzero(as_tuple=True)
         rows = index[row]
         return row + begin, columns - part.pairs.target_where.columns.to(rows.device)[rows], rows, columns
@@ -161,7 +178,7 @@ def _proven(model: HookedModel, site: Site, pairs: Pairs, most: int) -> bool:
     index = (_steps(pairs) * wanted(pairs)).amax(1).argsort(descending=True)[:most]
     inputs = model_inputs.rows(pairs.target_inputs, index)
     where = Where.one_per_row(pairs.target_where.columns.to(index.device)[index])
-    with torch.no_grad():
+    with torch.no_grad(), torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
         whole = model.forward(inputs)
         part = Part(pairs, index, collect(model, site, inputs, where))
         try:

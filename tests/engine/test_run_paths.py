@@ -60,6 +60,18 @@ def test_tail_equals_reference(cell, named):
     assert_same(TailRunner(model, site), ReferenceRunner(model, site), parts)
 
 
+@pytest.mark.parametrize("run", [TailRunner, ReferenceRunner])
+@pytest.mark.parametrize(("named", "passes"), [("the same pairs twice", 1), ("pairs of different lengths", 3)])
+def test_all_sources_of_a_target_go_through_in_one_pass(run, named, passes):
+    """Also by the whole forward, where the sequences are equally long."""
+    model, site = handle(RecurrentModel(len(TASK.vocabulary), 12))
+    parts = [part(pairs, index, 12) for pairs, index in PARTS[named]]
+    calls = []
+    with model.module.register_forward_hook(lambda *_: calls.append(1)):
+        run(model, site).run(parts)
+    assert len(calls) == (1 if run is TailRunner else passes)
+
+
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_reference_gives_each_row_its_own_vector(cell):
     model, site = handle(RecurrentModel(len(TASK.vocabulary), 12, cell))

@@ -5,7 +5,6 @@ import torch
 from hook_models import BATCH, HIDDEN, LENGTH, Cells, Fused, InPieces, StepByStep, ids, reference, values
 from torch import nn
 
-from mas_hooks.errors import NoTensorError, UnsupportedError
 from mas_hooks.hooks.handle import collect, wrap
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.sites import Where
@@ -190,52 +189,32 @@ def test_the_output_of_a_module_comes_after_its_state(name):
     torch.testing.assert_close(cache[path], cache["state"][..., :HIDDEN])
 
 
-def test_refused_by_name():
-    def refused(module, name="state"):
-        with pytest.raises(UnsupportedError) as caught:
-            wrap(module).at(name)
-        return str(caught.value)
-
-    assert refused(nn.LSTM(2, 3, bidirectional=True)) == (
-        "the state of a bidirectional LSTM is not supported; hook its input or output by path instead."
-    )
-    assert refused(nn.Sequential(nn.LSTM(2, 4, proj_size=3)), "state.0") == (
-        "the state of a projected LSTM (proj_size) is not supported; hook its output by path instead."
-    )
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", ["gru, plain", "lstm, plain", "tanh, time first", "lstm, two layers"])
+def test_before_the_first_edit_every_bit_stays(name, batch):
+    """A rerun of a few steps differs from the module's own run in the last bits, most of all in a batch of one."""
+    _, handle, _, states = build(name)
+    plain = handle.forward(ids(batch))
+    for column in range(LENGTH):
+        edited = handle.run_with_hooks(ids(batch), [Edit(handle.at(states[-1]), torch.neg, Where([0], [column]))])
+        assert torch.equal(edited[:, :column], plain[:, :column])
+        assert not torch.equal(edited[:, column:], plain[:, column:])
 
 
-def test_a_packed_sequence_is_refused():
-    class Packing(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.rnn = nn.GRU(2, 3, batch_first=True)
+def test_reruns_are_as_cudnn_wants_them(monkeypatch):
+    """Contiguous states, and in training mode where gradients are wanted, though the model is in eval mode."""
+    _, handle, _, _ = build("lstm, plain")
+    calls, own = [], torch.lstm
 
-        def forward(self, x):
-            return (
-                nn.utils.rnn.pack_padded_sequence(x, [3, 2], batch_first=True).data
-                + self.rnn(nn.utils.rnn.pack_padded_sequence(x, [3, 2], batch_first=True))[0].data.sum()
-            )
+    def recorded(x, start, *rest):
+        calls.append((all(part.is_contiguous() for part in start), rest[3], rest[4]))
+        return own(x, start, *rest)
 
-    model = wrap(Packing())
-    with pytest.raises(UnsupportedError, match=r"packed sequence at a state site .* pass the padded batch"):
-        model.run_with_cache(torch.randn(2, 3, 2), "state")
-    with pytest.raises(NoTensorError, match="'rnn' gives a tuple of 2 \\(PackedSequence, Tensor\\)"):
-        model.run_with_cache(torch.randn(2, 3, 2), "rnn")
-    with pytest.raises(NoTensorError, match="'rnn' gives a PackedSequence"):
-        collect(model, model.at("rnn", side="input"), torch.randn(2, 3, 2), Where([0], [0]))
-
-
-def test_unbatched_calls_are_refused():
-    with pytest.raises(NoTensorError, match="an unbatched call on a float32 tensor of shape \\(4, 2\\)"):
-        wrap(nn.GRU(2, 3), logits=lambda out: out[0]).run_with_cache(torch.randn(4, 2), "state")
-    with pytest.raises(NoTensorError, match="an unbatched state, a float32 tensor of shape \\(3,\\)"):
-        wrap(nn.GRUCell(2, 3)).run_with_cache(torch.randn(2), "state")
-
-
-def test_a_stack_that_drops_is_refused():
-    with pytest.warns(UserWarning, match="in train mode and its GRU drops units"):
-        model = wrap(nn.GRU(2, 3, num_layers=2, dropout=0.5), logits=lambda out: out[0])
-    with pytest.raises(UnsupportedError, match=r"in train mode with dropout is not supported; call \.eval\(\) first"):
-        model.run_with_cache(torch.randn(2, 4, 2), "state.1")
-    model.module.eval()
-    assert model.run_with_cache(torch.randn(2, 4, 2), "state.1")[1]["state.1"].shape == (4, 2, 3)
+    monkeypatch.setattr(torch, "lstm", recorded)
+    edit = Edit(handle.at("state"), torch.neg, Where([0, 1], [2, 3]))
+    handle.run_with_hooks(ids(), [edit])
+    assert set(calls) == {(True, 0.0, True)}
+    calls.clear()
+    with torch.no_grad():
+        handle.run_with_hooks(ids(), [edit])
+    assert set(calls) == {(True, 0.0, False)}

@@ -100,16 +100,22 @@ def _causal(records: list[Record]) -> tuple[Bar, ...]:
 
 
 def _correlational(records: list[Record]) -> tuple[Bar, ...]:
-    rows = [row for row in fits.similarities(records) if row.measure in _MEASURES and row.control is None]
+    rows = [row for row in fits.similarities(records) if row.measure in _MEASURES]
     named, joined = names.Places.of(rows), fits.comparison_of_models(records)
-    found: dict[tuple[str, str], dict[str, list[Dot]]] = {}
-    for row in rows:
+    found: dict[tuple[str, str, str], dict[str, list[Dot]]] = {}
+    for row in sorted(rows, key=lambda row: row.control is not None):
         models = frozenset((row.source_model, row.target_model))
         comparison = row.comparison or joined.get(models) or fits.comparison(row)
-        pairs = found.setdefault((comparison, (row.measure or "").upper()), {})
+        pairs = found.setdefault((comparison, (row.measure or "").upper(), names.control(row)), {})
         pairs.setdefault(named.pair(row), []).append(Dot(row.value or 0.0, row.value_low, row.value_high))
     return tuple(
-        Bar(comparison, f"{measure} · {pair}" if len(pairs) > 1 else measure, tuple(dots))
-        for (comparison, measure), pairs in found.items()
+        Bar(comparison, _named(measure, pair if len(pairs) > 1 else "", control), tuple(dots), control)
+        for (comparison, measure, control), pairs in found.items()
         for pair, dots in pairs.items()
     )
+
+
+def _named(measure: str, pair: str, control: str) -> str:
+    """`RSA`, `RSA · gru-0 × gru-1`, `RSA, untrained`."""
+    label = f"{measure} · {pair}" if pair else measure
+    return f"{label}, {control}" if control else label

@@ -1,6 +1,7 @@
 """What the figures show is what the records say, and a reader can read all of it."""
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import example_runs as runs
@@ -15,6 +16,7 @@ from matplotlib.transforms import Bbox
 from mas_hooks.errors import EmptyError
 from mas_hooks.records import Record
 from mas_hooks.report import direction_heatmap, iia_bars, iia_curves, style
+from mas_hooks.report.panels import panels as all_panels
 
 CASES = {"demo": runs.demo, "many": runs.many, "four": runs.four, "alone": runs.alone, "seeds": runs.seeds}
 
@@ -245,3 +247,12 @@ def test_nothing_to_draw_is_said(draw):
 @pytest.mark.parametrize(("colour", "ink"), [("#00224e", "white"), ("#fee838", "black"), ("#7c7b78", "black")])
 def test_ink_has_the_higher_contrast(colour, ink):
     assert style.ink_on(to_rgba(colour)) == ink
+
+
+def test_controls_of_similarities_are_drawn_as_controls():
+    """An untrained pair whose CKA is high belongs beside the trained one."""
+    records = [*runs.demo(), *(replace(row, control="untrained") for row in runs.demo() if row.measure)]
+    bars = {bar.label: bar for panel in all_panels(records) for bar in panel.bars}
+    assert bars["CKA, untrained"].control == "untrained"
+    assert bars["CKA"].control == ""
+    assert "CKA, untrained" in texts(iia_bars(records))

@@ -93,8 +93,9 @@ def test_the_demo_reaches_what_it_promises(real):
     assert "99.99% of 30000" in text or "100.00% of 30000" in text
 
 
-def test_both_starts_end_alike(real):
-    """METHODS §2: where every direction is trained, a Procrustes start is a pure speed-up."""
+def test_both_starts_end_near_each_other(real):
+    """Where every direction is trained, a Procrustes start is mostly a speed-up: at the plateau both starts are within
+    0.05 (on Full it stays a little above the random start, 0.99 against 0.97, so records name their start)."""
     place, _, _ = real
     curves = [row for row in records.read(place / "run/records.jsonl") if row.split == "valid" and row.method == "mas"]
     for variable in ("full", "count"):

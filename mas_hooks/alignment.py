@@ -72,9 +72,11 @@ class Alignment(nn.Module):
     parametrization, scale, centre, zscore, init. seed: of the random start. The default plan is MAS (DAS for one site).
     """
 
-    def __init__(self, sites: Sequence[Site | Recording], rank: int | None = None, *, seed: int = 0, **spec: Any):
+    def __init__(
+        self, sites: Site | Sequence[Site | Recording], rank: int | None = None, *, seed: int = 0, **spec: Any
+    ):
         super().__init__()
-        maps = MapSpec(rank=rank, **spec)
+        maps, sites = MapSpec(rank=rank, **spec), [sites] if isinstance(sites, Site | Recording) else sites
         plan = Plan(method="das", models="one", maps=maps) if len(sites) == 1 else Plan(method="mas", maps=maps)
         self._build(plan, sites, seed)
 

@@ -7,14 +7,15 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import tyro
 
 from mas_hooks import report, shipped
-from mas_hooks.errors import DeviceError, MasHooksError, UnknownNameError
-from mas_hooks.run_folder import RunFolder, next_folder, read_json
+from mas_hooks.errors import DeviceError, MasHooksError, OutputFolderError, SettingError, UnknownNameError
+from mas_hooks.run_folder import SETTINGS, RunFolder, next_folder, read_json
 from mas_hooks.shipped import Options, Study
 
 
@@ -25,11 +26,11 @@ class RunFlags:
     out: Path | None = None
     """Folder of the run (default: runs/RECIPE-001, -002, …)."""
     resume: bool = False
-    """Go on with an interrupted run: the one in --out, else the last one."""
+    """Go on with an interrupted run, with its settings: the one in --out, else the last one."""
     config: Path | None = None
     """Take the settings from this JSON file, such as an earlier run's settings.json; flags override it."""
     jobs: int = os.cpu_count() or 1
-    """Processes for independent pieces of work; the numbers do not depend on it."""
+    """Processes for independent pieces of work, 1 or more; the numbers do not depend on it."""
     device: str = "cpu"
     """Where models run: cpu, cuda, cuda:1, or auto for the best there is. Toys are fastest on the CPU."""
     quiet: bool = False
@@ -66,25 +67,38 @@ def _device(named: str) -> str:
     return named
 
 
+def _given(arguments: Sequence[str], flag: str) -> str | None:
+    """The value of a flag, read before the settings that decide how the others are read."""
+    for place, word in enumerate(arguments):
+        name, equals, value = word.partition("=")
+        if name == flag and (equals or place + 1 < len(arguments)):
+            return value if equals else arguments[place + 1]
+    return None
+
+
 def _defaults(study: Study, arguments: Sequence[str]) -> Any:
-    """The settings that flags override: the study's own, or those of --config."""
-    flags = [word.partition("=") for word in arguments]
-    for place, (flag, equals, value) in enumerate(flags):
-        if flag == "--config" and (equals or place + 1 < len(flags)):
-            told = read_json(Path(value if equals else arguments[place + 1]))
-            return study.settings(**{key: value for key, value in told.items() if key != "recipe"})
-    return study.settings()
+    """The settings that flags override: those of --config, of the run to resume, or the study's own."""
+    config, out = _given(arguments, "--config"), _given(arguments, "--out")
+    if config is None and "--resume" in arguments:
+        folder = Path(out) if out else next_folder(study.name, resume=True)
+        config = str(folder / SETTINGS)
+        if not Path(config).exists():
+            raise OutputFolderError(folder, "there is no run to go on with", "leave out --resume to start one")
+    if config is None:
+        return study.settings()
+    told = read_json(Path(config))
+    return study.settings(**{key: value for key, value in told.items() if key != "recipe"})
 
 
 def _run(name: str, arguments: Sequence[str]) -> None:
     study = shipped.load("recipes", name)
-    defaults = _defaults(study, arguments)
-
-    flags, settings = _parse(f"run {name}", study, arguments, (RunFlags(), defaults))
+    flags, settings = _parse(f"run {name}", study, arguments, (RunFlags(), _defaults(study, arguments)))
     device = _device(flags.device)
+    if flags.jobs < 1:
+        raise SettingError("--jobs", flags.jobs, "1 or more")
     folder = flags.out or next_folder(name, resume=flags.resume)
     run = RunFolder.open(folder, name, settings.model_dump(mode="json"), resume=flags.resume)
-    print(f"{name} → {folder}")
+    print(f"{name} → {folder}", flush=True)
     try:
         study.main(settings, run, Options(flags.jobs, device, not flags.quiet))
     except KeyboardInterrupt:
@@ -176,6 +190,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return
+    if arguments[0] == "--version":
+        print(f"mas-hooks {metadata.version('mas-hooks')}")
+        return
     signal.signal(signal.SIGTERM, _terminated)
     try:
         if arguments[0] not in COMMANDS:
@@ -186,3 +203,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

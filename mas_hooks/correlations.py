@@ -25,7 +25,8 @@ PER_QUANTITY = 15
 def correlate(toys: tuple[ToySettings, ...], site: str, seed: int = 0) -> list[Record]:
     """RSA and cosine-kernel CKA of every two toys at one site, and of their untrained copies as a control.
 
-    METHODS §5: 15 sequences a quantity, activations at all positions but padding and E; 1,000 of them, drawn 10 times.
+    Grant 2025, App. A.3–A.4: 15 sequences a quantity, activations at all positions but padding and E; 1,000 of them,
+    drawn 10 times.
     Raises SettingError for toys of different tasks, whose rows do not match.
     """
     tasks = [(own.task, dict(own.task_settings)) for own in toys]

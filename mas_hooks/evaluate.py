@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from mas_hooks.alignment import Alignment
 from mas_hooks.engine.cache import ActivationCache
-from mas_hooks.errors import UnknownNameError
+from mas_hooks.errors import SettingError, UnknownNameError
 from mas_hooks.metrics import Score, wilson
 from mas_hooks.pairs import Directed
 from mas_hooks.plan import Direction
@@ -48,7 +48,7 @@ class Evaluation:
 
     @property
     def worst(self) -> Record:
-        """The trained direction with the lowest IIA: the IIA of the comparison (METHODS §2)."""
+        """The trained direction with the lowest IIA: the IIA of the comparison."""
         return min((self.of(*way) for way in self.trained), key=lambda row: row.iia or 0.0)
 
     def records(self, **keys: object) -> list[Record]:
@@ -72,9 +72,13 @@ class Evaluation:
 def evaluate(alignment: Alignment, test: Directed, controls: Iterable[Control] = ()) -> Evaluation:
     """Every direction on held-out pairs: IIA with a 95% Wilson interval, token accuracy, no-op floor.
 
-    A trial counts when the argmax is right at every deterministic position (METHODS §2). Directions into recordings
+    A trial counts when the argmax is right at every deterministic position. Directions into recordings
     are left out: nothing can be run there. controls: from `mas_hooks.controls`; each adds rows named after it.
     """
+    controls = list(controls)
+    for control in controls:
+        if not isinstance(control, Control):
+            raise SettingError("a control", control, "an object such as mas_hooks.controls.RandomMaps()")
     models = range(len(alignment.sites))
     ways = [
         Direction(source, target)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,13 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from mas_hooks import checkpoints
 from mas_hooks.alignment import Alignment
 from mas_hooks.engine.batches import Batches
 from mas_hooks.engine.cache import ActivationCache
+from mas_hooks.engine.frozen import frozen
 from mas_hooks.errors import DeviceError, DivergedError, SettingError
 from mas_hooks.fit_state import FitState
 from mas_hooks.hooks.handle import warn_in_train_mode
@@ -69,17 +68,6 @@ class Fit:
     stopped: str
     path: str
     seconds: float
-
-
-@contextmanager
-def frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """No gradient to these modules' parameters inside the block; afterwards each is as it was."""
-    with ExitStack() as undo:
-        for parameter in (parameter for module in modules for parameter in module.parameters()):
-            if parameter.requires_grad:
-                undo.callback(parameter.requires_grad_, True)
-                parameter.requires_grad_(False)
-        yield
 
 
 class _Loop:
@@ -181,6 +169,9 @@ def fit(
     Raises before training starts where settings, pairs, sites or folder do not fit.
     """
     settings = settings or FitSettings()
+    for name, value, kind in (("plan", plan, Plan), ("settings", settings, FitSettings)):
+        if not isinstance(value, kind):
+            raise SettingError(name, value, f"a {kind.__name__}, such as {_EXAMPLES[kind]}")
     if plan.maps is not None and plan.maps != alignment.spec:
         raise SettingError("plan.maps", plan.maps, "None, or the map specification of the alignment")
     models = [model for model in alignment.models if model is not None]
@@ -206,6 +197,9 @@ def fit(
         loop.train.path,
         state.seconds,
     )
+
+
+_EXAMPLES = {Plan: "mas_hooks.methods.mas()", FitSettings: "mas_hooks.FitSettings(epochs=10)"}
 
 
 def _told(loop: _Loop) -> dict[str, Any]:

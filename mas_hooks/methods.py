@@ -1,4 +1,4 @@
-"""Every method as a Plan in a few lines: the rows of the table in METHODS §2."""
+"""Every method as a Plan in a few lines: which maps, and which directions are trained."""
 
 from __future__ import annotations
 

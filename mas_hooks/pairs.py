@@ -18,6 +18,7 @@ from mas_hooks.errors import EmptyError, SettingError, ShapeError, UnknownNameEr
 from mas_hooks.inputs import Inputs
 from mas_hooks.sites import Where
 from mas_hooks.tasks import AbstractTask, Counterfactual, CounterfactualSettings, Party, draw
+from mas_hooks.tasks import task as make_task
 from mas_hooks.tasks.counterfactual import DEFAULTS
 
 LabelScope = Literal["continuation", "deterministic"]
@@ -59,6 +60,8 @@ class Pairs:
         """Pairs of one's own; deterministic_mask defaults to label_mask. Raises where the parts do not fit."""
         if len(labels) == 0:
             raise EmptyError("the set of pairs", "give at least one pair")
+        if labels.is_floating_point():
+            raise SettingError("the dtype of labels", labels.dtype, "an integer: the wanted token at each position")
         det = label_mask if deterministic_mask is None else deterministic_mask
         key = torch.arange(len(labels)) if source_key is None else source_key
         made = cls(
@@ -125,13 +128,17 @@ def of_direction(pairs: Directed, source: int, target: int) -> Pairs:
     """The pairs of source → target: one set for every direction, or the entry (source, target)."""
     if isinstance(pairs, Pairs):
         return pairs
+    if not isinstance(pairs, Mapping):
+        raise SettingError("the pairs", type(pairs).__name__, "Pairs, or {(source, target): Pairs, …}")
+    if not pairs:
+        raise EmptyError("the set of pairs", "give Pairs, or {(source, target): Pairs, …} for every trained direction")
     if (source, target) not in pairs:
         raise UnknownNameError("direction", f"{source}→{target}", [f"{s}→{t}" for s, t in pairs], "the set of pairs")
     return pairs[source, target]
 
 
 def task_pairs(
-    tasks: Sequence[AbstractTask],
+    tasks: Sequence[AbstractTask | str],
     variables: Sequence[str],
     sizes: tuple[int, int, int] = (10_000, 1_000, 1_000),
     seed: int = 0,
@@ -140,7 +147,9 @@ def task_pairs(
 ) -> tuple[dict[tuple[int, int], Pairs], dict[tuple[int, int], Pairs], dict[tuple[int, int], Pairs]]:
     """Training, validation and test pairs for every direction between models; one task and variable per model.
 
-    Directions whose task and variable agree on both sides share one set of pairs, and so its activations.
+    tasks: from `mas_hooks.task`, or their names. variables: names in `task.variables`, such as "full" (everything the
+    task's program keeps) or "count". Each of the three sets is {(source, target): Pairs}. Directions whose task and
+    variable agree on both sides share one set of pairs, and so its activations.
     label_scope: `continuation` scores every token from the swap on, `deterministic` only those the task fixes.
     """
     if len(tasks) != len(variables):
@@ -149,7 +158,8 @@ def task_pairs(
         raise SettingError("label_scope", label_scope, " or ".join(map(repr, get_args(LabelScope))))
     if min(sizes) < 1:
         raise EmptyError(f"one of the sets of pairs (sizes {sizes})", "ask for at least one pair in each")
-    parties = [Party(task, variable) for task, variable in zip(tasks, variables, strict=True)]
+    known = [make_task(own) if isinstance(own, str) else own for own in tasks]
+    parties = [Party(own, variable) for own, variable in zip(known, variables, strict=True)]
     splits: list[dict[tuple[int, int], Pairs]] = []
     for split, size in enumerate(sizes):
         made: dict[tuple[Party, Party], Pairs] = {}

@@ -20,7 +20,7 @@ class Direction(NamedTuple):
 
 
 class Plan(Settings):
-    """One row of the table of methods (METHODS §2).
+    """One row of the table of methods.
 
     models: how many sites the method takes (`one`, or `any`). into: `every` ordered pair is trained, or only the
     directions into the `accessible` model. maps: the map specification, None to keep that of the alignment.

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mas_hooks.errors import PositionError, ShapeError
+from mas_hooks.errors import PositionError, SettingError, ShapeError
 
 Side = Literal["input", "output"]
 
@@ -27,8 +27,12 @@ class Where:
     columns: Int[Tensor, " n"]
 
     def __init__(self, rows: Tensor | Sequence[int], columns: Tensor | Sequence[int]) -> None:
-        object.__setattr__(self, "rows", torch.as_tensor(rows, dtype=torch.int64))
-        object.__setattr__(self, "columns", torch.as_tensor(columns, dtype=torch.int64, device=self.rows.device))
+        for name, given in (("rows", rows), ("columns", columns)):
+            value = torch.as_tensor(given)
+            if value.is_floating_point() and not torch.equal(value, value.round()):
+                raise SettingError(f"Where({name})", given, "a list of integers")
+            device = None if name == "rows" else self.rows.device
+            object.__setattr__(self, name, value.to(device=device, dtype=torch.int64))
         if self.rows.ndim != 1 or self.rows.shape != self.columns.shape:
             got = (tuple(self.rows.shape), tuple(self.columns.shape))
             raise ShapeError("Where(rows, columns)", got, "two equally long lists of integers")

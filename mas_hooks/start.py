@@ -46,7 +46,7 @@ def _standardised(calibration: Calibration, h: Tensor) -> Tensor:
 def matched_means(
     rows: Sequence[Float[Tensor, "_n _width"]], keys: Sequence[Int[Tensor, " _n"]]
 ) -> list[Float[Tensor, "m _width"]]:
-    """Per model, the mean activation of every key that all models share, in one order (DESIGN §4).
+    """Per model, the mean activation of every key that all models share, in one order.
 
     Raises EmptyError where the models share no key.
     """

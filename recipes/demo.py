@@ -82,10 +82,14 @@ def main(settings: Settings, run: RunFolder, options: Options) -> None:
     planned = comparisons(settings, options.device)
     toys = planned[f"mas-full-{settings.init}"].toys
     models = [own.name for own in toys]
+    trained = []
     for own, found in jobs.parallel(toy, toys, options.jobs):
         spent = "from the cache" if found.from_cache else f"trained in {found.trained.steps} steps"
         short = "" if found.trained.reached else "; SHORT OF THE STOP RULE, so read what follows with care"
         say(f"{own.name}: {spent}, {found.trained.accuracy:.2%} of {found.trained.trials} trials right{short}")
+        told = Record(split="train", source_model=own.name, target_model=own.name, measure="trial_accuracy")
+        trained.append(replace(told, value=found.trained.accuracy, trials=found.trained.trials, task=own.task))
+    run.finish("toys", keep(sorted(trained, key=lambda row: str(row.source_model)), models, final=True))
     if run.finished("correlations") is None:
         run.finish("correlations", keep(correlations.correlate(toys, "state", settings.seed), models, final=True))
     todo = [
@@ -97,7 +101,7 @@ def main(settings: Settings, run: RunFolder, options: Options) -> None:
         run.finish(work.name, keep(rows, models, final=work.comparison.maps.init == settings.init))
         worst = min(row.iia or 0.0 for row in rows if row.split == "test" and row.control is None)
         say(f"{work.name}: worst direction {worst:.3f}")
-    rows = run.write_records([*planned, "correlations"])
+    rows = run.write_records([*planned, "correlations", "toys"])
     Console().print(report.table(rows))
     for path in report.draw(run.path):
         say(f"figure: {path}")

@@ -450,3 +450,8 @@ def test_saving_over_an_alignment_replaces_it(saved, sites, models):
     mh.Alignment(sites, rank=2, seed=9).save_pretrained(saved)
     back = mh.Alignment.from_pretrained(saved, models)
     assert (back.spec.rank, back.seed) == (2, 9)
+
+
+def test_one_site_needs_no_list():
+    site = mh.wrap(RecurrentModel(9, 8).eval()).at("state")
+    assert mh.Alignment(site, rank=2).plan.method == "das"

@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import example_runs as runs
@@ -43,6 +45,8 @@ def test_no_command_and_help_list_the_commands(capsys):
         (["demo", "--fit.batch-size", "0"], "greater than or equal to 1"),
         (["demo", "--config", "nothing.json"], "nothing.json: cannot be read"),
         (["demo", "--resume"], "no run of demo to resume"),
+        (["demo", "--resume", "--out", "nowhere"], "nowhere: there is no run to go on with"),
+        (["demo", "--jobs", "0"], "--jobs is 0, but must be 1 or more"),
         (["report", "nowhere"], "nowhere"),
     ],
 )
@@ -80,6 +84,29 @@ def test_config_repeats_settings_and_flags_override_them(here):
         assert (defaults.rank, defaults.seed) == (7, 3)
         flags, settings = cli._parse("run demo", study, [*words, "--seed", "5"], (cli.RunFlags(), defaults))
         assert (settings.rank, settings.seed, flags.config) == (7, 5, Path("settings.json"))
+
+
+def test_resume_takes_the_settings_of_the_run(here):
+    study = cli.shipped.load("recipes", "demo")
+    for name, rank in (("demo-001", 5), ("demo-002", 7)):
+        Path("runs", name).mkdir(parents=True)
+        Path("runs", name, "settings.json").write_text(json.dumps({"recipe": "demo", "rank": rank}))
+    assert cli._defaults(study, ["--resume"]).rank == 7
+    assert cli._defaults(study, ["--resume", "--out", "runs/demo-001"]).rank == 5
+    assert cli._defaults(study, ["--out=runs/demo-001"]).rank == 16
+
+
+def test_version(capsys):
+    cli.main(["--version"])
+    assert capsys.readouterr().out.startswith("mas-hooks 0.")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    words = [sys.executable, "-m", "mas_hooks", "ls"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        run.stdout.close()
+        said_there = run.stderr.read().decode()
+    assert "Traceback" not in said_there
 
 
 def test_a_config_with_an_unknown_setting_names_the_nearest(here, capsys):

@@ -5,7 +5,7 @@ import torch
 
 from mas_hooks import methods
 from mas_hooks.alignment import Alignment
-from mas_hooks.errors import UnknownNameError
+from mas_hooks.errors import SettingError, UnknownNameError
 from mas_hooks.evaluate import evaluate
 from mas_hooks.fit import FitSettings, fit
 from mas_hooks.maps import MapSpec
@@ -129,3 +129,8 @@ def test_one_set_of_pairs_serves_every_direction(alignment, small_pairs):
 def test_another_variable_is_another_table(alignment, small_toys):
     pairs = task_pairs([one.task for one in small_toys], ["count", "count"], (1, 1, 64))[2]
     assert {row.trials for row in evaluate(alignment, pairs).rows} == {64}
+
+
+def test_a_control_by_name_is_told(small_sites, small_pairs):
+    with pytest.raises(SettingError, match="a control is 'random_maps', but must be an object such as"):
+        evaluate(Alignment(small_sites, rank=2), small_pairs[2], controls=["random_maps"])

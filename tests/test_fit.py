@@ -178,3 +178,15 @@ def test_warns_of_dropout_in_train_mode(small_toys, small_pairs):
     with pytest.warns(TrainModeWarning, match="gru-0 is in train mode"):
         fitted([site], small_pairs, QUICK.model_copy(update={"epochs": 1}), methods.das())
     assert model.training
+
+
+@pytest.mark.parametrize(
+    ("plan", "settings", "told"),
+    [
+        (methods.mas, None, "plan is .*, but must be a Plan, such as mas_hooks.methods.mas"),
+        (methods.mas(), {"epochs": 1}, "settings is .*, but must be a FitSettings"),
+    ],
+)
+def test_a_plan_or_settings_of_another_kind_are_told(small_sites, small_pairs, plan, settings, told):
+    with pytest.raises(SettingError, match=told):
+        fit(Alignment(small_sites, rank=2), plan, *small_pairs[:2], settings)

@@ -1,4 +1,4 @@
-"""The swap against METHODS §1 written out: explicit d×d matrices, and the explicit formula."""
+"""The swap against Grant 2025, eq. 4, written out: explicit d×d matrices, and the explicit formula."""
 
 import pytest
 import torch

@@ -19,6 +19,7 @@ HEIGHTS = [
     {"controls"},
     {"comparison", "correlations", "shipped"},
     {"cli"},
+    {"__main__"},
 ]
 """The rooms of the package by height; a file at the top level is its own room. `__init__` stands above all."""
 

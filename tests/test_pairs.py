@@ -145,7 +145,8 @@ PADDED = {"input_ids": tensors()["target_inputs"], "attention_mask": torch.tenso
     ("changed", "error", "told"),
     [
         ({"labels": NONE, "label_mask": NONE}, EmptyError, "set of pairs is empty; give at least one"),
-        ({"labels": torch.ones(2)}, ShapeError, r"labels has shape \(2,\), but \(pairs, positions\)"),
+        ({"labels": torch.ones(2).long()}, ShapeError, r"labels has shape \(2,\), but \(pairs, positions\)"),
+        ({"labels": torch.ones(2, 4)}, SettingError, "dtype of labels is torch.float32, but must be an integer"),
         ({"label_mask": torch.ones(2, 3)}, ShapeError, r"label_mask has shape \(2, 3\).*\(2, 4\)"),
         ({"deterministic_mask": torch.ones(3, 4)}, ShapeError, r"deterministic_mask has shape \(3, 4\)"),
         ({"deterministic_mask": torch.tensor([[1] * 4, [0] * 4])}, EmptyError, "deterministic_mask of pair 1 is empty"),
@@ -163,3 +164,16 @@ PADDED = {"input_ids": tensors()["target_inputs"], "attention_mask": torch.tenso
 def test_from_tensors_refuses_what_does_not_fit(changed, error, told):
     with pytest.raises(error, match=told):
         Pairs.from_tensors(**tensors(**changed))
+
+
+def test_tasks_may_be_named():
+    named = task_pairs(["multi_object"], ["full"], (3, 1, 1))[0][0, 0]
+    made = task_pairs([task("multi_object")], ["full"], (3, 1, 1))[0][0, 0]
+    assert torch.equal(named.target_inputs, made.target_inputs)
+
+
+def test_what_is_no_set_of_pairs_is_told():
+    with pytest.raises(SettingError, match="the pairs is 'NoneType', but must be Pairs"):
+        of_direction(None, 0, 0)
+    with pytest.raises(EmptyError, match="the set of pairs is empty"):
+        of_direction({}, 0, 0)

@@ -6,14 +6,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mas_hooks import inputs as model_inputs
-from mas_hooks.errors import EmptyError, SettingError, ShapeError, TrainModeWarning, UnsupportedError
+from mas_hooks.errors import EmptyError, SettingError, ShapeError, TrainModeWarning, UnknownNameError, UnsupportedError
 from mas_hooks.hooks import names, outputs
 from mas_hooks.hooks.attach import attached
 from mas_hooks.hooks.names import Point
@@ -79,22 +79,24 @@ class HookedModel:
             cache = {name: value.unflatten(0, (batch, -1)) for name, value in cache.items()}
         return logits, cache
 
-    def run_with_hooks(self, inputs: Inputs, fwd_hooks: Sequence[Hook]) -> Float[Tensor, "batch position vocabulary"]:
-        """Logits of one forward under the given edits; the model is as before afterwards.
+    def run_with_hooks(
+        self, inputs: Inputs, fwd_hooks: Edit | Sequence[Hook]
+    ) -> Float[Tensor, "batch position vocabulary"]:
+        """Logits of one forward under the given hooks (a list, or one Edit); the model is as before afterwards.
 
         A hook is an `Edit` (its function sees only its cells) or (name, fn): fn(h) -> h on the whole activation
         (batch, position, width), which for a recurrent state passes one step at a time.
         """
-        for hook in fwd_hooks:
+        for hook in [fwd_hooks] if isinstance(fwd_hooks, Edit) else fwd_hooks:
             if isinstance(hook, Edit):
                 self._cells(inputs, hook.where)
         with self.hooks(fwd_hooks):
             return self.forward(inputs)
 
-    def hooks(self, fwd_hooks: Sequence[Hook]) -> AbstractContextManager[None]:
+    def hooks(self, fwd_hooks: Edit | Sequence[Hook]) -> AbstractContextManager[None]:
         """A context in which every forward of the model is edited. Raises on exit if a site was never reached."""
         taps: dict[Point, list[AbstractTap]] = {}
-        for hook in fwd_hooks:
+        for hook in [fwd_hooks] if isinstance(fwd_hooks, Edit) else fwd_hooks:
             if isinstance(hook, Edit):
                 if hook.site.model is not self:
                     raise SettingError(
@@ -112,6 +114,8 @@ class HookedModel:
 
     def point(self, name: str, side: Side = "output") -> Point:
         """Where a site name leads inside the module."""
+        if side not in get_args(Side):
+            raise UnknownNameError("side", side, get_args(Side), f"site {name!r}")
         point = names.find(self.module, name, self.layer_path, self.name)
         return point if side == "output" else names.on_input(self.module, point)
 

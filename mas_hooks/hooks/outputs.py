@@ -5,6 +5,7 @@ An activation is seen as (batch, position, width); a module that gives (batch, w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from jaxtyping import Float
@@ -49,11 +50,13 @@ def put(value: Any, edited: Float[Tensor, "batch position width"], time_first: b
 
 
 def default_logits(output: object) -> Tensor:
-    """`.logits` where there is one, else the only floating tensor. Raises NoLogitsError where neither is clear."""
-    found = getattr(output, "logits", None)
+    """`.logits` or ["logits"], else the only floating tensor. Raises NoLogitsError where neither is clear."""
+    found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     if isinstance(found, Tensor):
         return found
-    entries = output.values() if isinstance(output, dict) else output if isinstance(output, tuple | list) else [output]
+    entries = (
+        output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else [output]
+    )
     tensors = [entry for entry in entries if isinstance(entry, Tensor) and entry.is_floating_point()]
     if len(tensors) == 1:
         return tensors[0]

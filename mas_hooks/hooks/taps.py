@@ -32,6 +32,8 @@ class Edit:
     vectors: Tensor | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.site, Site):
+            raise SettingError("the site of an edit", self.site, "a site, from model.at(name)")
         if self.vectors is not None and len(self.vectors) != len(self.where):
             raise ShapeError(f"vectors of an edit at {self.site}", tuple(self.vectors.shape), f"{len(self.where)} rows")
         if len(torch.stack([self.where.rows, self.where.columns]).unique(dim=1).T) < len(self.where):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mas_hooks.records import Record
 from mas_hooks.report import names
 
+TRIAL_ACCURACY = "trial_accuracy"
 _EVERY_DIRECTION_TRAINED = ("das", "mas", "stepwise")
 
 
@@ -23,7 +24,15 @@ def results(records: Iterable[Record]) -> list[Record]:
 
 def similarities(records: Iterable[Record]) -> list[Record]:
     """The correlational rows between two sites; rows of a whole layer × layer scan are not among them."""
-    return [row for row in records if row.measure is not None and row.value is not None and row.layer_a is None]
+    found = [row for row in records if row.measure is not None and row.value is not None and row.layer_a is None]
+    return [row for row in found if row.measure != TRIAL_ACCURACY]
+
+
+def accuracies(records: Iterable[Record]) -> dict[str, float]:
+    """How well each model knows its task, where a record says so: trial accuracy by model."""
+    return {
+        row.source_model or "": row.value for row in records if row.measure == TRIAL_ACCURACY and row.value is not None
+    }
 
 
 def curve_rows(records: Iterable[Record]) -> list[Record]:
@@ -71,7 +80,7 @@ class Fit:
         return names.control(self.rows[0])
 
     def worst(self) -> list[Record]:
-        """The row of the worst direction, one for each seed (METHODS: the IIA of a comparison)."""
+        """The row of the worst direction, one for each seed: the IIA of a comparison is that of its worst direction."""
         by_seed: dict[int | None, list[Record]] = {}
         for row in self.rows:
             by_seed.setdefault(row.seed, []).append(row)

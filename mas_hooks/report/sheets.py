@@ -50,15 +50,23 @@ def _iia(records: list[Record]) -> list[Sheet]:
     gathered: dict[str, list[fits.Fit]] = {}
     for fit in fits.fits(records):
         gathered.setdefault(fit.comparison, []).append(fit)
-    return [_sheet(comparison, members) for comparison, members in gathered.items()]
+    known = fits.accuracies(records)
+    return [_sheet(comparison, members, known) for comparison, members in gathered.items()]
 
 
-def _sheet(comparison: str, members: list[fits.Fit]) -> Sheet:
+def _sheet(comparison: str, members: list[fits.Fit], known: dict[str, float]) -> Sheet:
     rows = [row for fit in members for row in fit.rows]
     columns = _columns(rows)
     heads = tuple(column.head for column in columns)
     title = f"Interchange intervention accuracy: {comparison}{_common(rows)}"
-    return Sheet(title, heads, _lines(members, columns), _note(members))
+    return Sheet(title, heads, _lines(members, columns), _note(members) + _knowledge(members, known))
+
+
+def _knowledge(members: list[fits.Fit], known: dict[str, float]) -> str:
+    """How well the models know their task: an IIA of models that do not says little."""
+    models = dict.fromkeys(row.target_model or "" for fit in members for row in fit.rows)
+    told = ", ".join(f"{model} {known[model]:.2%}" for model in models if model in known)
+    return f" Trials right without any swap on the models' own task: {told}." if told else ""
 
 
 def _common(rows: list[Record]) -> str:

@@ -13,7 +13,7 @@ Cell = Literal["gru", "lstm"]
 
 
 class RecurrentModel(nn.Module):
-    """Next-token model over a small vocabulary (METHODS §4; Grant 2025, App. A.1).
+    """Next-token model over a small vocabulary (Grant 2025, App. A.1).
 
     width: units of the state. An LSTM has half of them in h and half in c, which together are its state. The
     prediction is read from the updated h by a GELU network with 4·width hidden units. Token 0 is padding.

@@ -33,7 +33,7 @@ class Trials(Protocol):
 
 
 class TrainSettings(Settings):
-    """How to train a toy (METHODS §4): linear warm-up, then a rate that falls with the inverse root of the step."""
+    """How to train a toy (Grant 2025, App. A.1): linear warm-up, then the inverse root of the step."""
 
     batch_size: int = Field(default=128, ge=1)
     """Fresh trials a step."""

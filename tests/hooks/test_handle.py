@@ -12,6 +12,7 @@ from mas_hooks.errors import (
     EmptyError,
     NoLogitsError,
     PositionError,
+    SettingError,
     ShapeError,
     TrainModeWarning,
     UnknownNameError,
@@ -246,3 +247,16 @@ def test_logits_that_are_not_clear_ask_for_a_function():
     logits, cache = model.run_with_cache(x, "state")
     assert torch.equal(logits, cache["state"])
     assert collect(wrap(gru), wrap(gru).at("state"), x, Where([0], [1])).shape == (1, 4)
+
+
+def test_a_misspelt_side_is_told():
+    with pytest.raises(UnknownNameError, match=r"no side 'inpt'\. Did you mean 'input'"):
+        wrap(Fused(nn.GRU).eval()).at("head", side="inpt")
+
+
+def test_one_edit_needs_no_list_and_a_name_is_no_site():
+    model = wrap(Fused(nn.GRU).eval(), logits=lambda out: out[0])
+    edit = Edit(model.at("state"), torch.zeros_like, Where([0], [1]))
+    assert torch.equal(model.run_with_hooks(ids(), edit), model.run_with_hooks(ids(), [edit]))
+    with pytest.raises(SettingError, match=r"the site of an edit is 'state', but must be a site, from model\.at"):
+        Edit("state", torch.zeros_like, Where([0], [1]))

@@ -98,3 +98,8 @@ def test_logits_that_cannot(output, told):
     assert str(caught.value) == (
         f"cannot tell which part of {told} holds the logits; pass wrap(..., logits=lambda out: …)."
     )
+
+
+def test_logits_by_key():
+    logits, other = torch.ones(1, 2, 3), torch.zeros(1, 2, 4)
+    assert default_logits({"hidden": other, "logits": logits}) is logits

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mas_hooks import inputs as model_inputs
-from mas_hooks.errors import EmptyError, PositionError, ShapeError
+from mas_hooks.errors import EmptyError, PositionError, SettingError, ShapeError
 from mas_hooks.sites import Site, Where, recording
 
 H = torch.arange(24.0).view(2, 3, 4)
@@ -119,3 +119,8 @@ def test_call_by_keyword_or_alone():
 
     assert model_inputs.call(Taking(), H) == ((H,), {})
     assert model_inputs.call(Taking(), {"x": H}) == ((), {"x": H})
+
+
+def test_where_takes_whole_numbers_only():
+    with pytest.raises(SettingError, match=r"Where\(rows\) is \[0.5\], but must be a list of integers"):
+        Where([0.5], [1])

@@ -1,4 +1,4 @@
-"""The laws of every map (STYLE §2), its parameters' dtype, and how it trains."""
+"""The laws of every map (a two-way view keeps what it does not write), its parameters' dtype, and how it trains."""
 
 import pytest
 import torch

@@ -88,3 +88,11 @@ def test_names_are_not_taken_for_markup():
 def test_no_rows_is_said(render):
     with pytest.raises(EmptyError, match="table is empty; it needs"):
         render([Record(split="valid", step=1, iia=0.5)])
+
+
+def test_how_well_the_models_know_their_task_is_said():
+    told = Record(split="train", source_model="gru-0", target_model="gru-0", measure="trial_accuracy", value=0.5)
+    text = markdown([*runs.demo(), told])
+    assert "Trials right without any swap on the models' own task: gru-0 50.00%." in text
+    assert "TRIAL_ACCURACY" not in text
+    assert "own task" not in markdown(runs.demo())

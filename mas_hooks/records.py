@@ -17,7 +17,8 @@ class Record:
     `source`/`target` number the models of a direction; `*_model`, `*_site` name them. `iia`, `token_accuracy`,
     `floor` and their bounds are shares in [0, 1]; `trials` and `dropped` count pairs; `seconds` is wall time.
     A correlational result puts its name in `measure` and its number in `value`, `value_low`, `value_high`.
-    Final test rows have `split="test"`; curves have `split="valid"` and a `step`.
+    Final test rows have `split="test"`; curves have `split="valid"` and a `step`. How well a model knows its own task
+    is `measure="trial_accuracy"`, `split="train"`. `dropped` counts draws that were repeated to stay in range.
     """
 
     recipe: str | None = None

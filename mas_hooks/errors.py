@@ -7,8 +7,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
+def _restored(kind: type[MasHooksError], sentence: str) -> MasHooksError:
+    error = kind.__new__(kind)
+    error.args = (sentence,)
+    return error
+
+
 class MasHooksError(Exception):
     """The base of every error that this package raises on purpose."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel between processes as the finished sentence, not as the parts it was built from."""
+        return _restored, (type(self), str(self))
 
 
 class TrainModeWarning(UserWarning):

@@ -60,10 +60,12 @@ def parallel(
     shared = (tqdm.get_lock(), context.Value("i", 0))
     with ProcessPoolExecutor(min(jobs, len(arguments)), context, _start_worker, shared) as pool:
         waiting = {pool.submit(work, argument): argument for argument in arguments}
+        running = True
         try:
             for done in as_completed(waiting):
                 yield waiting[done], done.result()
-        except BaseException:
-            for process in pool._processes.values():
-                process.terminate()
-            raise
+            running = False
+        finally:
+            if running:  # interrupted, or one piece failed: end the others rather than wait for them
+                for process in pool._processes.values():
+                    process.terminate()

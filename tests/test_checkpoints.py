@@ -1,6 +1,7 @@
 """Folders written whole or not at all, and refused in one sentence when they are not what they should be."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,10 @@ def test_another_format(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"format": 2}))
     refused(folder, "is of format 2, but this version reads format 1; load it with the version that wrote it")
+
+
+def test_several_processes_may_ask_at_once_whether_a_folder_is_writable(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(checkpoints.writable, [tmp_path / "shared"] * 400))
+    assert found == [tmp_path / "shared"] * 400
+    assert list((tmp_path / "shared").iterdir()) == []

@@ -2,12 +2,15 @@ import os
 import subprocess
 import sys
 import time
+from pickle import dumps, loads
 
 import pytest
 import torch
 
+from mas_hooks.errors import DeviceError, OutputFolderError, RankError, UnknownNameError
 from mas_hooks.jobs import parallel
 from mas_hooks.metrics import wilson
+from mas_hooks.tasks import task
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -77,3 +80,18 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
         parent.kill()
         parent.wait()
     assert until(lambda: not any(alive(pid) for pid in workers))
+
+
+def test_our_errors_arrive_from_another_process_as_they_were():
+    with pytest.raises(UnknownNameError, match="Did you mean 'multi_object'"):
+        list(parallel(task, ["multi_objct", "multi_objct"], 2))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RankError(9, 3, "the state"), OutputFolderError("a", "full", "make room"), DeviceError.missing("cuda")],
+)
+def test_every_error_travels(error):
+    back = loads(dumps(error))
+    assert type(back) is type(error)
+    assert str(back) == str(error)

@@ -4,8 +4,8 @@ from mas_hooks import controls, methods, similarity
 from mas_hooks.alignment import Alignment
 from mas_hooks.evaluate import evaluate
 from mas_hooks.fit import FitSettings, fit
-from mas_hooks.hooks.handle import wrap
 from mas_hooks.hooks.taps import Edit
+from mas_hooks.hooks.wrap import wrap
 from mas_hooks.interventions import interchange
 from mas_hooks.maps import MapSpec
 from mas_hooks.pairs import Pairs, task_pairs

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from mas_hooks.controls import reinitialised
 from mas_hooks.engine.cache import gather_site
 from mas_hooks.errors import SettingError
-from mas_hooks.hooks.handle import HookedModel, wrap
+from mas_hooks.hooks.handle import HookedModel
+from mas_hooks.hooks.wrap import wrap
 from mas_hooks.records import Record
 from mas_hooks.similarity import Measure, cka, rsa
 from mas_hooks.sites import Where

@@ -132,6 +132,13 @@ class UnsupportedError(MasHooksError):
         super().__init__(f"{what} is not supported; {remedy}.")
 
 
+class MissingPackageError(MasHooksError):
+    """An optional package that is needed and not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {package}, which is not installed; pip install 'mas-hooks[{extra}]'.")
+
+
 class CheckpointError(MasHooksError):
     """A folder that is half written, foreign, or does not fit what it is loaded into."""
 

@@ -19,7 +19,7 @@ from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.engine.frozen import frozen
 from mas_hooks.errors import DeviceError, DivergedError, SettingError
 from mas_hooks.fit_state import FitState
-from mas_hooks.hooks.handle import warn_in_train_mode
+from mas_hooks.hooks.wrap import warn_in_train_mode
 from mas_hooks.metrics import Score
 from mas_hooks.objectives import behaviour_losses
 from mas_hooks.pairs import Directed

@@ -81,14 +81,14 @@ class RunFolder:
         return rows
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises CheckpointError where there is none."""
+def read_json(path: Path, remedy: str = "give a settings.json of an earlier run") -> dict[str, Any]:
+    """A JSON object from a file. Raises CheckpointError, with the remedy, where there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(path, f"cannot be read ({error})", "give a settings.json of an earlier run") from error
+        raise CheckpointError(path, f"cannot be read ({error})", remedy) from error
     if not isinstance(content, dict):
-        raise CheckpointError(path, "holds no settings", "give a settings.json of an earlier run")
+        raise CheckpointError(path, "holds no settings", remedy)
     return content
 
 

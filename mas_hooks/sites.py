@@ -93,12 +93,16 @@ class Handle(Protocol):
 
 @dataclass(frozen=True)
 class Site:
-    """A named place in a model, `width` units wide; `side` tells a module's input from its output."""
+    """A named place in a model, `width` units wide; `side` tells a module's input from its output.
+
+    basis: `raw`, or what TransformerLens' compatibility mode has made of the vectors there (`centred`, `folded`).
+    """
 
     model: Handle
     name: str
     width: int
     side: Side = "output"
+    basis: str = "raw"
 
     def __str__(self) -> str:
         return f"{self.model.name}:{self.name}" + (":input" if self.side == "input" else "")

@@ -10,7 +10,7 @@ from mas_hooks.controls import RandomMaps, ShuffledLabels, Untrained, reinitiali
 from mas_hooks.errors import UnsupportedError
 from mas_hooks.evaluate import Evaluation, evaluate
 from mas_hooks.fit import FitSettings, fit
-from mas_hooks.hooks.handle import wrap
+from mas_hooks.hooks.wrap import wrap
 from mas_hooks.pairs import Pairs
 from mas_hooks.sites import Where
 

@@ -8,7 +8,7 @@ from mas_hooks.alignment import Alignment
 from mas_hooks.errors import DeviceError, DivergedError, SettingError, TrainModeWarning, UnknownNameError
 from mas_hooks.evaluate import evaluate
 from mas_hooks.fit import FitSettings, fit
-from mas_hooks.hooks.handle import wrap
+from mas_hooks.hooks.wrap import wrap
 from mas_hooks.maps import MapSpec
 from mas_hooks.maps.frame import Frame
 

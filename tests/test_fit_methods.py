@@ -6,7 +6,7 @@ import torch
 from mas_hooks import methods
 from mas_hooks.alignment import Alignment
 from mas_hooks.fit import FitSettings, fit
-from mas_hooks.hooks.handle import wrap
+from mas_hooks.hooks.wrap import wrap
 from mas_hooks.maps import MapSpec
 from mas_hooks.pairs import task_pairs
 from mas_hooks.plan import Direction, Plan

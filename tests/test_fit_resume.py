@@ -27,7 +27,7 @@ import mas_hooks.fit
 from mas_hooks import methods
 from mas_hooks.alignment import Alignment
 room = sys.modules['mas_hooks.fit']
-from mas_hooks.hooks.handle import wrap
+from mas_hooks.hooks.wrap import wrap
 from mas_hooks.pairs import task_pairs
 from mas_hooks.trained import ToySettings, toy
 one, two, settings, folder = sys.argv[1:]
@@ -66,7 +66,7 @@ def saved_step(folder):
 
 @pytest.fixture(scope="module")
 def uninterrupted(small_toys, small_pairs):
-    from mas_hooks.hooks.handle import wrap
+    from mas_hooks.hooks.wrap import wrap
 
     sites = [wrap(one.model, name=f"gru-{index}").at("state") for index, one in enumerate(small_toys)]
     return run(sites, small_pairs)

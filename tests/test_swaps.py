@@ -3,7 +3,7 @@ import torch
 
 from mas_hooks.alignment import Alignment
 from mas_hooks.engine.cache import ActivationCache
-from mas_hooks.hooks.handle import wrap
+from mas_hooks.hooks.wrap import wrap
 from mas_hooks.metrics import Score, score
 from mas_hooks.pairs import Pairs, task_pairs
 from mas_hooks.plan import Direction

@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mas_hooks import inputs as model_inputs
-from mas_hooks.hooks.handle import HookedModel, collect
+from mas_hooks.hooks.handle import HookedModel
+from mas_hooks.hooks.collect import collect
 from mas_hooks.hooks.tail import Packed, has_tail, run_tail
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.inputs import Inputs

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from mas_hooks.hooks import outputs, recurrent
+from mas_hooks.hooks import calls, outputs, recurrent
 from mas_hooks.hooks.names import Point
 from mas_hooks.hooks.taps import AbstractTap
 from mas_hooks.sites import Side
@@ -77,7 +77,7 @@ class _Place:
         """Let the plain taps see a value; the positions in it, and the value to go on with (itself if unedited)."""
         time_first = getattr(self.module, "batch_first", True) is False
         h = edited = outputs.take(value, self.path, time_first)
-        for tap in self.plain:
+        for tap in sorted(self.plain, key=lambda tap: tap.last):
             edited = tap(edited, self.seen)
         return h.shape[1], value if edited is h else outputs.put(value, edited, time_first)
 
@@ -116,11 +116,11 @@ def attached(root: nn.Module, taps: Mapping[Point, Sequence[AbstractTap]]) -> It
     with ExitStack() as undo:
         places = [undo.enter_context(_placed(root, point, own)) for point, own in taps.items()]
 
-        def reset(_module: nn.Module, _args: Any) -> None:
+        def begin(_module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
             for place in places:
-                place.seen = 0
+                place.seen = calls.offset(kwargs)
 
-        undo.callback(root.register_forward_pre_hook(reset, prepend=True).remove)
+        undo.callback(root.register_forward_pre_hook(begin, prepend=True, with_kwargs=True).remove)
         yield
     for place, own in zip(places, taps.values(), strict=True):
         for tap in own:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias, get_args
 
 import torch
@@ -13,11 +13,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mas_hooks import inputs as model_inputs
-from mas_hooks.errors import EmptyError, SettingError, ShapeError, TrainModeWarning, UnknownNameError, UnsupportedError
-from mas_hooks.hooks import names, outputs
+from mas_hooks.errors import EmptyError, SettingError, ShapeError, UnknownNameError, UnsupportedError
+from mas_hooks.hooks import calls, condition, huggingface, names, outputs, transformer_lens
 from mas_hooks.hooks.attach import attached
+from mas_hooks.hooks.families import Family
 from mas_hooks.hooks.names import Point
-from mas_hooks.hooks.taps import AbstractTap, Edit, EditTap, ReadTap, StopForward, WholeTap
+from mas_hooks.hooks.parts import placed
+from mas_hooks.hooks.taps import AbstractTap, Edit, EditTap, ReadTap, WholeTap
 from mas_hooks.inputs import Inputs
 from mas_hooks.sites import Side, Site, Where
 
@@ -27,21 +29,41 @@ Cache: TypeAlias = dict[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class HookedModel:
-    """A model with named hook points. Made by `wrap`; holds no weights and no hooks of its own."""
+    """A model with named hook points. Made by `wrap`; holds no weights and no hooks of its own.
+
+    module: the torch module that runs (for a bridge, a PEFT or an nnsight model: the one inside). native: other names
+    under which the wrapped object knows modules in there. tokenizer: of a language model, None where none was given.
+    """
 
     module: nn.Module
     name: str
     logits: Callable[[Any], Tensor] | None = None
     layer_path: str | None = None
+    tokenizer: Any = None
+    family: Family | None = None
+    bridge: Any = None
+    native: Mapping[str, nn.Module] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
-        """Where the first parameter lies."""
-        return next(self.module.parameters(), torch.empty(0)).device
+        """Where its inputs go."""
+        return condition.execution_device(self.module)
+
+    @cached_property
+    def _canonical(self) -> dict[str, Point]:
+        return names.canonical(self.module, self.layer_path, self.family)
+
+    @cached_property
+    def _points(self) -> dict[str, Point]:
+        native = names.native(self.module, self.native)
+        return self._canonical | {name: point for name, point in native.items() if name not in self._canonical}
 
     def hook_points(self) -> list[str]:
-        """Every site name of this model: canonical names first, then the dotted paths of its modules."""
-        return list(names.points(self.module, self.layer_path))
+        """Every site name of this model: canonical names first, then the dotted paths of its modules.
+
+        One head of `blocks.{i}.attn.hook_z` is `blocks.{i}.attn.hook_z[head]`.
+        """
+        return list(self._points)
 
     def at(self, name: str, side: Side = "output", width: int | None = None) -> Site:
         """The site of that name. `width` is needed only for modules that do not say how wide they are.
@@ -53,7 +75,8 @@ class HookedModel:
         if width is None:
             remedy = f"say how wide it is: .at({name!r}, width=…)"
             raise UnsupportedError(f"telling the width of site {name!r} of {self.name}", remedy)
-        return Site(self, name, width, side)
+        basis = "raw" if self.bridge is None else transformer_lens.basis(self.bridge, name)
+        return Site(self, name, width, side, basis)
 
     def run_with_cache(
         self,
@@ -69,10 +92,7 @@ class HookedModel:
         sites = self._filter(names_filter)
         where, batch = self._cells(inputs, positions)
         reads = [ReadTap(name, where) for name in sites]
-        taps: dict[Point, list[AbstractTap]] = {}
-        for tap in reads:
-            taps.setdefault(self.point(tap.name), []).append(tap)
-        with attached(self.module, taps):
+        with self.tapped([(self.point(tap.name), tap) for tap in reads]):
             logits = self.forward(inputs)
         cache = {tap.name: tap.result() for tap in reads}
         if batch is not None:
@@ -88,44 +108,94 @@ class HookedModel:
         (batch, position, width), which for a recurrent state passes one step at a time.
         """
         for hook in [fwd_hooks] if isinstance(fwd_hooks, Edit) else fwd_hooks:
-            if isinstance(hook, Edit):
+            if isinstance(hook, Edit) and isinstance(hook.where, Where):
                 self._cells(inputs, hook.where)
         with self.hooks(fwd_hooks):
             return self.forward(inputs)
 
     def hooks(self, fwd_hooks: Edit | Sequence[Hook]) -> AbstractContextManager[None]:
         """A context in which every forward of the model is edited. Raises on exit if a site was never reached."""
-        taps: dict[Point, list[AbstractTap]] = {}
+        taps: list[tuple[Point, AbstractTap]] = []
         for hook in [fwd_hooks] if isinstance(fwd_hooks, Edit) else fwd_hooks:
             if isinstance(hook, Edit):
-                if hook.site.model is not self:
-                    raise SettingError(
-                        "the site of an edit", str(hook.site), f"a site of {self.name}: {self.name}.at(…)"
-                    )
-                taps.setdefault(self.point(hook.site.name, hook.site.side), []).append(EditTap(hook))
+                self._check_own(hook.site)
+                taps.append((self.point(hook.site.name, hook.site.side), EditTap(hook)))
             else:
-                taps.setdefault(self.point(hook[0]), []).append(WholeTap(*hook))
-        return attached(self.module, taps)
+                taps.append((self.point(hook[0]), WholeTap(*hook)))
+        return self.tapped(taps)
+
+    def tapped(self, taps: Sequence[tuple[Point, AbstractTap]]) -> AbstractContextManager[None]:
+        """A context in which taps see what passes their points."""
+        at: dict[Point, list[AbstractTap]] = {}
+        for point, tap in taps:
+            for place, one in placed(point, tap):
+                at.setdefault(place, []).append(one)
+        return attached(self.module, at)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Logits of a plain forward, inputs moved to the model's device."""
-        output = model_inputs.call(self.module, model_inputs.to_device(inputs, self.device))
-        return (self.logits or outputs.default_logits)(output)
+        """Logits of a plain forward, inputs moved to the model's device.
+
+        Language models get position_ids that skip padding, so that padding on either side changes no number.
+        """
+        return (self.logits or outputs.default_logits)(self.call(inputs))
+
+    def call(self, inputs: Inputs) -> Any:
+        """What the module itself gives for these inputs."""
+        own: Any = inputs if self.family is None else huggingface.prepared(inputs)
+        own = model_inputs.to_device(own, self.device)
+        with calls.calling(inputs):
+            if self.family is not None and self.family.decoder:  # a cache that nobody reads costs memory
+                return self.module(**{"use_cache": False, **own})
+            return model_inputs.call(self.module, own)
+
+    def generate(self, inputs: Inputs, **settings: Any) -> Tensor:
+        """Token ids (sequences, position) of the prompts with what the model writes after them.
+
+        settings: those of transformers' `generate`. Edits made in `with model.hooks(…)` count columns on through the
+        generated tokens, with and without a key-value cache; rows repeated for beams get the edits of their prompt.
+        """
+        if not hasattr(self.module, "generate"):
+            raise UnsupportedError(f"generating with {self.name}", "wrap a Hugging Face language model")
+        ids = model_inputs.leading(inputs)
+        own = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} if isinstance(inputs, Tensor) else inputs
+        own = {name: value for name, value in own.items() if name != "position_ids"}  # generate makes its own
+        with calls.calling(own, generating=True):
+            return self.module.generate(**model_inputs.to_device(own, self.device), **settings)  # pyright: ignore
+
+    def encode(self, texts: str | Sequence[str], **settings: Any) -> dict[str, Tensor]:
+        """Texts as inputs: input_ids and attention_mask (batch, position), padded as the tokenizer does."""
+        if self.tokenizer is None:
+            raise SettingError(f"the tokenizer of {self.name}", None, "given: wrap(model, tokenizer=…)")
+        if self.tokenizer.pad_token is None:
+            raise SettingError(
+                f"the pad token of {self.name}'s tokenizer", None, "set: tokenizer.pad_token = tokenizer.eos_token"
+            )
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        found = self.tokenizer(texts, return_tensors="pt", padding=True, **settings)
+        return {name: found[name] for name in ("input_ids", "attention_mask")}
 
     def point(self, name: str, side: Side = "output") -> Point:
         """Where a site name leads inside the module."""
         if side not in get_args(Side):
             raise UnknownNameError("side", side, get_args(Side), f"site {name!r}")
-        point = names.find(self.module, name, self.layer_path, self.name)
+        point = names.find(self.module, self._points, name, self.name)
         return point if side == "output" else names.on_input(self.module, point)
 
     def _filter(self, names_filter: str | Sequence[str] | None) -> list[str]:
         if names_filter is not None:
             return [names_filter] if isinstance(names_filter, str) else list(names_filter)
-        canonical = names.canonical(self.module, self.layer_path)
-        if not canonical:
+        if not self._canonical:
             raise EmptyError(f"the list of canonical sites of {self.name}", "name some of hook_points()")
-        return list(canonical)
+        return list(self._canonical)
+
+    def _check_own(self, site: Site) -> None:
+        """Raise SettingError for the site of another handle."""
+        if site.model is self:
+            return
+        same = isinstance(site.model, HookedModel) and site.model.module is self.module
+        own = f"a site of {self.name}: {self.name}.at(…)"
+        allowed = f"of the handle that runs, not of a second wrap of the same module; take {own}" if same else own
+        raise SettingError("the site of an edit", str(site), allowed)
 
     def _cells(self, inputs: Inputs, positions: Where | Sequence[int] | None) -> tuple[Where | None, int | None]:
         """The cells asked for, checked against the inputs; and the batch size where columns for every row were."""
@@ -142,57 +212,3 @@ class HookedModel:
             where = Where(torch.arange(batch).repeat_interleave(len(columns)), columns.repeat(batch))
         where.check(batch, length, model_inputs.padding_mask(inputs), f"the inputs of {self.name}")
         return where, None if isinstance(positions, Where) else batch
-
-
-def collect(model: HookedModel, site: Site, inputs: Inputs, where: Where) -> Float[Tensor, "n width"]:
-    """The activations of some cells, without gradient and without running anything above the site."""
-    tap = ReadTap(site.name, where, stop=True)
-    taps = {model.point(site.name, site.side): [tap]}
-    with torch.no_grad(), attached(model.module, taps), suppress(StopForward):
-        model_inputs.call(model.module, model_inputs.to_device(inputs, model.device))
-    return tap.result()
-
-
-def warn_in_train_mode(model: HookedModel) -> None:
-    """Warn (TrainModeWarning) when the model would drop units at random."""
-    dropping = _dropping(model.module)
-    if dropping is not None:
-        warnings.warn(
-            f"{model.name} is in train mode and its {dropping} drops units at random; call .eval() on it first.",
-            TrainModeWarning,
-            stacklevel=3,
-        )
-
-
-def _dropping(module: nn.Module) -> str | None:
-    """The type of a module in train mode that has a dropout above zero, or None."""
-    for part in module.modules():
-        rate = 0.0
-        if isinstance(part, nn.modules.dropout._DropoutNd):
-            rate = part.p
-        elif isinstance(part, nn.MultiheadAttention) or (isinstance(part, nn.RNNBase) and part.num_layers > 1):
-            rate = part.dropout
-        if part.training and rate > 0:
-            return type(part).__name__
-    return None
-
-
-def wrap(
-    module: nn.Module,
-    *,
-    logits: Callable[[Any], Tensor] | None = None,
-    layer_path: str | None = None,
-    name: str | None = None,
-) -> HookedModel:
-    """Give a model hook points, without changing anything about it.
-
-    module: any nn.Module that takes (batch, position) inputs. logits: picks the logits (batch, position, vocabulary)
-    out of its output; default `.logits`, else the only tensor. layer_path: dotted path to its list of blocks, which
-    then are `blocks.{i}.hook_resid_pre` and `…post`. name: what tables and errors call it.
-    """
-    if not isinstance(module, nn.Module):
-        raise UnsupportedError(f"wrapping {outputs.describe(module)}", "pass a torch.nn.Module")
-    model = HookedModel(module, name or type(module).__name__, logits, layer_path)
-    model.hook_points()  # a wrong layer_path is told now, not at the first run
-    warn_in_train_mode(model)
-    return model

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from torch import nn
 
 from mas_hooks.errors import UnknownNameError, UnsupportedError
 from mas_hooks.hooks import recurrent
+from mas_hooks.hooks.families import Family
 from mas_hooks.sites import Side
 
 Kind = Literal["module", "fused", "cell"]
 
 KEEP_WIDTH = (nn.Dropout, nn.ELU, nn.GELU, nn.Identity, nn.LeakyReLU, nn.ReLU, nn.Sigmoid, nn.SiLU, nn.Softmax, nn.Tanh)
+HEAD = re.compile(r"(.*\.hook_z)\[(\d+)\]")
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,9 @@ class Point:
     """Where a name leads: a module, which side of it, or which layer's state (`kind` fused or cell).
 
     `path` is the dotted path inside the wrapped module, "" for itself; `width` is None where the module does not say.
+    `units`: only this span of the width (one head). `plus`: the path of a block whose input is added
+    (`hook_resid_mid`). `flat`: the path of a block whose input tells (batch, position) of a module that sees them as
+    one axis. `heads`: into how many equal spans the width falls.
     """
 
     path: str
@@ -28,10 +35,18 @@ class Point:
     side: Side = "output"
     layer: int = 0
     width: int | None = None
+    units: tuple[int, int] | None = None
+    plus: str | None = None
+    flat: str | None = None
+    heads: int | None = None
 
 
 def _width(module: nn.Module, side: Side) -> int | None:
-    """The width of what goes in or comes out, for modules that say so."""
+    """The width of what goes in or comes out, for modules that say so; adapters and bridges are looked through."""
+    for inside in ("_original_component", "base_layer"):
+        module = module._modules.get(inside) or module
+    if type(module).__name__ == "Conv1D":  # transformers' linear layer of GPT-2, stored transposed
+        return module.nf if side == "output" else module.nx  # pyright: ignore[reportReturnType]
     if isinstance(module, nn.Linear):
         return module.out_features if side == "output" else module.in_features
     if isinstance(module, nn.Embedding):
@@ -82,27 +97,56 @@ def _blocks(root: nn.Module, layer_path: str | None) -> dict[str, Point]:
     return points
 
 
-def canonical(root: nn.Module, layer_path: str | None = None) -> dict[str, Point]:
+def blocks_path(root: Any, family: Family) -> str:
+    """The dotted path of the list of blocks of a Hugging Face model."""
+    prefix = "" if root.base_model is root else f"{root.base_model_prefix}."
+    return prefix + family.blocks
+
+
+def _family(root: Any, family: Family) -> dict[str, Point]:
+    """The canonical names of a Hugging Face model, as its family's row says, in the order of the forward."""
+    path, width, heads = blocks_path(root, family), root.config.hidden_size, root.config.num_attention_heads
+    points: dict[str, Point] = {}
+    for index, (key, block) in enumerate(root.get_submodule(path).named_children()):
+        at, own = f"{path}.{key}", f"blocks.{index}."
+        attention = f"{at}.{family.attention}"
+        projected = _width(block.get_submodule(family.heads), "input")
+        points[own + "hook_resid_pre"] = Point(at, side="input", width=width)
+        points[own + "attn.hook_z"] = Point(f"{at}.{family.heads}", side="input", width=projected, heads=heads)
+        points[own + "hook_attn_out"] = Point(attention, width=width)
+        if family.serial(root.config):
+            points[own + "hook_resid_mid"] = Point(attention, width=width, plus=at)
+        points[own + "hook_mlp_out"] = Point(f"{at}.{family.mlp}", width=width, flat=at if family.flat_mlp else None)
+        points[own + "hook_resid_post"] = Point(at, width=width)
+    return points
+
+
+def canonical(root: Any, layer_path: str | None = None, family: Family | None = None) -> dict[str, Point]:
     """The names that mean the same in every model, in the order of the forward."""
-    embeddings = [path for path, module in root.named_modules() if isinstance(module, nn.Embedding)]
+    embeddings = [module for module in root.modules() if isinstance(module, nn.Embedding)]
+    found = root.get_input_embeddings() if family else embeddings[0] if len(embeddings) == 1 else None
     embed = {}
-    if len(embeddings) == 1:
-        embed["embed"] = Point(embeddings[0], width=_width(root.get_submodule(embeddings[0]), "output"))
-    return embed | _blocks(root, layer_path) | _states(root)
+    if found is not None:
+        path = next(path for path, module in root.named_modules() if module is found)
+        embed["embed"] = Point(path, width=_width(found, "output"))
+    blocks = _family(root, family) if family and layer_path is None else _blocks(root, layer_path)
+    return embed | blocks | _states(root)
 
 
-def points(root: nn.Module, layer_path: str | None = None) -> dict[str, Point]:
-    """Every name of a module and where it leads; canonical names first, then the dotted paths."""
-    paths = {path: Point(path, width=_width(module, "output")) for path, module in root.named_modules() if path}
-    first = canonical(root, layer_path)
-    return first | {path: point for path, point in paths.items() if path not in first}
+def native(root: nn.Module, aliases: Mapping[str, nn.Module]) -> dict[str, Point]:
+    """Dotted paths of the modules, then the names under which other libraries know modules in here."""
+    paths = {path: module for path, module in root.named_modules() if path}
+    found = {path: Point(path, width=_width(module, "output")) for path, module in paths.items()}
+    home = {module: path for path, module in paths.items()}
+    return found | {name: found[home[one]] for name, one in aliases.items() if one in home and name not in found}
 
 
-def find(root: nn.Module, name: str, layer_path: str | None, model: str) -> Point:
+def find(root: nn.Module, known: Mapping[str, Point], name: str, model: str) -> Point:
     """Where `name` leads. Raises UnknownNameError with the nearest name, UnsupportedError for a refused state."""
-    known = points(root, layer_path)
     if name in known:
         return known[name]
+    if (head := HEAD.fullmatch(name)) and head[1] in known:
+        return _head(known[head[1]], int(head[2]), name, model)
     if name.partition(".")[0] == "state":
         for module in root.modules():
             if (error := recurrent.refusal(module)) is not None:
@@ -110,8 +154,21 @@ def find(root: nn.Module, name: str, layer_path: str | None, model: str) -> Poin
     raise UnknownNameError("site", name, known, model)
 
 
+def _head(point: Point, index: int, name: str, model: str) -> Point:
+    if point.heads is None or point.width is None:
+        raise UnsupportedError(f"a head of {name!r} in {model}", "take the whole site")
+    if index >= point.heads:
+        whole = name.partition("[")[0]
+        raise UnknownNameError("head", name, [f"{whole}[{head}]" for head in range(point.heads)], model)
+    width = point.width // point.heads
+    return replace(point, width=width, units=(index * width, (index + 1) * width), heads=None)
+
+
 def on_input(root: nn.Module, point: Point) -> Point:
-    """The input side of a module point. Raises UnsupportedError for a state, which has no input side."""
+    """The input side of a module point. Raises UnsupportedError for a place that has none."""
     if point.kind != "module":
         raise UnsupportedError("the input side of a state", "hook the recurrent module's input by its path")
-    return Point(point.path, side="input", width=_width(root.get_submodule(point.path), "input"))
+    if point.plus or point.units or point.flat:
+        raise UnsupportedError("the input side of a sum or of a head", "hook the module's input by its path")
+    width = point.width if point.side == "input" else _width(root.get_submodule(point.path), "input")
+    return Point(point.path, side="input", width=width)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mas_hooks.errors import EmptyError, SettingError, ShapeError, UnreachedSiteError
+from mas_hooks.hooks import calls
 from mas_hooks.sites import Site, Where
+
+Scope = Literal["every", "prompt", "generated"]
 
 
 class StopForward(Exception):  # noqa: N818
@@ -22,18 +26,27 @@ class StopForward(Exception):  # noqa: N818
 class Edit:
     """A function on the cells of a site: `fn(h) -> h`, (n, width) -> (n, width), sees only the cells of `where`.
 
-    With `vectors` (one row a cell) it is called as `fn(h, vectors)`. Where positions pass one at a time (a recurrent
-    state, generation) it is called once per step with the cells of that step, so it must treat rows independently.
+    where: cells; or `prompt`, `generated`, `every`: all cells of what the model was given, of what it goes on to write
+    under `generate`, or of both, padding left out. Columns count on through generated tokens.
+    With `vectors` (one row a cell of a Where) it is called as `fn(h, vectors)`. Where positions pass one at a time (a
+    recurrent state, generation) it is called once per step with the cells of that step, so it must treat rows
+    independently.
     """
 
     site: Site
     fn: Callable[..., Tensor]
-    where: Where
+    where: Where | Scope
     vectors: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.site, Site):
             raise SettingError("the site of an edit", self.site, "a site, from model.at(name)")
+        if not isinstance(self.where, Where):
+            if self.where not in get_args(Scope) or self.vectors is not None:
+                allowed = " or ".join(map(repr, get_args(Scope)))
+                got = self.where if self.vectors is None else f"{self.where} with vectors"
+                raise SettingError(f"where of an edit at {self.site}", got, f"a mas_hooks.Where, or {allowed}")
+            return
         if self.vectors is not None and len(self.vectors) != len(self.where):
             raise ShapeError(f"vectors of an edit at {self.site}", tuple(self.vectors.shape), f"{len(self.where)} rows")
         if len(torch.stack([self.where.rows, self.where.columns]).unique(dim=1).T) < len(self.where):
@@ -44,6 +57,7 @@ class AbstractTap(ABC):
     """Sees every span of positions that passes a site. `reads_only` taps give back the very tensor they got."""
 
     reads_only: bool
+    last = False
 
     @abstractmethod
     def columns(self) -> Tensor | None:
@@ -59,11 +73,40 @@ class AbstractTap(ABC):
 
 
 def _passing(where: Where, h: Tensor, offset: int, site: str) -> tuple[Tensor, Where]:
-    """Which of the cells are in the span that starts at `offset`, and where in it they are."""
-    inside = (where.columns >= offset) & (where.columns < offset + h.shape[1])
-    cells = Where(where.rows[inside], where.columns[inside])
-    cells.check(h.shape[0], offset + h.shape[1], None, f"the batch at {site}")
-    return inside, Where(cells.rows, cells.columns - offset).to(h.device)
+    """Which of the cells are in the span that starts at `offset`, and where in it they are.
+
+    Rows that generation repeats (beams, several sequences a prompt) get the cells of the row they came from.
+    """
+    call, length = calls.current(), h.shape[1]
+    repeats = 1 if call is None else call.repeats(h.shape[0])
+    which = ((where.columns >= offset) & (where.columns < offset + length)).nonzero()[:, 0]
+    cells = Where(where.rows[which], where.columns[which])
+    cells.check(h.shape[0] // repeats, offset + length, None, f"the batch at {site}")
+    if call is not None and call.mask is not None:
+        given = cells.columns < call.length
+        Where(cells.rows[given], cells.columns[given]).check(call.rows, call.length, call.mask, f"the inputs at {site}")
+    if repeats > 1:
+        own = torch.arange(repeats, device=cells.rows.device).repeat(len(which))
+        which = which.repeat_interleave(repeats)
+        cells = Where(where.rows[which] * repeats + own, where.columns[which])
+    return which, Where(cells.rows, cells.columns - offset).to(h.device)
+
+
+def _in_scope(scope: Scope, h: Tensor, offset: int, site: str) -> Where:
+    """All cells of a span that are prompt, generated or either; padding left out."""
+    call = calls.current()
+    columns = torch.arange(offset, offset + h.shape[1], device=h.device)
+    if call is None:
+        if scope != "every":
+            remedy = "'every' or a Where where the model is called directly; use .generate, .forward or .run_with_hooks"
+            raise SettingError(f"where of an edit at {site}", scope, remedy)
+        return Where.from_mask(torch.ones(h.shape[:2], dtype=torch.bool, device=h.device))
+    given = (columns < call.length).expand(h.shape[:2])
+    real = given.clone()
+    if call.mask is not None:
+        mask = call.mask.to(h.device).repeat_interleave(call.repeats(h.shape[0]), dim=0)
+        real &= mask[:, columns.clamp(max=call.length - 1)]
+    return Where.from_mask({"prompt": real, "generated": ~given, "every": real | ~given}[scope])
 
 
 def _check_shape(edited: object, h: Tensor, what: str) -> None:
@@ -81,27 +124,36 @@ class EditTap(AbstractTap):
     reads_only = False
 
     def __post_init__(self) -> None:
-        self.reached = torch.zeros(len(self.edit.where), dtype=torch.bool)
+        cells = self.edit.where
+        self.reached = torch.zeros(len(cells) if isinstance(cells, Where) else 1, dtype=torch.bool)
 
-    def columns(self) -> Tensor:
-        return self.edit.where.columns.unique()
+    def columns(self) -> Tensor | None:
+        return self.edit.where.columns.unique() if isinstance(self.edit.where, Where) else None
 
     def __call__(self, h: Tensor, offset: int) -> Tensor:
-        inside, cells = _passing(self.edit.where, h, offset, str(self.edit.site))
+        where, vectors = self.edit.where, self.edit.vectors
+        if isinstance(where, Where):
+            which, cells = _passing(where, h, offset, str(self.edit.site))
+        else:
+            which, cells = torch.zeros(1, dtype=torch.int64), _in_scope(where, h, offset, str(self.edit.site))
         if not len(cells):
             return h
-        self.reached |= inside.cpu()
-        found, vectors = cells.gather(h), self.edit.vectors
-        own = () if vectors is None else (vectors[inside.to(vectors.device)].to(h.device),)
+        self.reached[which.cpu()] = True
+        found = cells.gather(h)
+        own = () if vectors is None else (vectors[which.to(vectors.device)].to(h.device),)
         edited = self.edit.fn(found, *own)
         _check_shape(edited, found, f"what the edit at {self.edit.site} returned")
         return cells.scatter(h, edited)
 
     def check(self, seen: int) -> None:
-        if not self.reached.all():
-            missed = self.edit.where.columns[~self.reached.to(self.edit.where.columns.device)]
-            detail = f"its module passed {seen} positions, asked was position {int(missed.max())}"
-            raise UnreachedSiteError(str(self.edit.site), len(missed), detail)
+        where = self.edit.where
+        if self.reached.all():
+            return
+        if not isinstance(where, Where):
+            raise UnreachedSiteError(str(self.edit.site), 1, f"no {where} position passed its module")
+        missed = where.columns[~self.reached.to(where.columns.device)]
+        detail = f"its module passed {seen} positions, asked was position {int(missed.max())}"
+        raise UnreachedSiteError(str(self.edit.site), len(missed), detail)
 
 
 @dataclass(eq=False)
@@ -151,9 +203,9 @@ class ReadTap(AbstractTap):
         if self.where is None:
             self.spans.append((None, h.clone()))  # a copy, as the model may go on to write into its own
             return h
-        inside, cells = _passing(self.where, h, offset, self.name)
+        which, cells = _passing(self.where, h, offset, self.name)
         if len(cells):
-            self.spans.append((inside.nonzero()[:, 0].to(h.device), cells.gather(h)))
+            self.spans.append((which.to(h.device), cells.gather(h)))
         if self.stop and not self._missing():
             raise StopForward
         return h

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mas_hooks.engine.run import Part, ReferenceRunner, TailRunner, runner, wanted
-from mas_hooks.hooks.handle import wrap
+from mas_hooks.hooks.wrap import wrap
 from mas_hooks.pairs import Pairs, task_pairs
 from mas_hooks.sites import Where
 from mas_hooks.tasks import task

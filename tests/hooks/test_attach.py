@@ -9,8 +9,9 @@ from hook_models import LENGTH, Cells, Fused, Positionwise, StepByStep, ids, val
 from torch import nn
 
 from mas_hooks.errors import SettingError, UnknownNameError, UnreachedSiteError
-from mas_hooks.hooks.handle import collect, wrap
+from mas_hooks.hooks.collect import collect
 from mas_hooks.hooks.taps import Edit
+from mas_hooks.hooks.wrap import wrap
 from mas_hooks.sites import Where
 
 MODELS = {
@@ -227,10 +228,16 @@ def test_columns_beyond_what_passed_are_told(model, names):
 
 
 def test_a_site_of_another_handle_is_refused(model, names):
-    other = wrapped(model.module)
+    other = wrapped(copy.deepcopy(model.module))
     with pytest.raises(SettingError) as caught:
         model.run_with_hooks(ids(), [replacing(other, names[1])])
     assert str(caught.value) == (f"the site of an edit is 'mine:{names[1]}', but must be a site of mine: mine.at(…).")
+    with pytest.raises(SettingError) as caught:
+        model.run_with_hooks(ids(), [replacing(wrapped(model.module), names[1])])
+    assert str(caught.value) == (
+        f"the site of an edit is 'mine:{names[1]}', but must be of the handle that runs, not of a second wrap of the "
+        "same module; take a site of mine: mine.at(…)."
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 3])

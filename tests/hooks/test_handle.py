@@ -19,8 +19,9 @@ from mas_hooks.errors import (
     UnreachedSiteError,
     UnsupportedError,
 )
-from mas_hooks.hooks.handle import collect, wrap
+from mas_hooks.hooks.collect import collect
 from mas_hooks.hooks.taps import Edit
+from mas_hooks.hooks.wrap import wrap
 from mas_hooks.sites import Where
 
 SHUFFLED = Where([2, 0, 2, 1, 0], [4, 5, 0, 2, 1])
@@ -29,7 +30,9 @@ SHUFFLED = Where([2, 0, 2, 1, 0], [4, 5, 0, 2, 1])
 def test_only_modules_are_wrapped():
     with pytest.raises(UnsupportedError) as caught:
         wrap([nn.Linear(2, 3)])
-    assert str(caught.value) == "wrapping a list of 1 (Linear) is not supported; pass a torch.nn.Module."
+    assert (
+        str(caught.value) == "wrapping a list of 1 (Linear) is not supported; pass a torch.nn.Module or a model folder."
+    )
 
 
 def test_a_handle_in_words():

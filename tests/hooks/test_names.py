@@ -6,8 +6,8 @@ from hook_models import Cells, Fused, Positionwise, ids
 from torch import nn
 
 from mas_hooks.errors import UnknownNameError, UnsupportedError
-from mas_hooks.hooks.handle import wrap
 from mas_hooks.hooks.names import Point
+from mas_hooks.hooks.wrap import wrap
 
 
 def test_canonical_names_come_first():

@@ -6,8 +6,9 @@ from hook_models import BATCH, HIDDEN, LENGTH, Fused, ids, values
 from torch import nn
 
 from mas_hooks.errors import NoTensorError
-from mas_hooks.hooks.handle import collect, wrap
+from mas_hooks.hooks.collect import collect
 from mas_hooks.hooks.taps import Edit
+from mas_hooks.hooks.wrap import wrap
 from mas_hooks.sites import Where
 
 

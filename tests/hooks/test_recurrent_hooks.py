@@ -5,8 +5,9 @@ import torch
 from hook_models import BATCH, HIDDEN, LENGTH, Cells, Fused, InPieces, StepByStep, ids, reference, values
 from torch import nn
 
-from mas_hooks.hooks.handle import collect, wrap
+from mas_hooks.hooks.collect import collect
 from mas_hooks.hooks.taps import Edit
+from mas_hooks.hooks.wrap import wrap
 from mas_hooks.sites import Where
 
 KINDS = {

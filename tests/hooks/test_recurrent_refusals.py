@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from mas_hooks.errors import NoTensorError, UnsupportedError
-from mas_hooks.hooks.handle import collect, wrap
+from mas_hooks.hooks.collect import collect
+from mas_hooks.hooks.wrap import wrap
 from mas_hooks.sites import Where
 
 

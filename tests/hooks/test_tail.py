@@ -5,9 +5,9 @@ import torch
 from hook_models import BATCH, HIDDEN, LENGTH, Cells, Fused, Positionwise, ids, values
 from torch import nn
 
-from mas_hooks.hooks.handle import wrap
 from mas_hooks.hooks.tail import Packed, has_tail, run_tail
 from mas_hooks.hooks.taps import Edit
+from mas_hooks.hooks.wrap import wrap
 from mas_hooks.sites import Where
 
 KINDS = {"gru": (nn.GRU, {}), "lstm": (nn.LSTM, {}), "tanh": (nn.RNN, {}), "relu": (nn.RNN, {"nonlinearity": "relu"})}

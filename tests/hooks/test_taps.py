@@ -6,8 +6,8 @@ from hook_models import BATCH, HIDDEN, LENGTH, Cells, Fused, Positionwise, StepB
 from torch import nn
 
 from mas_hooks.errors import EmptyError, PositionError, SettingError, ShapeError
-from mas_hooks.hooks.handle import wrap
 from mas_hooks.hooks.taps import Edit, EditTap, ReadTap
+from mas_hooks.hooks.wrap import wrap
 from mas_hooks.sites import Where
 
 SHUFFLED = Where([2, 0, 2, 1, 0], [4, 5, 0, 2, 1])

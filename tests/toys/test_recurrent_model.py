@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional
 
 from mas_hooks.errors import SettingError
-from mas_hooks.hooks.handle import wrap
+from mas_hooks.hooks.wrap import wrap
 from mas_hooks.toys.recurrent import RecurrentModel
 
 IDS = torch.tensor([[1, 2, 3, 4, 5], [1, 6, 2, 0, 0]])

@@ -1,0 +1,98 @@
+"""Taps on something that is not a module's whole output: one head, a sum of two places, a flattened batch.
+
+Each wraps another tap and shows it what it expects, (batch, position, width).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mas_hooks.hooks.names import Point
+from mas_hooks.hooks.taps import AbstractTap
+
+
+@dataclass(eq=False)
+class BlockInput(AbstractTap):
+    """Remembers what a block got, for the other taps of the same forward. Runs after all edits of that place."""
+
+    h: Tensor = field(init=False)
+    reads_only = True
+    last = True
+
+    def columns(self) -> Tensor:
+        return torch.empty(0, dtype=torch.int64)
+
+    def __call__(self, h: Tensor, offset: int) -> Tensor:  # noqa: ARG002
+        self.h = h
+        return h
+
+    def check(self, seen: int) -> None:
+        pass
+
+
+@dataclass(eq=False)
+class _AbstractPart(AbstractTap):
+    """A tap that passes everything but the activation itself on to the one inside."""
+
+    inside: AbstractTap
+
+    def __post_init__(self) -> None:
+        self.reads_only = self.inside.reads_only
+
+    def columns(self) -> Tensor | None:
+        return self.inside.columns()
+
+    def check(self, seen: int) -> None:
+        self.inside.check(seen)
+
+
+@dataclass(eq=False)
+class UnitsTap(_AbstractPart):
+    """Shows a span of the units, such as one head."""
+
+    units: tuple[int, int]
+
+    def __call__(self, h: Float[Tensor, "batch position width"], offset: int) -> Float[Tensor, "batch position width"]:
+        begin, end = self.units
+        part = h[..., begin:end]
+        edited = self.inside(part, offset)
+        return h if edited is part else torch.cat([h[..., :begin], edited, h[..., end:]], dim=-1)
+
+
+@dataclass(eq=False)
+class SumTap(_AbstractPart):
+    """Shows block input + this output; an edit of the sum is added to the output, so the skip branch is left alone."""
+
+    base: BlockInput
+
+    def __call__(self, h: Float[Tensor, "batch position width"], offset: int) -> Float[Tensor, "batch position width"]:
+        total = self.base.h.to(h.device) + h
+        edited = self.inside(total, offset)
+        return h if edited is total else h + (edited - total)
+
+
+@dataclass(eq=False)
+class FlatTap(_AbstractPart):
+    """Shows (batch · position, 1, width) as (batch, position, width)."""
+
+    base: BlockInput
+
+    def __call__(self, h: Float[Tensor, "cells 1 width"], offset: int) -> Float[Tensor, "cells 1 width"]:
+        shown = h.view(*self.base.h.shape[:2], h.shape[-1])
+        edited = self.inside(shown, offset)
+        return h if edited is shown else edited.reshape(h.shape)
+
+
+def placed(point: Point, tap: AbstractTap) -> list[tuple[Point, AbstractTap]]:
+    """At which points of the model a tap has to be put so that it sees what `point` means."""
+    if point.units is not None:
+        return [(point, UnitsTap(tap, point.units))]
+    block = point.plus or point.flat
+    if block is None:
+        return [(point, tap)]
+    base = BlockInput()
+    return [(Point(block, side="input"), base), (point, (SumTap if point.plus else FlatTap)(tap, base))]

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from mas_hooks import checkpoints
 from mas_hooks.engine.cache import ActivationCache
-from mas_hooks.engine.run import Part, runner
+from mas_hooks.engine.labelled import Part
+from mas_hooks.engine.run import runner
 from mas_hooks.errors import CheckpointError, DeviceError, EmptyError, MasHooksError, SettingError, UnsupportedError
 from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.hooks.taps import Edit
@@ -176,16 +177,14 @@ class Alignment(nn.Module):
 
         path: `auto` runs only what the swap can change, where that is proven equal; `reference` the whole forward.
         """
-        if path not in ("auto", "reference"):
-            raise SettingError("path", path, "'auto' or 'reference'")
         self.at(source)
         model, site = runnable(self, target)
         own = of_direction(pairs, source, target)
+        chosen = runner(model, site, own, path)
         cache = ActivationCache(self.sites, self.models)
         vectors = self.interchange(
             cache.target(target, own), cache.source(source, own), target=target, source=source, subspace=subspace
         )
-        chosen = runner(model, site, own, path)
         out = chosen.run([Part(own, torch.arange(len(own)), vectors)])
         return Patched(out.logits, out.labels, out.row, vectors, chosen.name)
 

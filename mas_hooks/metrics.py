@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from scipy.stats import binomtest
 from torch import Tensor
 
-from mas_hooks.engine.run import Labelled
+from mas_hooks.engine.labelled import Labelled
 
 
 @dataclass(frozen=True)

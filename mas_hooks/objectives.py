@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from mas_hooks.engine.run import Labelled
+from mas_hooks.engine.labelled import Labelled
 
 
 def behaviour_losses(

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mas_hooks.alignment import Alignment, runnable
 from mas_hooks.engine.cache import ActivationCache
-from mas_hooks.engine.run import AbstractRunner, Labelled, Part, ReferenceRunner, runner
+from mas_hooks.engine.labelled import AbstractRunner, Labelled, Part
+from mas_hooks.engine.run import ReferenceRunner, runner
 from mas_hooks.interventions import interchange
 from mas_hooks.maps import AbstractView
 from mas_hooks.metrics import Score, score

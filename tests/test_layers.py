@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "mas_hooks"
 HEIGHTS = [
     {"errors", "progress"},
     {"records", "settings", "checkpoints", "inputs", "sites", "jobs"},
-    {"maps", "similarity", "tasks", "toys", "report", "measurements", "run_folder"},
+    {"maps", "similarity", "tasks", "toys", "report", "measurements", "run_folder", "positions"},
     {"interventions", "pairs", "plan", "hooks", "trained"},
     {"engine", "methods"},
     {"alignment", "metrics", "objectives"},

@@ -3,7 +3,7 @@ from math import sqrt
 import pytest
 import torch
 
-from mas_hooks.engine.run import Labelled
+from mas_hooks.engine.labelled import Labelled
 from mas_hooks.metrics import Score, right_trials, score, wilson
 
 

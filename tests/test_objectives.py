@@ -3,7 +3,7 @@ from math import log
 import pytest
 import torch
 
-from mas_hooks.engine.run import Labelled
+from mas_hooks.engine.labelled import Labelled
 from mas_hooks.objectives import behaviour_losses
 
 

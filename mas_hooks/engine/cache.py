@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mas_hooks import inputs as model_inputs
 from mas_hooks.errors import UnsupportedError
-from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.hooks.collect import collect
+from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.inputs import Inputs
 from mas_hooks.pairs import Pairs
 from mas_hooks.sites import Recording, Site, Where

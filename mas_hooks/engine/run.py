@@ -2,83 +2,30 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from mas_hooks import inputs as model_inputs
-from mas_hooks.hooks.handle import HookedModel
+from mas_hooks.engine import state_tail
+from mas_hooks.engine.block_tail import BlockTailRunner
+from mas_hooks.engine.labelled import AbstractRunner, Labelled, Part, join, labelled, rows_of, wanted
+from mas_hooks.engine.state_tail import StateTailRunner
+from mas_hooks.errors import SettingError
+from mas_hooks.hooks.block_tail import start_of
 from mas_hooks.hooks.collect import collect
-from mas_hooks.hooks.tail import Packed, has_tail, run_tail
+from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.inputs import Inputs
 from mas_hooks.pairs import Pairs
 from mas_hooks.sites import Site, Where
 
-PROOF_PAIRS, PROOF_TOLERANCE = 16, 1e-4
-
-
-@dataclass(frozen=True, eq=False)
-class Labelled:
-    """Logits at the labelled positions of a batch of pairs. row (m,): which pair of the batch each belongs to."""
-
-    logits: Float[Tensor, "m vocabulary"]
-    labels: Int[Tensor, " m"]
-    row: Int[Tensor, " m"]
-    deterministic: Bool[Tensor, " m"]
-    scored: Bool[Tensor, " m"]
-    pairs: int
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Some rows of one set of pairs with the vectors to put at their target cells, in the order of `Pairs.cells`."""
-
-    pairs: Pairs
-    index: Int[Tensor, " batch"]
-    vectors: Float[Tensor, "n width"]
-
-
-class AbstractRunner(ABC):
-    """Runs one target model over patched pairs."""
-
-    name: str
-
-    @abstractmethod
-    def run(self, parts: Sequence[Part]) -> Labelled:
-        """One pass over all parts, which count as one batch."""
-
-
-def _labelled(logits: Tensor, pairs: Pairs, rows: Tensor, columns: Tensor, row: Tensor, count: int) -> Labelled:
-    """Logits with what the pairs say of the same cells. rows, columns: in the pairs; row: in the batch."""
-    cells = (rows.to(pairs.labels.device), columns.to(pairs.labels.device))
-    det, scored = pairs.deterministic_mask[cells], pairs.label_mask[cells]
-    device = logits.device
-    return Labelled(logits, pairs.labels[cells].to(device), row, det.to(device), scored.to(device), count)
-
-
-def join(parts: Sequence[Labelled]) -> Labelled:
-    """Several batches as one."""
-    if len(parts) == 1:
-        return parts[0]
-    shifts = torch.tensor([0, *(part.pairs for part in parts)]).cumsum(0).tolist()
-    return Labelled(
-        torch.cat([part.logits for part in parts]),
-        torch.cat([part.labels for part in parts]),
-        torch.cat([part.row + shift for part, shift in zip(parts, shifts[:-1], strict=True)]),
-        torch.cat([part.deterministic for part in parts]),
-        torch.cat([part.scored for part in parts]),
-        shifts[-1],
-    )
-
-
-def wanted(pairs: Pairs) -> Bool[Tensor, "n position"]:
-    """Every position at which logits are needed: scored by the loss, or judged."""
-    return pairs.label_mask | pairs.deterministic_mask
+PATHS = ("auto", "resume", "reference")
+STATE_PROOF, BLOCK_PROOF = 16, 4
+TOLERANCE, LOW_PRECISION_TOLERANCE = 1e-4, 3e-2
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +37,7 @@ class ReferenceRunner(AbstractRunner):
     name = "reference"
 
     def run(self, parts: Sequence[Part]) -> Labelled:
-        inputs = [model_inputs.rows(part.pairs.target_inputs, _index(part)) for part in parts]
+        inputs = [model_inputs.rows(part.pairs.target_inputs, rows_of(part)) for part in parts]
         if model_inputs.alike(inputs):
             logits = self._logits(model_inputs.cat(inputs), parts).split([len(part.index) for part in parts])
         else:
@@ -101,7 +48,7 @@ class ReferenceRunner(AbstractRunner):
         """One whole forward over the rows of all parts, each vector put at its cell."""
         begin, rows, columns = 0, [], []
         for part in parts:
-            cells, batch_rows = part.pairs.cells(_index(part))
+            cells, batch_rows = part.pairs.cells(rows_of(part))
             rows.append(batch_rows + begin)
             columns.append(part.pairs.target_where.columns.to(cells.device)[cells])
             begin += len(part.index)
@@ -110,97 +57,56 @@ class ReferenceRunner(AbstractRunner):
 
     def _found(self, logits: Tensor, part: Part) -> Labelled:
         """The wanted cells of one part."""
-        index, device = _index(part), logits.device
+        index, device = rows_of(part), logits.device
         row, columns = wanted(part.pairs)[index].nonzero(as_tuple=True)
         found = logits[row.to(device), columns.to(device)]
-        return _labelled(found, part.pairs, index[row], columns, row.to(device), len(index))
+        return labelled(found, part.pairs, index[row], columns, row.to(device), len(index))
 
 
-def _index(part: Part) -> Int[Tensor, " batch"]:
-    """The rows of a part, where its pairs lie."""
-    return part.index.to(part.pairs.labels.device)
+def _candidates(model: HookedModel, site: Site, pairs: Pairs, path: str) -> list[tuple[AbstractRunner, int]]:
+    """The tails that could run these pairs, each with the number of pairs to prove it on, in the order to be proven."""
+    if path == "reference":
+        return []
+    if state_tail.suited(model, site, pairs):
+        # One pair before many: many packed into one sequence could run past a table of positions, fatal on a GPU.
+        return [(StateTailRunner(model, site), count) for count in (1, STATE_PROOF)]
+    start = start_of(model, site)
+    return [] if start is None else [(BlockTailRunner(model, site, start, path == "auto"), BLOCK_PROOF)]
 
 
-@dataclass(frozen=True, eq=False)
-class TailRunner(AbstractRunner):
-    """Only the continuation, from the patched recurrent state on."""
+def _proven(tail: AbstractRunner, model: HookedModel, site: Site, pairs: Pairs, most: int) -> bool:
+    """Whether a tail gives the logits of a whole forward on real pairs, swapped among themselves.
 
-    model: HookedModel
-    site: Site
-    name = "tail"
-
-    def run(self, parts: Sequence[Part]) -> Labelled:
-        device = self.model.device
-        begins = torch.tensor([0, *(len(part.index) for part in parts)]).cumsum(0)
-        cells = [self._cells(part, int(begin)) for part, begin in zip(parts, begins, strict=False)]
-        row, steps = (torch.cat([cell[key] for cell in cells]).to(device) for key in (0, 1))
-        lengths = torch.zeros(int(begins[-1]), dtype=torch.int64, device=device)
-        lengths.scatter_reduce_(0, row, steps, "amax")
-        packed = Packed.of(lengths)
-        inputs = self._packed_inputs(parts, begins.to(device), packed)
-        states = torch.cat([part.vectors for part in parts])
-        logits = run_tail(self.model, self.site, states, packed, inputs, (row, steps))
-        pieces = logits.split([len(cell[0]) for cell in cells])
-        return join(
-            [
-                _labelled(piece, part.pairs, rows, columns, (row - int(begin)).to(device), len(part.index))
-                for piece, part, begin, (row, _, rows, columns) in zip(pieces, parts, begins, cells, strict=False)
-            ]
-        )
-
-    def _cells(self, part: Part, begin: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(row of the batch, steps after the swap, row of the pairs, column) of every wanted position."""
-        index = _index(part)
-        row, columns = wanted(part.pairs)[index].nonzero(as_tuple=True)
-        rows = index[row]
-        return row + begin, columns - part.pairs.target_where.columns.to(rows.device)[rows], rows, columns
-
-    def _packed_inputs(self, parts: Sequence[Part], begins: Tensor, packed: Packed) -> Tensor:
-        """The model's inputs after each swap, in packed order."""
-        device = packed.rows.device
-        pieces, order = [], []
-        for part, begin in zip(parts, begins, strict=False):
-            inside = ((packed.rows >= begin) & (packed.rows < begin + len(part.index))).nonzero()[:, 0]
-            rows = part.index.to(device)[packed.rows[inside] - begin]
-            columns = part.pairs.target_where.columns.to(device)[rows] + packed.steps[inside] + 1
-            pieces.append(model_inputs.leading(part.pairs.target_inputs).to(device)[rows, columns])
-            order.append(inside)
-        return torch.cat(pieces)[torch.cat(order).argsort()]
-
-
-def _steps(pairs: Pairs) -> Int[Tensor, "n position"]:
-    """How far each position lies behind the swap of its row."""
-    columns = pairs.target_where.columns.to(pairs.labels.device)
-    return torch.arange(pairs.labels.shape[1], device=columns.device) - columns[:, None]
-
-
-def _proven(model: HookedModel, site: Site, pairs: Pairs, most: int) -> bool:
-    """Whether the tail gives the logits of a whole, unedited forward on the longest pairs, from their own states."""
-    index = (_steps(pairs) * wanted(pairs)).amax(1).argsort(descending=True)[:most]
+    The pairs are those with the latest label, and as many that are spread over all of them.
+    """
+    last = (torch.arange(pairs.labels.shape[1], device=pairs.labels.device) * wanted(pairs)).amax(1)
+    longest = last.argsort(descending=True, stable=True)[: (most + 1) // 2]
+    spread = torch.linspace(0, len(pairs) - 1, most // 2, device=last.device).long()
+    index = torch.cat([longest, spread]).unique()
     inputs = model_inputs.rows(pairs.target_inputs, index)
-    where = Where.one_per_row(pairs.target_where.columns.to(index.device)[index])
+    cells, rows = pairs.cells(index)
+    where = Where(rows, pairs.target_where.columns.to(rows.device)[cells])
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
-        whole = model.forward(inputs)
-        part = Part(pairs, index, collect(model, site, inputs, where))
+        part = Part(pairs, index, collect(model, site, inputs, where).roll(1, 0))
+        expected = ReferenceRunner(model, site).run([part]).logits
         try:
-            found = TailRunner(model, site).run([part]).logits
+            found = tail.run([part]).logits
         except (RuntimeError, ValueError, IndexError, TypeError):  # a forward that needs the whole sequence
             return False
-    row, columns = wanted(pairs)[index].nonzero(as_tuple=True)
-    expected = whole[row.to(whole.device), columns.to(whole.device)]
     if found.shape != expected.shape:
         return False
-    return bool((found - expected).abs().max() <= PROOF_TOLERANCE * expected.abs().max().clamp(min=1.0))
+    tolerance = TOLERANCE if expected.dtype in (torch.float32, torch.float64) else LOW_PRECISION_TOLERANCE
+    return bool((found - expected).abs().max() <= tolerance * expected.abs().max().clamp(min=1.0))
 
 
 def runner(model: HookedModel, site: Site, pairs: Pairs, path: str = "auto") -> AbstractRunner:
     """How to run these pairs: from the site on where that is proven to give the same logits, else the whole forward.
 
-    path: `auto`, or `reference` to ask for the whole forward.
+    path: `auto`; `resume` to start at the site's block but not behind the unchanged prefix; `reference` to ask for the
+    whole forward.
     """
-    suited = path == "auto" and has_tail(model, site) and pairs.single and isinstance(pairs.target_inputs, Tensor)
-    if suited:
-        suited = bool((_steps(pairs)[wanted(pairs)] >= 0).all())
-        # One pair before many: many packed into one sequence could run past a table of positions, fatal on a GPU.
-        suited = suited and all(_proven(model, site, pairs, n) for n in (1, PROOF_PAIRS))
-    return TailRunner(model, site) if suited else ReferenceRunner(model, site)
+    if path not in PATHS:
+        raise SettingError("path", path, " or ".join(map(repr, PATHS)))
+    tails = _candidates(model, site, pairs, path)
+    proven = bool(tails) and all(_proven(tail, model, site, pairs, most) for tail, most in tails)
+    return tails[0][0] if proven else ReferenceRunner(model, site)

@@ -38,7 +38,7 @@ class Family:
     attention, mlp: the module whose output is added to the residual stream. heads: the attention's output projection,
     whose input are the heads side by side. serial: whether block input + attention output is the stream between the
     two (`hook_resid_mid`). decoder: causal, with a key-value cache and position_ids, so that a run can start at a
-    block. flat_mlp: whether the mlp's module sees (batch · position, width).
+    block. flat_mlp: whether the mlp's module sees (batch · position, width). tuples: whether a block gives a tuple.
     """
 
     blocks: str
@@ -48,6 +48,7 @@ class Family:
     serial: Callable[[Any], bool] = _always
     decoder: bool = True
     flat_mlp: bool = False
+    tuples: bool = False
 
 
 _LLAMA = Family("layers", "self_attn", "mlp", "self_attn.o_proj")
@@ -63,14 +64,14 @@ FAMILIES = {
     "gemma3_text": _GEMMA,
     "phi": Family("layers", "self_attn", "mlp", "self_attn.dense", serial=_never),
     "gpt2": Family("h", "attn", "mlp", "attn.c_proj"),
-    "gptj": Family("h", "attn", "mlp", "attn.out_proj", serial=_never),
-    "gpt_neo": Family("h", "attn", "mlp", "attn.attention.out_proj"),
+    "gptj": Family("h", "attn", "mlp", "attn.out_proj", serial=_never, tuples=True),
+    "gpt_neo": Family("h", "attn", "mlp", "attn.attention.out_proj", tuples=True),
     "gpt_neox": Family("layers", "attention", "mlp", "attention.dense", serial=_neox_serial),
     "opt": Family("decoder.layers", "self_attn", "fc2", "self_attn.out_proj", serial=_opt_pre_norm, flat_mlp=True),
     "bloom": Family(
-        "h", "self_attention.dense", "mlp.dense_4h_to_h", "self_attention.dense", serial=_bloom_plain
+        "h", "self_attention.dense", "mlp.dense_4h_to_h", "self_attention.dense", serial=_bloom_plain, tuples=True
     ),  # its attention and mlp modules add the residual themselves
-    "falcon": Family("h", "self_attention", "mlp", "self_attention.dense", serial=_falcon_serial),
+    "falcon": Family("h", "self_attention", "mlp", "self_attention.dense", serial=_falcon_serial, tuples=True),
     "bert": Family(
         "encoder.layer",
         "attention.output.dense",

@@ -1,18 +1,15 @@
-"""Hugging Face models: what is recognised without importing transformers, how they are called, loaded and checked."""
+"""Hugging Face models: what is recognised without importing transformers, how they are called and checked."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from mas_hooks.errors import CheckpointError, MissingPackageError, SettingError, UnsupportedError
+from mas_hooks.errors import SettingError, UnsupportedError
 from mas_hooks.hooks.families import FAMILIES, Family
 from mas_hooks.inputs import Inputs
-from mas_hooks.run_folder import read_json
 
 
 def is_pretrained(module: object) -> bool:
@@ -60,73 +57,3 @@ def check_tokenizer(model: Any, tokenizer: Any, name: str) -> None:
     if known is not None and (size := len(tokenizer)) > known:
         got = f"one of {size} tokens"
         raise SettingError(f"the tokenizer of {name}", got, f"the one it was trained with, of at most {known} tokens")
-
-
-def _config(folder: Path) -> Mapping[str, Any]:
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(folder, "holds no config.json", "give the folder of a saved Hugging Face model")
-    config = read_json(folder / "config.json", "save the model anew with save_pretrained")
-    kind = config.get("model_type")
-    from transformers import CONFIG_MAPPING
-
-    if kind not in CONFIG_MAPPING:
-        if "auto_map" in config:
-            raise UnsupportedError(f"running the code in {folder}", "load the model yourself and wrap the object")
-        raise CheckpointError(folder, f"is of model type {kind!r}, which transformers does not have", "update it")
-    return config
-
-
-def _model_class(config: Mapping[str, Any]) -> Any:
-    """The class that the folder was saved from, or the causal language model of its type."""
-    import transformers
-
-    for name in config.get("architectures") or ():
-        if isinstance(found := getattr(transformers, name, None), type):
-            return found
-    return transformers.AutoModelForCausalLM
-
-
-def skeleton(folder: Path | str) -> nn.Module:
-    """The model of a folder without its weights (on the meta device): enough for names and widths."""
-    import torch
-
-    folder = Path(folder)
-    kind = _model_class(_config(folder))
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    with torch.device("meta"):
-        return kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
-
-
-def load(folder: Path | str, device: str | None = None) -> tuple[nn.Module, Any]:
-    """The model of a local folder in eval mode, in its own dtype, and its tokenizer (None where the folder has none).
-
-    Reads safetensors only, runs no code from the folder and asks no hub. Raises CheckpointError or UnsupportedError.
-    """
-    folder = Path(folder)
-    kind = _model_class(_config(folder))
-    if not any(folder.glob("*.safetensors")):
-        remedy = "save it with save_pretrained (pickled weights can run code and are not read)"
-        raise CheckpointError(folder, "holds no safetensors weights", remedy)
-    if (folder / "adapter_config.json").is_file():
-        raise CheckpointError(folder, "is a PEFT adapter", "load it onto its base model and wrap that")
-    model = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype="auto").eval()
-    return model if device is None else model.to(device), tokenizer_of(folder)
-
-
-def tokenizer_of(folder: Path) -> Any:
-    """The tokenizer that lies in a folder, or None."""
-    from transformers import AutoTokenizer
-
-    if not (folder / "tokenizer_config.json").is_file():
-        return None
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-
-
-def need(package: str, extra: str, purpose: str) -> None:
-    """Raise MissingPackageError, naming the extra, where an optional package cannot be imported."""
-    import importlib.util
-
-    if importlib.util.find_spec(package) is None:
-        raise MissingPackageError(package, extra, purpose)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -9,7 +10,11 @@ from torch import nn
 
 from mas_hooks.errors import UnsupportedError
 
-CENTRED_SITES = ("embed", "hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
+WRAPPED = "._original_component"
+"""What a bridge puts into the dotted path of every module that it takes over."""
+
+STREAM = re.compile(r"embed|hook_embed|blocks\.\d+\.hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)")
+HEADS = re.compile(r"blocks\.\d+\.attn\.hook_z(\[\d+\])?")
 
 
 def is_bridge(model: object) -> bool:
@@ -30,22 +35,35 @@ def inner(bridge: Any) -> nn.Module:
 
 
 def native_names(bridge: Any) -> dict[str, nn.Module]:
-    """TransformerLens' own hook names, each an identity module that is hooked as any other."""
-    return dict(bridge.hook_dict)
+    """TransformerLens' own hook names, each an identity module that is hooked as any other; then the model's own paths.
+
+    The paths are those that the modules had before the bridge took them over.
+    """
+    names = dict(bridge.hook_dict)
+    for path, module in inner(bridge).named_modules():
+        names.setdefault(path.replace(WRAPPED, ""), module)
+    return names
+
+
+def width(bridge: Any, name: str) -> int | None:
+    """How wide the residual stream is, for the sites on it: TransformerLens' identity modules do not say."""
+    return bridge.cfg.d_model if STREAM.fullmatch(name) else None
 
 
 def basis(bridge: Any, name: str) -> str:
-    """In which basis a site's vectors are: `raw` as the model was trained, `centred` or `folded` by compatibility mode.
+    """In which basis a site's vectors are: `raw` as the model was trained, or as compatibility mode has changed them.
 
-    For LayerNorm models the bridge subtracts the mean from everything that is written to the residual stream; it moves
-    the value biases behind the heads for all models.
+    For LayerNorm models the bridge takes the mean off everything that is written to the residual stream (`centred`);
+    for all models it moves the value biases behind the heads (`folded`). What it does elsewhere is not told apart:
+    `processed`.
     """
     if not getattr(bridge, "_weights_processed", False):
         return "raw"
-    if name.partition("[")[0].endswith("hook_z"):
+    if HEADS.fullmatch(name):
         return "folded"
-    layer_norm = str(bridge.cfg.normalization_type).startswith("LN")
-    return "centred" if layer_norm and name.endswith(CENTRED_SITES) else "raw"
+    if not STREAM.fullmatch(name):
+        return "processed"
+    return "centred" if str(bridge.cfg.normalization_type).startswith("LN") else "raw"
 
 
 def check_order(core: nn.Module, *, through_bridge: bool, through_peft: bool, name: str) -> None:
@@ -59,3 +77,25 @@ def check_order(core: nn.Module, *, through_bridge: bool, through_peft: bool, na
     raise UnsupportedError(
         f"{name}: a Hugging Face model that a TransformerLens bridge has taken over", "wrap the bridge instead"
     )
+
+
+def check_since(core: nn.Module, bridge: object, name: str) -> None:
+    """Raise UnsupportedError where a bridge was built on a model after it had been wrapped. Cheap: for every use.
+
+    A bridge takes over the embedding of every model, which is its first module that holds a weight itself.
+    """
+    if bridge is not None or "transformer_lens.model_bridge" not in sys.modules:
+        return
+    if any(is_component(module) for module in _first_parts(core)):
+        what = f"{name}: a TransformerLens bridge built on the model after it was wrapped"
+        raise UnsupportedError(what, "build the bridge first, then wrap it, and take the sites anew")
+
+
+def _first_parts(core: nn.Module) -> list[nn.Module]:
+    """The first modules down to the first leaf: one look a level, however many blocks there are."""
+    found: list[nn.Module] = []
+    module: nn.Module | None = core
+    while module is not None:
+        found.append(module)
+        module = next(module.children(), None)
+    return found

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mas_hooks.errors import TrainModeWarning, UnsupportedError
-from mas_hooks.hooks import condition, huggingface, nnsight, outputs, transformer_lens
+from mas_hooks.hooks import condition, folders, huggingface, nnsight, outputs, transformer_lens
 from mas_hooks.hooks.handle import HookedModel
 
 
@@ -32,13 +32,12 @@ def wrap(
     tables and errors call it.
     """
     if isinstance(model, str | Path):
-        name = name or Path(model).name
-        model, own = huggingface.load(model)
-        tokenizer = tokenizer or own
-    bridge = model if transformer_lens.is_bridge(model) else None
+        folder = Path(model)
+        model, name = folders.load(folder), name or folder.resolve().name
+        tokenizer = folders.tokenizer_of(folder) if tokenizer is None else tokenizer
     outer = nnsight.without_envoy(model)
-    core = transformer_lens.inner(bridge) if bridge is not None else outer
-    core = huggingface.without_peft(core)
+    bridge = outer if transformer_lens.is_bridge(outer) else None
+    core = huggingface.without_peft(outer if bridge is None else transformer_lens.inner(bridge))
     if not isinstance(core, nn.Module):
         raise UnsupportedError(f"wrapping {outputs.describe(model)}", "pass a torch.nn.Module or a model folder")
     name = name or type(core).__name__
@@ -46,7 +45,8 @@ def wrap(
         core, through_bridge=bridge is not None, through_peft=core is not outer and bridge is None, name=name
     )
     condition.check_condition(core, name)
-    tokenizer = tokenizer or getattr(bridge, "tokenizer", None)
+    if tokenizer is None:
+        tokenizer = nnsight.tokenizer(model) or getattr(bridge, "tokenizer", None)
     if tokenizer is not None:
         huggingface.check_tokenizer(core, tokenizer, name)
     family = None if layer_path is not None else huggingface.family(core)

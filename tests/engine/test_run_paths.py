@@ -4,7 +4,9 @@ import odd_models
 import pytest
 import torch
 
-from mas_hooks.engine.run import Part, ReferenceRunner, TailRunner, runner, wanted
+from mas_hooks.engine.labelled import Part, wanted
+from mas_hooks.engine.run import ReferenceRunner, runner
+from mas_hooks.engine.state_tail import StateTailRunner as TailRunner
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.pairs import Pairs, task_pairs
 from mas_hooks.sites import Where

@@ -1,15 +1,13 @@
 """Run a recurrent model from a patched state on: one fused call for the continuation, logits only where wanted.
 
 The model's own forward is called on the continuation alone, with the recurrent module's `forward` displaced for that
-one call (the only place that displaces one) so that it starts from the patched states and gives only the outputs that
+one call so that it starts from the patched states and gives only the outputs that
 are asked for. Sequences travel packed: no step is spent on padding. This is right for models that treat positions
 alike below and above the recurrence; `engine/run.py` proves that on real pairs before it is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mas_hooks.hooks import recurrent
+from mas_hooks.hooks.displaced import displaced
 from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.sites import Site
 
@@ -56,21 +55,6 @@ def has_tail(model: HookedModel, site: Site) -> bool:
     return point.kind == "fused" and recurrent.layers(model.module.get_submodule(point.path)) == 1
 
 
-@contextmanager
-def _displaced(module: nn.Module, forward: Any) -> Iterator[None]:
-    """Put another forward into the instance, and back whatever was there (other libraries use that slot too)."""
-    slot = module.__dict__
-    before = slot.get("forward")
-    slot["forward"] = forward
-    try:
-        yield
-    finally:
-        if before is None:
-            del slot["forward"]
-        else:
-            slot["forward"] = before
-
-
 def run_tail(
     model: HookedModel,
     site: Site,
@@ -96,7 +80,7 @@ def run_tail(
         hidden, last = _continue(module, input.squeeze(1 - time), starts, packed)
         return torch.cat([starts[:, : module.hidden_size], hidden])[place].unsqueeze(1 - time), last
 
-    with _displaced(module, forward):
+    with displaced(module, forward):
         logits = model.forward(packed_inputs[None])
     return logits[0]
 

@@ -5,7 +5,7 @@ import torch
 from hook_models import BATCH, HIDDEN, LENGTH, Cells, Fused, Positionwise, ids, values
 from torch import nn
 
-from mas_hooks.hooks.tail import Packed, has_tail, run_tail
+from mas_hooks.hooks.state_tail import Packed, has_tail, run_tail
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.sites import Where

@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mas_hooks import checkpoints
+from mas_hooks import alignment_files
 from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.engine.labelled import Part
 from mas_hooks.engine.run import runner
-from mas_hooks.errors import CheckpointError, DeviceError, EmptyError, MasHooksError, SettingError, UnsupportedError
+from mas_hooks.errors import DeviceError, EmptyError, SettingError, UnsupportedError
 from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.interventions import interchange
@@ -23,10 +23,7 @@ from mas_hooks.maps import AbstractMap, AbstractView, MapSpec
 from mas_hooks.maps.starts import identity_frame, random_frame
 from mas_hooks.pairs import Directed, of_direction
 from mas_hooks.plan import Plan
-from mas_hooks.settings import Settings
-from mas_hooks.sites import Recording, Side, Site, Where
-
-KIND = "mas_hooks.alignment"
+from mas_hooks.sites import Recording, Site, Where
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,28 +39,6 @@ class Patched:
     pair: Int[Tensor, " m"]
     vectors: Float[Tensor, "n width"]
     path: str
-
-
-class _SavedSite(Settings):
-    """A site in config.json; model and side are None for a recording."""
-
-    model: str | None
-    name: str
-    side: Side | None
-    width: int
-
-    @classmethod
-    def of(cls, site: Site | Recording) -> _SavedSite:
-        model, side = (None, None) if isinstance(site, Recording) else (site.model.name, site.side)
-        return cls(model=model, name=site.name, side=side, width=site.width)
-
-
-class _Saved(Settings):
-    """What config.json says of an alignment."""
-
-    plan: Plan
-    sites: tuple[_SavedSite, ...]
-    seed: int
 
 
 class Alignment(nn.Module):
@@ -166,7 +141,9 @@ class Alignment(nn.Module):
         _, site = runnable(self, target)
 
         def swap(h: Tensor, given: Tensor) -> Tensor:
-            return self.interchange(h, given, target=target, source=source, subspace=subspace)
+            home = next(self.buffers()).device  # a model spread over devices may fire on another
+            swapped = self.interchange(h.to(home), given.to(home), target=target, source=source, subspace=subspace)
+            return swapped.to(h.device)
 
         return Edit(site, swap, where, vectors)
 
@@ -190,8 +167,7 @@ class Alignment(nn.Module):
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write config.json and model.safetensors, whole or not at all. The folder holds no device and no model."""
-        saved = _Saved(plan=self.plan, sites=tuple(_SavedSite.of(site) for site in self.sites), seed=self.seed)
-        checkpoints.save(folder, KIND, saved.model_dump(mode="json"), self.state_dict())
+        alignment_files.save(folder, self.plan, self.sites, self.seed, self.state_dict())
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, models: Sequence[HookedModel | Recording]) -> Alignment:
@@ -199,18 +175,9 @@ class Alignment(nn.Module):
 
         Raises CheckpointError for a folder that is damaged, foreign, or does not fit the models.
         """
-        config, tensors = checkpoints.load(folder, KIND)
-        try:
-            saved = _Saved.model_validate(config)
-        except MasHooksError as error:
-            raise CheckpointError(folder, f"has a wrong {checkpoints.CONFIG} ({error})", "write it anew") from error
-        if len(models) != len(saved.sites):
-            raise CheckpointError(folder, f"aligns {len(saved.sites)} sites, not {len(models)}", "give one model each")
-        sites = [_site(folder, entry, model) for entry, model in zip(saved.sites, models, strict=True)]
-        made = cls.from_plan(saved.plan, sites, saved.seed)
-        expected = {name: tuple(tensor.shape) for name, tensor in made.state_dict().items()}
-        if expected != {name: tuple(tensor.shape) for name, tensor in tensors.items()}:
-            raise CheckpointError(folder, "holds other tensors than its config asks for", "write it anew")
+        plan, sites, seed, tensors = alignment_files.load(folder, models)
+        made = cls.from_plan(plan, sites, seed)
+        alignment_files.check_tensors(folder, made.state_dict(), tensors)
         made.to(next(iter(tensors.values())).dtype).load_state_dict(tensors)
         return made
 
@@ -226,17 +193,6 @@ def _handle(site: Site) -> HookedModel:
     if not isinstance(site, Site) or not isinstance(site.model, HookedModel):
         raise SettingError("a site", type(site).__name__, "made by model.at(name), or a recording")
     return site.model
-
-
-def _site(folder: Path | str, saved: _SavedSite, model: HookedModel | Recording) -> Site | Recording:
-    if isinstance(model, Recording) != (saved.side is None):
-        kind = "a recording" if saved.side is None else "a model"
-        raise CheckpointError(folder, f"has {kind} at site {saved.name!r}", "give the sites in the saved order")
-    site = model if isinstance(model, Recording) else model.at(saved.name, saved.side or "output", saved.width)
-    if site.width != saved.width:
-        problem = f"aligns site {saved.name!r} of width {saved.width}, the given one has {site.width}"
-        raise CheckpointError(folder, problem, "give the models it was fitted on")
-    return site
 
 
 def runnable(alignment: Alignment, target: int) -> tuple[HookedModel, Site]:

@@ -350,8 +350,8 @@ def test_what_the_folder_holds(sites, tmp_path):
     config = json.loads(text)
     assert set(config) == {"kind", "format", "plan", "sites", "seed"}
     assert config["sites"][1:] == [
-        {"model": "b", "name": "state", "side": "output", "width": 6},
-        {"model": None, "name": "brain", "side": None, "width": 10},
+        {"model": "b", "name": "state", "side": "output", "width": 6, "basis": "raw"},
+        {"model": None, "name": "brain", "side": None, "width": 10, "basis": "raw"},
     ]
     assert "cpu" not in text
     assert "device" not in text

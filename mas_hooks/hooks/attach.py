@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from mas_hooks.hooks import calls, outputs, recurrent
+from mas_hooks.hooks import calls, condition, outputs, recurrent
 from mas_hooks.hooks.names import Point
 from mas_hooks.hooks.taps import AbstractTap
 from mas_hooks.sites import Side
@@ -98,6 +98,7 @@ def _there(module: nn.Module, side: Side) -> _Place | None:
 @contextmanager
 def _placed(root: nn.Module, point: Point, taps: Sequence[AbstractTap]) -> Iterator[_Place]:
     """Taps at their place, after those of outer `with` blocks, so that a read inside an edit sees the edit."""
+    condition.check_place(root, point.path, states=point.kind == "fused")
     module = root.get_submodule(point.path)
     place = _there(module, point.side) or _Place(module, point.path, point.side)
     place.add(point, taps)
@@ -114,6 +115,7 @@ def attached(root: nn.Module, taps: Mapping[Point, Sequence[AbstractTap]]) -> It
     On a clean exit each tap is checked: one whose cells did not come by raises UnreachedSiteError.
     """
     with ExitStack() as undo:
+        undo.enter_context(condition.checkpointing_off(root))
         places = [undo.enter_context(_placed(root, point, own)) for point, own in taps.items()]
 
         def begin(_module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:

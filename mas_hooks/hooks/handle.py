@@ -71,12 +71,15 @@ class HookedModel:
         Raises UnknownNameError naming the nearest site.
         """
         point = self.point(name, side)
-        width = point.width or width
+        own = None if self.bridge is None else transformer_lens.width(self.bridge, name)
+        width = point.width or own or width
         if width is None:
             remedy = f"say how wide it is: .at({name!r}, width=…)"
             raise UnsupportedError(f"telling the width of site {name!r} of {self.name}", remedy)
-        basis = "raw" if self.bridge is None else transformer_lens.basis(self.bridge, name)
-        return Site(self, name, width, side, basis)
+        return Site(self, name, width, side, self._basis(name))
+
+    def _basis(self, name: str) -> str:
+        return "raw" if self.bridge is None else transformer_lens.basis(self.bridge, name)
 
     def run_with_cache(
         self,
@@ -126,6 +129,7 @@ class HookedModel:
 
     def tapped(self, taps: Sequence[tuple[Point, AbstractTap]]) -> AbstractContextManager[None]:
         """A context in which taps see what passes their points."""
+        transformer_lens.check_since(self.module, self.bridge, self.name)
         at: dict[Point, list[AbstractTap]] = {}
         for point, tap in taps:
             for place, one in placed(point, tap):
@@ -189,8 +193,11 @@ class HookedModel:
         return list(self._canonical)
 
     def _check_own(self, site: Site) -> None:
-        """Raise SettingError for the site of another handle."""
+        """Raise SettingError for the site of another handle, or one taken before a bridge changed its basis."""
         if site.model is self:
+            if site.basis != self._basis(site.name):
+                allowed = f"{self._basis(site.name)!r}, as it is now: take it anew by .at({site.name!r})"
+                raise SettingError(f"the basis of site {site}", site.basis, allowed)
             return
         same = isinstance(site.model, HookedModel) and site.model.module is self.module
         own = f"a site of {self.name}: {self.name}.at(…)"

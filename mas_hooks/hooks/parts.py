@@ -68,6 +68,7 @@ class SumTap(_AbstractPart):
     """Shows block input + this output; an edit of the sum is added to the output, so the skip branch is left alone."""
 
     base: BlockInput
+    last = True  # the sum follows from the output: edits and reads of the output itself come first
 
     def __call__(self, h: Float[Tensor, "batch position width"], offset: int) -> Float[Tensor, "batch position width"]:
         total = self.base.h.to(h.device) + h

@@ -172,7 +172,7 @@ class WholeTap(AbstractTap):
         self.calls += 1
         edited = self.fn(h.clone())  # a copy, so that a function that writes into it edits as one that does not
         _check_shape(edited, h, f"what the hook at {self.name!r} returned")
-        return edited.to(h.dtype)
+        return edited.to(h.dtype, copy=True)  # a copy, as the model may go on to write into its own
 
     def check(self, seen: int) -> None:
         if not self.calls:

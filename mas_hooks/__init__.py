@@ -1,7 +1,9 @@
 """Compare neural networks by cause: Model Alignment Search on the hooks of one's own models."""
 
-from mas_hooks import controls, methods, similarity
+from mas_hooks import controls, methods, positions, similarity
 from mas_hooks.alignment import Alignment
+from mas_hooks.engine.rows import ActivationStore
+from mas_hooks.engine.store import collect
 from mas_hooks.evaluate import evaluate
 from mas_hooks.fit import FitSettings, fit
 from mas_hooks.hooks.taps import Edit
@@ -15,6 +17,7 @@ from mas_hooks.sites import Where, recording
 from mas_hooks.tasks import task
 
 __all__ = [
+    "ActivationStore",
     "Alignment",
     "Edit",
     "FitSettings",
@@ -23,11 +26,13 @@ __all__ = [
     "Plan",
     "Record",
     "Where",
+    "collect",
     "controls",
     "evaluate",
     "fit",
     "interchange",
     "methods",
+    "positions",
     "recording",
     "similarity",
     "task",

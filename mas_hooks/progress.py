@@ -15,7 +15,7 @@ def take_line(line: int) -> None:
     _line = line
 
 
-def bar(total: int, label: str, *, initial: int = 0, shown: bool = True) -> tqdm[Any]:
+def bar(total: int | None, label: str, *, initial: int = 0, shown: bool = True) -> tqdm[Any]:
     """A bar that vanishes when its work is done; nothing with shown=False, or where the output is no terminal."""
     return tqdm(
         total=total,

@@ -7,6 +7,7 @@ import sys
 import mas_hooks as mh
 
 PUBLIC = [
+    "ActivationStore",
     "Alignment",
     "Edit",
     "FitSettings",
@@ -15,11 +16,13 @@ PUBLIC = [
     "Plan",
     "Record",
     "Where",
+    "collect",
     "controls",
     "evaluate",
     "fit",
     "interchange",
     "methods",
+    "positions",
     "recording",
     "similarity",
     "task",

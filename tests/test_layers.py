@@ -18,7 +18,7 @@ HEIGHTS = [
     {"swaps", "start", "fit_state"},
     {"fit", "evaluate"},
     {"controls"},
-    {"comparison", "correlations", "shipped"},
+    {"comparison", "correlations", "shipped", "doctor", "sites_table"},
     {"cli"},
     {"__main__"},
 ]

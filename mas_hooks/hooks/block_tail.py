@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mas_hooks.hooks import outputs
+from mas_hooks.hooks import condition, outputs
 from mas_hooks.hooks.displaced import displaced
 from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.hooks.names import Point, blocks_path
@@ -158,6 +158,7 @@ def run_from(
     cache = _prefix(start, base, begin) if begin else None
     wanted = Where(cells.rows, cells.columns - begin)
     with ExitStack() as undo:
+        undo.enter_context(condition.checkpointing_off(core))
         _skip(undo, model, start.first, stream)
         undo.enter_context(_projecting(core.get_output_embeddings(), wanted))
         if not start.whole:

@@ -206,17 +206,18 @@ class ReadTap(AbstractTap):
         which, cells = _passing(self.where, h, offset, self.name)
         if len(cells):
             self.spans.append((which.to(h.device), cells.gather(h)))
-        if self.stop and not self._missing():
+        if self.stop and not self.missing():
             raise StopForward
         return h
 
-    def _missing(self) -> int:
+    def missing(self) -> int:
+        """How many of the asked cells have not come by."""
         if self.where is None:
             return 0 if self.spans else 1
         return len(self.where) - sum(len(values) for _, values in self.spans)
 
     def check(self, seen: int) -> None:
-        if missing := self._missing():
+        if missing := self.missing():
             raise UnreachedSiteError(self.name, missing, f"its module passed {seen} positions")
 
     def result(self) -> Tensor:

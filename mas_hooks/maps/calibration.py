@@ -16,8 +16,8 @@ class Calibration(nn.Module):
     def __init__(self, width: int, centre: bool = False, zscore: bool = False) -> None:
         super().__init__()
         self.centre, self.zscore = centre or zscore, zscore
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("std", torch.ones(width))
+        self.register_buffer("mean", torch.zeros(width, dtype=torch.float32))
+        self.register_buffer("std", torch.ones(width, dtype=torch.float32))
 
     def fit(self, h: Float[Tensor, "n width"]) -> None:
         """Take the mean and spread of natural activations."""

@@ -18,7 +18,7 @@ class Fixed(AbstractMap):
 
     def __init__(self, width: int, rank: int, calibration: Calibration) -> None:
         super().__init__(width, rank, calibration)
-        self.register_buffer("frame", torch.eye(width, rank))
+        self.register_buffer("frame", torch.eye(width, rank, dtype=torch.float32))
 
     def view(self) -> LinearView:
         return LinearView(self.frame, None, self.calibration)

@@ -26,8 +26,8 @@ class Frame(AbstractMap):
 
     def __init__(self, width: int, rank: int, calibration: Calibration, learn_scale: bool = False) -> None:
         super().__init__(width, rank, calibration)
-        self.weight = nn.Parameter(torch.eye(width, rank))
-        self.log_scale = nn.Parameter(torch.zeros(())) if learn_scale else None
+        self.weight = nn.Parameter(torch.eye(width, rank, dtype=torch.float32))
+        self.log_scale = nn.Parameter(torch.zeros((), dtype=torch.float32)) if learn_scale else None
 
     def view(self) -> LinearView:
         scale = None if self.log_scale is None else self.log_scale.exp()

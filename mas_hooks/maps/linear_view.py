@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from mas_hooks.maps.calibration import Calibration
 class LinearView(AbstractView):
     """z = s Uᵀ (h − mean) / std, with U the orthonormal columns of `frame` (Grant 2025, eq. 4, Q = s·U).
 
-    Works in the dtype (float32) and on the device of the frame, whatever those of `h`.
+    Works in the dtype (float32) and on the device of the frame, whatever those of `h` and whatever autocast says.
     """
 
     frame: Float[Tensor, "width rank"]
@@ -32,14 +33,16 @@ class LinearView(AbstractView):
         return h / self.calibration.std if self.calibration.zscore else h
 
     def read(self, h: Float[Tensor, "n width"]) -> Float[Tensor, "n rank"]:
-        z = self._standardised(h) @ self.frame
+        with torch.autocast(self.frame.device.type, enabled=False):
+            z = self._standardised(h) @ self.frame
         return z if self.scale is None else self.scale * z
 
     def write(self, h: Float[Tensor, "n width"], z: Float[Tensor, "n rank"]) -> Float[Tensor, "n width"]:
         moved = z - self.read(h)
         if self.scale is not None:
             moved = moved / self.scale
-        step = moved @ self.frame.mT
+        with torch.autocast(self.frame.device.type, enabled=False):
+            step = moved @ self.frame.mT
         if self.calibration.zscore:
             step = step * self.calibration.std
         return h.to(self.frame) + step

@@ -31,10 +31,10 @@ class Rotation(AbstractMap):
         parametrization: Parametrization = "matrix_exp",
     ) -> None:
         super().__init__(width, width, calibration)
-        linear = nn.Linear(width, width, bias=False)
+        linear = nn.Linear(width, width, bias=False, dtype=torch.float32)
         linear.weight.data.copy_(torch.eye(width))
         self.linear = parametrizations.orthogonal(linear, orthogonal_map=parametrization)
-        self.log_scale = nn.Parameter(torch.zeros(())) if learn_scale else None
+        self.log_scale = nn.Parameter(torch.zeros((), dtype=torch.float32)) if learn_scale else None
 
     def view(self) -> LinearView:
         scale = None if self.log_scale is None else self.log_scale.exp()
@@ -46,6 +46,7 @@ class Rotation(AbstractMap):
 
     def _matrix(self) -> Tensor:
         """U, rebuilt from its parameters at every access: read it once."""
-        weight = self.linear.weight
+        with torch.autocast(self.calibration.mean.device.type, enabled=False):
+            weight = self.linear.weight
         assert isinstance(weight, Tensor)
         return weight

@@ -13,12 +13,12 @@ from mas_hooks.maps.frame import orthonormal
 
 def random_frame(width: int, rank: int, generator: torch.Generator) -> Float[Tensor, "width rank"]:
     """Uniform over orthonormal frames (QR of a Gaussian matrix with fixed signs)."""
-    return orthonormal(torch.randn(width, rank, generator=generator, device=generator.device))
+    return orthonormal(torch.randn(width, rank, generator=generator, device=generator.device, dtype=torch.float32))
 
 
 def identity_frame(width: int, rank: int) -> Float[Tensor, "width rank"]:
     """The first `rank` units themselves."""
-    return torch.eye(width, rank)
+    return torch.eye(width, rank, dtype=torch.float32)
 
 
 def pca_frame(x: Float[Tensor, "n width"], rank: int) -> Float[Tensor, "width rank"]:

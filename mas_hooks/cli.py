@@ -1,4 +1,4 @@
-"""The command line: `mas-hooks demo | ls | run | report | bench`."""
+"""The command line: `mas-hooks demo | ls | run | report | sites | doctor | bench`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from mas_hooks import report, shipped
+from mas_hooks import report, shipped, sites_table
+from mas_hooks.doctor.report import examined
 from mas_hooks.errors import DeviceError, MasHooksError, OutputFolderError, SettingError, UnknownNameError
 from mas_hooks.run_folder import SETTINGS, RunFolder, next_folder, read_json
 from mas_hooks.shipped import Options, Study
@@ -165,11 +166,41 @@ def bench_command(arguments: Sequence[str]) -> None:
         measurements.write(flags.json, rows)
 
 
+def sites_command(arguments: Sequence[str]) -> None:
+    """List the site names of a saved model, without its weights: mas-hooks sites MODEL_DIR [--all] [--json]."""
+
+    def show(
+        model_dir: Annotated[Path, tyro.conf.Positional],
+        layer_path: str | None = None,
+        everything: Annotated[bool, tyro.conf.arg(name="all")] = False,
+        json: bool = False,
+    ) -> None:
+        sites_table.show(sites_table.bare(model_dir, layer_path), everything=everything, as_json=json)
+
+    tyro.cli(show, args=arguments, prog="mas-hooks sites", description=sites_command.__doc__)
+
+
+def doctor_command(arguments: Sequence[str]) -> None:
+    """Check versions, and hooks, swaps and gradients on a model: mas-hooks doctor [MODEL_DIR]. Status 1 on failure."""
+
+    def check(
+        model_dir: Annotated[Path | None, tyro.conf.Positional] = None,
+        layer_path: str | None = None,
+        device: str = "cpu",
+    ) -> bool:
+        return examined(model_dir, layer_path, _device(device))
+
+    if not tyro.cli(check, args=arguments, prog="mas-hooks doctor", description=doctor_command.__doc__):
+        sys.exit(1)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "demo": demo_command,
     "ls": ls_command,
     "run": run_command,
     "report": report_command,
+    "sites": sites_command,
+    "doctor": doctor_command,
     "bench": bench_command,
 }
 

@@ -1,4 +1,4 @@
-"""Models from the folders that Hugging Face libraries save: no network, no pickle, no code from the folder."""
+"""Models from the folders that Hugging Face libraries save: no network, safetensors only, no code from the folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def load(folder: Path | str) -> nn.Module:
         return _with_adapter(folder)
     kind = _model_class(folder, _config(folder))
     if not any(folder.glob("*.safetensors")):
-        remedy = "save it with save_pretrained (pickled weights can run code and are not read)"
+        remedy = "save it with save_pretrained (pytorch_model.bin can run code and is not read)"
         raise CheckpointError(folder, "holds no safetensors weights", remedy)
     with _told(folder, "its model"):
         model, info = kind.from_pretrained(

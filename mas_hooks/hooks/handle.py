@@ -163,6 +163,11 @@ class HookedModel:
         ids = model_inputs.leading(inputs)
         own = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} if isinstance(inputs, Tensor) else inputs
         own = {name: value for name, value in own.items() if name != "position_ids"}  # generate makes its own
+        mask = model_inputs.padding_mask(own)
+        if mask is not None and not mask[:, -1].all():
+            allowed = "'left' to generate: tokenizer.padding_side = 'left'"
+            raise SettingError(f"the padding of the prompts of {self.name}", "right", allowed)
+        settings = {"disable_compile": True} | settings  # a step that was compiled before ignores the hooks
         with calls.calling(own, generating=True):
             return self.module.generate(**model_inputs.to_device(own, self.device), **settings)  # pyright: ignore
 

@@ -19,6 +19,7 @@ from generating import (
     model,
     prompts,
 )
+from transformers.generation import CompileConfig
 
 import mas_hooks as mh
 from mas_hooks.errors import PositionError, SettingError, UnreachedSiteError, UnsupportedError
@@ -190,3 +191,26 @@ def test_an_error_inside_an_edit_leaves_no_hook(settings):
     assert hooks_of(own) == before
     assert calls.current() is None
     assert torch.equal(generated(own, None, inputs), plain)
+
+
+def compiling():
+    """Settings under which transformers compiles the steps after the prompt, as it does by itself on a GPU."""
+    compiled = CompileConfig(backend="eager")
+    compiled._compile_all_devices = True
+    return {"cache_implementation": "static", "compile_config": compiled}
+
+
+def test_steps_that_transformers_would_compile_see_the_edit():
+    """A compiled step ignores hooks that came after its first run, so nothing is compiled under the handle."""
+    own, inputs = mh.wrap(build("qwen2", eos_token_id=None)), prompts()
+    generated(own, None, inputs, **compiling())
+    for where in WHERE:
+        assert_as_recomputed(own, Plan(POST, where), inputs, **compiling())
+
+
+def test_prompts_that_are_padded_on_the_right_are_refused():
+    own = mh.wrap(model("gpt2"))
+    inputs = {name: value.flip(1) for name, value in prompts().items()}
+    sentence = r"padding of the prompts of GPT2LMHeadModel is 'right', but must be 'left' to generate"
+    with pytest.raises(SettingError, match=sentence):
+        generated(own, None, inputs)

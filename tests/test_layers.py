@@ -15,10 +15,10 @@ HEIGHTS = [
     {"engine", "methods"},
     {"alignment_files", "metrics", "objectives"},
     {"alignment"},
-    {"swaps", "start", "fit_state"},
+    {"swaps", "start", "fit_state", "sites_table"},
     {"fit", "evaluate"},
     {"controls"},
-    {"comparison", "correlations", "shipped", "doctor", "sites_table"},
+    {"comparison", "correlations", "shipped", "doctor"},
     {"cli"},
     {"__main__"},
 ]

@@ -215,7 +215,12 @@ def _projecting(head: nn.Module, cells: Where) -> Iterator[None]:
     """The vocabulary is projected at these cells only, (1, m, width) in place of (row, position, width)."""
 
     def gather(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (cells.to(args[0].device).gather(args[0])[None], *args[1:])
+        hidden = args[0]
+        flat = (cells.rows * hidden.shape[1] + cells.columns).to(hidden.device)
+        return (
+            hidden.flatten(0, 1).index_select(0, flat)[None],
+            *args[1:],
+        )  # its backward adds rows, and sorts nothing
 
     handle = head.register_forward_pre_hook(gather, prepend=True)
     try:

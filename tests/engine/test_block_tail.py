@@ -1,0 +1,188 @@
+"""The tail of decoders: how rows are split into passes, what is kept, what is put back, and when it is not taken."""
+
+import itertools
+
+import pytest
+import torch
+from conformance.cases import model
+from conformance.tail_pairs import numbers, pairs, part
+from conformance.tiny import TINY
+
+import mas_hooks as mh
+from mas_hooks.engine import kept
+from mas_hooks.engine.block_tail import PASS_COST, BlockTailRunner, spans
+from mas_hooks.engine.run import ReferenceRunner, runner
+from mas_hooks.hooks import block_tail
+
+
+def handle(family="qwen2"):
+    return mh.wrap(model(family).requires_grad_(False))
+
+
+def price(groups, begins, end, cost):
+    return sum(cost + len(group) * (end - int(begins[group].min())) for group in groups)
+
+
+def every_split(columns):
+    """All ways to cut sorted columns into runs."""
+    for cuts in itertools.product((False, True), repeat=len(columns) - 1):
+        runs = [[columns[0]]]
+        for column, cut in zip(columns[1:], cuts, strict=True):
+            runs += [[column]] if cut else []
+            runs[-1] += [] if cut else [column]
+        yield runs
+
+
+@pytest.mark.parametrize("cost", [0, 3, 10, 1000])
+def test_rows_are_split_at_the_least_price(cost):
+    generator = torch.Generator().manual_seed(cost)
+    for _ in range(20):
+        begins = torch.randint(0, 12, (9,), generator=generator)
+        groups = spans(begins, 12, cost)
+        assert sorted(torch.cat(groups).tolist()) == list(range(9))
+        columns = begins.unique().tolist()
+        least = min(
+            sum(cost + sum(int((begins == one).sum()) for one in run) * (12 - run[0]) for run in runs)
+            for runs in every_split(columns)
+        )
+        assert price(groups, begins, 12, cost) == least
+
+
+def test_rows_of_very_different_positions_run_in_passes_of_their_own(monkeypatch):
+    own = handle()
+    site = own.at("blocks.1.hook_resid_mid")
+    data = pairs("none", columns=[1, 8, 8])
+    monkeypatch.setitem(PASS_COST, "cpu", 1)
+    tail, seen = runner(own, site, data), []
+    watched = own.module.model.layers[2].register_forward_hook(lambda _m, args, _o: seen.append(args[0].shape[:2]))
+    try:
+        found, gradient = numbers(tail, [part(data, site.width)])
+    finally:
+        watched.remove()
+    assert sorted(map(tuple, seen)) == [(1, 9), (2, 2)]
+    wanted, expected = numbers(ReferenceRunner(own, site), [part(data, site.width)])
+    torch.testing.assert_close(found.logits, wanted.logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_unedited_row_is_computed_once():
+    own = handle()
+    site, data = own.at("blocks.1.hook_resid_post"), pairs("left")
+    tail, seen = BlockTailRunner(own, site, block_tail.start_of(own, site)), []
+    lowest = own.module.model.layers[0].input_layernorm
+    watched = lowest.register_forward_hook(lambda _m, args, _o: seen.append(len(args[0])))
+    try:
+        for index in ([2, 0], [0, 2, 1], [1, 2, 0]):
+            tail.run([part(data, site.width, index)])
+    finally:
+        watched.remove()
+    assert seen == [1, 2, 1]  # one row to learn the sizes; then rows 0 and 2, then row 1, then nothing
+
+
+STREAM = 3 * 10 * 32 * 4  # bytes of the stream of all rows; keys and values of two blocks take four times as many
+
+
+@pytest.mark.parametrize(
+    ("room", "fits", "reuses"), [(20 * STREAM, True, True), (2 * STREAM, True, False), (0, False, False)]
+)
+def test_what_does_not_fit_into_memory_is_computed_again(monkeypatch, room, fits, reuses):
+    monkeypatch.setattr(kept, "free_bytes", lambda _device: room / kept.SHARE)
+    own = handle("gpt2")
+    site, data = own.at("blocks.0.hook_resid_post"), pairs("right")
+    tail = runner(own, site, data)
+    found, gradient = numbers(tail, [part(data, site.width)])
+    (_, rows), *_ = tail.kept.values()
+    assert (rows.fits, rows.prefixes) == (fits, reuses)
+    wanted, expected = numbers(ReferenceRunner(own, site), [part(data, site.width)])
+    torch.testing.assert_close(found.logits, wanted.logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_forward_that_somebody_put_into_a_block_is_put_back():
+    own = mh.wrap(TINY["llama"]().requires_grad_(False))
+    site, data = own.at("blocks.1.hook_resid_post"), pairs("left")
+    block, calls = own.module.model.layers[0], []
+    original = block.forward
+
+    def mine(*args, **kwargs):
+        calls.append(1)
+        return original(*args, **kwargs)
+
+    block.forward = mine
+    tail = runner(own, site, data)
+    tail.run([part(data, site.width)])
+    assert block.__dict__["forward"] is mine
+    assert "forward" not in own.module.model.layers[1].__dict__
+    calls.clear()
+    tail.run([part(data, site.width)])
+    assert not calls
+    own.forward(data.target_inputs)
+    assert calls
+
+
+def test_an_error_above_leaves_nothing_behind():
+    own = mh.wrap(TINY["gpt_neo"]().requires_grad_(False))
+    site, data = own.at("blocks.0.hook_resid_post"), pairs("left")
+    tail = runner(own, site, data)
+
+    def fails(*_):
+        raise KeyError("mine")
+
+    broken = own.module.transformer.h[2].register_forward_pre_hook(fails)
+    with pytest.raises(KeyError, match="mine"):
+        tail.run([part(data, site.width)])
+    broken.remove()
+    assert all("forward" not in module.__dict__ for module in own.module.modules())
+    assert all(not (module._forward_hooks or module._forward_pre_hooks) for module in own.module.modules())
+
+
+@pytest.mark.parametrize("wrong", ["stream", "positions", "cells"])
+def test_a_tail_that_gives_other_logits_is_not_taken(monkeypatch, wrong):
+    own = handle("qwen2")
+    site, data = own.at("blocks.1.hook_resid_post"), pairs("left")
+    run_from = block_tail.run_from
+
+    def bad(model, start, base, prompt, edit, cells, begin=0):
+        if wrong == "stream":
+            base = block_tail.Base(base.stream * 1.01, base.keys, base.values)
+        if wrong == "positions":
+            prompt = block_tail.Prompt(prompt.ids, prompt.mask, prompt.positions.flip(1))
+        if wrong == "cells":
+            edit = mh.Edit(edit.site, edit.fn, mh.Where(edit.where.rows, edit.where.columns + 1), edit.vectors)
+        return run_from(model, start, base, prompt, edit, cells, begin)
+
+    assert runner(own, site, data).name == "tail"
+    monkeypatch.setattr("mas_hooks.engine.block_tail.run_from", bad)
+    assert runner(own, site, data).name == "reference"
+
+
+def test_sites_outside_the_blocks_are_served_by_the_whole_forward():
+    own = handle()
+    for name in ("model.norm", "lm_head"):
+        site = own.at(name, width=32)
+        assert block_tail.start_of(own, site) is None
+        assert runner(own, own.at("model.norm", width=32), pairs("none")).name == "reference"
+    by_path = mh.wrap(own.module, layer_path="model.layers")
+    assert block_tail.start_of(by_path, by_path.at("blocks.1.hook_resid_post", width=32)) is None
+
+
+def test_native_paths_have_the_same_tail():
+    own = handle()
+    assert block_tail.start_of(own, own.at("model.layers.1", width=32)) == block_tail.Start(2, whole=True)
+    assert block_tail.start_of(own, own.at("model.layers.1", "input", width=32)) == block_tail.Start(1, whole=True)
+    assert block_tail.start_of(own, own.at("model.layers.1.mlp.up_proj")) == block_tail.Start(1, whole=False)
+    assert block_tail.start_of(own, own.at("embed")) == block_tail.Start(0, whole=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_models(dtype):
+    own = mh.wrap(TINY["qwen2"]().requires_grad_(False).to(dtype))
+    site, data = own.at("blocks.1.hook_resid_post"), pairs("left")
+    tail = runner(own, site, data)
+    assert tail.name == "tail"
+    (found, gradient), (wanted, expected) = (
+        numbers(one, [part(data, site.width)]) for one in (tail, ReferenceRunner(own, site))
+    )
+    assert found.logits.dtype == dtype
+    torch.testing.assert_close(found.logits, wanted.logits, rtol=0.05, atol=0.1)
+    torch.testing.assert_close(gradient, expected, rtol=0.1, atol=0.1)

@@ -19,6 +19,8 @@ from mas_hooks.pairs import Directed, Pairs, of_direction
 from mas_hooks.plan import Direction
 
 BATCH = 1024
+LOGITS = 2**28
+"""At most so many logits at once where a whole set of pairs is scored."""
 
 
 class Swaps:
@@ -80,13 +82,19 @@ class Swaps:
         with torch.no_grad():
             views = self.alignment.views()
             for way in self.directions:
-                batches = torch.arange(len(self.pairs[way])).split(BATCH)
+                batches = torch.arange(len(self.pairs[way])).split(self._rows(way))
                 found = [
                     score(self.run(views, {way: index})[0][1] if edited else self.run_unedited(way, index))
                     for index in batches
                 ]
                 totals[way] = sum(found[1:], start=found[0])
         return totals
+
+    def _rows(self, way: Direction) -> int:
+        """How many pairs are scored at once: a language model's vocabulary makes large logits of few rows."""
+        model, _ = runnable(self.alignment, way.target)
+        vocabulary = getattr(getattr(model.module, "config", None), "vocab_size", 1)
+        return max(1, min(BATCH, LOGITS // (vocabulary * self.pairs[way].labels.shape[1])))
 
     def _part(self, views: Sequence[AbstractView], way: Direction, index: Tensor) -> Part:
         pairs = self.pairs[way]

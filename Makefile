@@ -26,6 +26,8 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/mas-hooks bench toy-step --json benchmarks/results/toy_step.json
+	$(BIN)/mas-hooks bench llm-step --json benchmarks/results/llm_step.json
+	$(BIN)/mas-hooks bench activation-store --json benchmarks/results/activation_store.json
 	$(BIN)/mas-hooks bench time-to-iia --json benchmarks/results/time_to_iia.json
 
 wheel: $(READY)

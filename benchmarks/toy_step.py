@@ -6,7 +6,6 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from torch.nn.utils import parametrizations
 import mas_hooks as mh
 from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.maps.base import complete
-from mas_hooks.measurements import Measurement
+from mas_hooks.measurements import Measurement, peak_mb
 from mas_hooks.objectives import behaviour_losses
 from mas_hooks.pairs import Pairs
 from mas_hooks.plan import Direction
@@ -166,17 +165,6 @@ def _loss(logits: Tensor, pairs: Pairs) -> Tensor:
     return ((surprise.view_as(weight) * weight).sum(1) / weight.sum(1)).mean()
 
 
-def _peak_mb(step: Callable[[], float]) -> float | None:
-    """Peak resident memory while a step runs; None where the system does not tell."""
-    clear, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-    if not clear.exists():
-        return None
-    clear.write_text("5")
-    step()
-    peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return int(peak.split()[1]) / 1024
-
-
 def main(settings: Settings) -> list[Measurement]:
     """Every variant at every width and batch; the variants take turns, so that the machine's moods hit all."""
     threads = torch.get_num_threads()
@@ -216,7 +204,7 @@ def _measure(width: int, batch: int, settings: Settings) -> list[Measurement]:
             ms_min=min(times[name]),
             ms_max=max(times[name]),
             pairs_per_s=len(DIRECTIONS) * batch / median[name] * 1e3,
-            peak_mb=_peak_mb(step),
+            peak_mb=peak_mb(step),
             ratio=median[name] / median["ours"],
             loss=first[name],
         )

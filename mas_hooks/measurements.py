@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +19,8 @@ class Measurement:
     """One variant of a benchmark. None does not apply.
 
     ms_*: milliseconds of what `bench` repeats; tokens_per_s, pairs_per_s: throughput at the median; peak_mb: peak
-    resident memory; floor_share: share of the hardware's floor; ratio: this variant's median over ours, same run.
+    resident memory, on a GPU peak of what is allocated; floor_share: share of the hardware's floor; ratio: this
+    variant's median over ours (of a plain forward: over the bare one), same run.
     """
 
     bench: str
@@ -43,6 +44,26 @@ class Measurement:
     floor_share: float | None = None
     ratio: float | None = None
     loss: float | None = None
+
+
+def peak_mb(call: Callable[[], object], device: str = "cpu") -> float | None:
+    """Peak memory in MB while a call runs: allocated on a GPU, else resident; None where the system does not tell.
+
+    What the process holds besides counts too.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    clear, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    if not clear.exists():
+        return None
+    clear.write_text("5")
+    call()
+    peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(peak.split()[1]) / 1024
 
 
 def check_writable(path: Path) -> None:
@@ -69,7 +90,8 @@ def show(rows: Sequence[Measurement]) -> None:
         table.add_column(key.replace("_", "\n"), justify="left" if key == "variant" else "right", no_wrap=True)
     for index in range(len(rows)):
         table.add_row(*(_cell(values[key][index]) for key in shown))
-    Console().print(table)
+    console = Console()
+    (console if console.is_terminal else Console(width=160)).print(table)
 
 
 def _cell(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -82,6 +83,19 @@ class _Batch:
         return first
 
 
+class _Placed(torch.autograd.Function):
+    """Row i of the given goes to row place[i], a permutation: its gradient is a look-up too, not a sum into zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, given: Tensor, place: Tensor) -> Tensor:
+        ctx.save_for_backward(place)
+        return given.index_select(0, place.argsort())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0].index_select(0, ctx.saved_tensors[0]), None
+
+
 def _inside(where: Where, rows: Tensor, total: int) -> tuple[Int[Tensor, " m"], Where]:
     """Which cells lie in some rows, and where among them."""
     place = torch.full((total,), -1)
@@ -117,8 +131,8 @@ class BlockTailRunner(AbstractRunner):
             wanted_here, cells = _inside(batch.cells, rows, len(begins))
             pieces.append(self._pass(batch, kept, rows, int(begins[rows].min()), cells))
             order.append(wanted_here)
-        logits = torch.cat(pieces)[torch.cat(order).argsort().to(pieces[0].device)]
-        return self._told(parts, logits)
+        place = torch.cat(order).to(pieces[0].device)
+        return self._told(parts, pieces[0] if len(pieces) == 1 else _Placed.apply(torch.cat(pieces), place))
 
     def _pass(self, batch: _Batch, kept: Sequence[Kept], rows: Tensor, begin: int, cells: Where) -> Tensor:
         """Logits at some cells, from one forward over some rows of the batch."""

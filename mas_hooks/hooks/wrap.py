@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mas_hooks.errors import TrainModeWarning, UnsupportedError
-from mas_hooks.hooks import condition, folders, huggingface, nnsight, outputs, transformer_lens
+from mas_hooks.hooks import condition, folders, huggingface, names, nnsight, outputs, transformer_lens
 from mas_hooks.hooks.handle import HookedModel
 
 
@@ -49,7 +49,10 @@ def wrap(
         tokenizer = nnsight.tokenizer(model) or getattr(bridge, "tokenizer", None)
     if tokenizer is not None:
         huggingface.check_tokenizer(core, tokenizer, name)
-    family = None if layer_path is not None else huggingface.family(core)
+    family = huggingface.family(core)
+    if family is not None and layer_path is not None:
+        known = layer_path == names.blocks_path(core, family)
+        family, layer_path = (family, None) if known else (None, layer_path)
     native = _native(bridge, outer, core)
     made = HookedModel(core, name, logits, layer_path, tokenizer, family, bridge, native)
     made.hook_points()  # a wrong layer_path is told now, not at the first run

@@ -162,8 +162,14 @@ def test_sites_outside_the_blocks_are_served_by_the_whole_forward():
         site = own.at(name, width=32)
         assert block_tail.start_of(own, site) is None
         assert runner(own, own.at("model.norm", width=32), pairs("none")).name == "reference"
-    by_path = mh.wrap(own.module, layer_path="model.layers")
-    assert block_tail.start_of(by_path, by_path.at("blocks.1.hook_resid_post", width=32)) is None
+    own_path, other = (
+        mh.wrap(own.module, layer_path="model.layers"),
+        mh.wrap(TINY["bloom"](), layer_path="transformer.h"),
+    )
+    assert block_tail.start_of(own_path, own_path.at("blocks.1.hook_resid_post")) == block_tail.Start(2, whole=True)
+    assert other.hook_points() == mh.wrap(TINY["bloom"]()).hook_points()
+    strange = mh.wrap(torch.nn.Sequential(own.module.model.layers), layer_path="0")
+    assert block_tail.start_of(strange, strange.at("blocks.1.hook_resid_post", width=32)) is None
 
 
 def test_native_paths_have_the_same_tail():

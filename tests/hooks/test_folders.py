@@ -7,7 +7,7 @@ import sys
 import pytest
 import tiny_tokenizers
 import torch
-from backend_models import hf, lora, quiet_peft
+from conformance.backend_models import hf, lora, quiet_peft
 from conformance.batches import ids, mask
 from conformance.tiny import TINY, VOCABULARY
 from sentences import refused

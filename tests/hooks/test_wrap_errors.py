@@ -5,7 +5,7 @@ import copy
 import pytest
 import tiny_tokenizers
 import torch
-from backend_models import bridge, envoy, hf, lora, native_bridge, quiet_peft
+from conformance.backend_models import bridge, envoy, hf, lora, native_bridge, quiet_peft
 from conformance.batches import ids, mask
 from conformance.tiny import TINY
 from sentences import refused

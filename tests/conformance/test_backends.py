@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from backend_models import BACKENDS, FAMILIES, envoy, hf, lora, made, native_bridge, pipeline_envoy
+from conformance.backend_models import BACKENDS, FAMILIES, envoy, hf, lora, made, native_bridge, pipeline_envoy
 from conformance.batches import distance, ids, mask
 
 import mas_hooks as mh

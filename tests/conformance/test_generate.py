@@ -3,8 +3,7 @@
 import pytest
 import torch
 from conformance.batches import distance
-from conformance.tiny import TINY, build
-from generating import (
+from conformance.generating import (
     CELLS,
     FAMILIES,
     LENGTH,
@@ -19,6 +18,7 @@ from generating import (
     model,
     prompts,
 )
+from conformance.tiny import TINY, build
 from transformers.generation import CompileConfig
 
 import mas_hooks as mh

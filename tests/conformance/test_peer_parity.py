@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from backend_models import FAMILIES, bridge, hf
+from conformance.backend_models import FAMILIES, bridge, hf
 from conformance.batches import BATCH, distance, ids
 
 import mas_hooks as mh

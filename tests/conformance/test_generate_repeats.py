@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from generating import (
+from conformance.generating import (
     CELLS,
     FAMILIES,
     LENGTH,

@@ -94,7 +94,7 @@ def ours(bench: Bench, path: str = "auto") -> Step:
     optimizer = torch.optim.Adam(alignment.parameters(), lr=LEARNING_RATE)
 
     def step() -> float:
-        [(_, labelled)] = swaps.run(alignment.views(), {way: bench.rows})
+        [(_, labelled)] = swaps.run(alignment.exchange(), {way: bench.rows})
         return _update(optimizer, behaviour_losses(labelled, [len(pairs)], "token").sum())
 
     return step

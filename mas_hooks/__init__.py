@@ -1,11 +1,12 @@
 """Compare neural networks by cause: Model Alignment Search on the hooks of one's own models."""
 
-from mas_hooks import controls, methods, positions, similarity
+from mas_hooks import controls, latents, methods, positions, similarity
 from mas_hooks.alignment import Alignment
 from mas_hooks.engine.rows import ActivationStore
 from mas_hooks.engine.store import collect
 from mas_hooks.evaluate import evaluate
-from mas_hooks.fit import FitSettings, fit
+from mas_hooks.fit import fit
+from mas_hooks.fit_loop import FitSettings
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.interventions import interchange
@@ -31,6 +32,7 @@ __all__ = [
     "evaluate",
     "fit",
     "interchange",
+    "latents",
     "methods",
     "positions",
     "recording",

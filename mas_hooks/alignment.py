@@ -3,46 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mas_hooks import alignment_files
 from mas_hooks.engine.cache import ActivationCache
-from mas_hooks.engine.labelled import Part
+from mas_hooks.engine.labelled import Part, Patched
 from mas_hooks.engine.run import runner
 from mas_hooks.errors import DeviceError, EmptyError, SettingError, UnsupportedError
+from mas_hooks.exchanges import AbstractExchange, Replaced, SharedDims
 from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.interventions import interchange
-from mas_hooks.maps import AbstractMap, AbstractView, MapSpec
+from mas_hooks.maps import AbstractMap, AbstractTransport, AbstractView, MapSpec, TransportSpec
 from mas_hooks.maps.starts import identity_frame, random_frame
 from mas_hooks.pairs import Directed, of_direction
-from mas_hooks.plan import Plan
+from mas_hooks.plan import Direction, Plan
 from mas_hooks.sites import Recording, Site, Where
 
 
-@dataclass(frozen=True, eq=False)
-class Patched:
-    """One patched forward.
-
-    logits (m, vocabulary), labels (m,), pair (m,): at the labelled cells, and which pair each belongs to.
-    vectors (n, width): what was put at the target cells. path: `tail` or `reference`, as it was run.
-    """
-
-    logits: Float[Tensor, "m vocabulary"]
-    labels: Int[Tensor, " m"]
-    pair: Int[Tensor, " m"]
-    vectors: Float[Tensor, "n width"]
-    path: str
-
-
 class Alignment(nn.Module):
-    """The maps of a set of sites, in order; sites are numbered from 0.
+    """The maps of a set of sites, in order, or the transports of ordered pairs of them; sites are numbered from 0.
 
     sites: from `HookedModel.at`, or recordings. The keywords are those of `MapSpec`: rank or subspaces, kind,
     parametrization, scale, centre, zscore, init. seed: of the random start. The default plan is MAS (DAS for one site).
@@ -67,16 +52,21 @@ class Alignment(nn.Module):
     def _build(self, plan: Plan, sites: Sequence[Site | Recording], seed: int) -> None:
         if not sites:
             raise EmptyError("the list of sites", "give at least one, from model.at(name)")
-        if plan.maps is None:
+        if plan.maps is None and plan.transport is None:
             raise SettingError("plan.maps", None, "a MapSpec, for example MapSpec(rank=16)")
-        plan.directions(len(sites))  # refuses a number of sites that the method does not take
-        self.plan, self.spec, self.sites, self.seed = plan, plan.maps, tuple(sites), seed
+        ways = plan.trained(len(sites))  # refuses a number of sites that the method does not take
+        self.plan, self.sites, self.seed = plan, tuple(sites), seed
         own = zip(self.models, self.names, strict=True)
         devices = {name: str(model.device) for model, name in own if model is not None}
         if len(set(devices.values())) > 1:
             raise DeviceError.several(devices)
-        self.maps = nn.ModuleList([self.spec.make(site.width, str(site)) for site in sites])
-        self.start([self._first_frame(index, site.width) for index, site in enumerate(sites)])
+        self.maps = nn.ModuleList()
+        self.transports = nn.ModuleDict()
+        if plan.maps is not None:
+            self.maps.extend(self.spec.make(site.width, str(site)) for site in sites)
+            self.start([self._first_frame(index, site.width) for index, site in enumerate(sites)])
+        elif plan.transport is not None:
+            self._stitch(plan.transport, ways)
         if devices:
             self.to(next(iter(devices.values())))
 
@@ -85,10 +75,41 @@ class Alignment(nn.Module):
             return identity_frame(width, self.spec.total)
         return random_frame(width, self.spec.total, torch.Generator().manual_seed(1_000 * self.seed + index))
 
+    def _stitch(self, spec: TransportSpec, ways: Sequence[Direction]) -> None:
+        for number, way in enumerate(ways):
+            source, target = self.sites[way.source], self.sites[way.target]
+            made = spec.make(source.width, target.width, f"{source} → {target}")
+            generator = torch.Generator().manual_seed(1_000 * self.seed + number)
+            made.start(spec.first(source.width, target.width, generator))
+            self.transports[f"{way.source}_{way.target}"] = made
+
     def start(self, frames: Sequence[Float[Tensor, "_width rank"]]) -> None:
         """Set where every map begins."""
         for one, frame in zip(self.own_maps, frames, strict=True):
             one.start(frame)
+
+    @property
+    def spec(self) -> MapSpec:
+        """The specification of the maps. Raises UnsupportedError for a stitch, which has none."""
+        if self.plan.maps is None:
+            raise UnsupportedError(f"naming the shared dims of {self.plan.method}", "it replaces whole vectors")
+        return self.plan.maps
+
+    @property
+    def k(self) -> int | None:
+        """Dims that are swapped; for a stitch the rank of its transports, None where that is free."""
+        return self.spec.total if self.plan.transport is None else self.plan.transport.rank
+
+    @property
+    def init(self) -> str:
+        """Where the maps or transports begin."""
+        return self.spec.init if self.plan.transport is None else self.plan.transport.init
+
+    @property
+    def own_transports(self) -> dict[Direction, AbstractTransport]:
+        """The transport of each ordered pair that has one."""
+        own = {Direction(*map(int, key.split("_"))): one for key, one in self.transports.items()}
+        return {way: one for way, one in own.items() if isinstance(one, AbstractTransport)}
 
     @property
     def own_maps(self) -> list[AbstractMap]:
@@ -107,8 +128,24 @@ class Alignment(nn.Module):
         return names if len(set(names)) == len(names) else [f"{name}-{index}" for index, name in enumerate(names)]
 
     def views(self) -> list[AbstractView]:
-        """Every map evaluated: once per optimiser step, then handed to every use."""
+        """Every map evaluated."""
         return [one.view() for one in self.own_maps]
+
+    def exchange(self) -> AbstractExchange:
+        """Every map or transport evaluated: once per optimiser step, then handed to every use."""
+        if self.plan.transport is not None:
+            return Replaced({way: one.view() for way, one in self.own_transports.items()})
+        return SharedDims(self.views(), self.spec)
+
+    def ways(self) -> list[Direction]:
+        """Every direction in which something can be swapped and run: of a stitch those with a way there or back."""
+        models = range(len(self.sites))
+        every = [Direction(source, target) for source in models for target in models]
+        stitched, spec = set(self.own_transports), self.plan.transport
+        if spec is not None and spec.layer_norm == "none":
+            stitched |= {Direction(way.target, way.source) for way in stitched}
+        able = every if spec is None else [way for way in every if way in stitched]
+        return [way for way in able if not isinstance(self.sites[way.target], Recording)]
 
     def interchange(
         self,
@@ -121,6 +158,8 @@ class Alignment(nn.Module):
     ) -> Float[Tensor, "n width_t"]:
         """`h_target` with the aligned dims of `h_source` in its own space (Grant 2025, eq. 4); float32 inside."""
         site_t, site_s = self.at(target), self.at(source)
+        if self.plan.transport is not None and subspace is None:
+            return self.exchange().swap(Direction(source, target), h_target, h_source)
         if subspace == "extra" and site_t.width != site_s.width:
             raise UnsupportedError(
                 f"swapping 'extra' from {site_s} to {site_t}, which differ in width,", "name a subspace"

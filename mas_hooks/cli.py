@@ -127,7 +127,7 @@ def ls_command(arguments: Sequence[str]) -> None:
     for kind in ("recipes", "benchmarks"):
         print(f"{kind}:")
         for name in shipped.names(kind):
-            print(f"  {name:<16}{shipped.load(kind, name).summary}")
+            print(f"  {name:<20}{shipped.load(kind, name).summary}")
 
 
 def report_command(arguments: Sequence[str]) -> None:

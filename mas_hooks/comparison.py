@@ -12,7 +12,8 @@ from mas_hooks.alignment import Alignment
 from mas_hooks.controls import RandomMaps, ShuffledLabels, Untrained
 from mas_hooks.errors import SettingError
 from mas_hooks.evaluate import Control, evaluate
-from mas_hooks.fit import FitSettings, fit
+from mas_hooks.fit import fit
+from mas_hooks.fit_loop import FitSettings
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.maps import MapSpec
 from mas_hooks.pairs import Directed, task_pairs

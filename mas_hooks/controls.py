@@ -12,8 +12,11 @@ from mas_hooks import inputs as model_inputs
 from mas_hooks.alignment import Alignment
 from mas_hooks.errors import UnsupportedError
 from mas_hooks.evaluate import Evaluation, evaluate
-from mas_hooks.fit import FitSettings, fit
+from mas_hooks.fit import fit
+from mas_hooks.fit_loop import FitSettings
 from mas_hooks.hooks.handle import HookedModel
+from mas_hooks.hooks.huggingface import is_pretrained
+from mas_hooks.maps import TransportSpec
 from mas_hooks.maps.starts import random_frame
 from mas_hooks.pairs import Directed, Pairs
 from mas_hooks.sites import Recording, Site, Where
@@ -27,7 +30,9 @@ class RandomMaps:
     name: str = "random_maps"
 
     def run(self, alignment: Alignment, test: Directed) -> Evaluation:
-        """The table with random maps of the same rank in place of the fitted ones."""
+        """The table with random maps of the same rank, or random transports, in place of the fitted ones."""
+        if alignment.plan.transport is not None:
+            return self._stitched(alignment, alignment.plan.transport, test)
         spec = alignment.spec.model_copy(update={"kind": "fixed", "init": "random", "scale": "fixed"})
         placebo = Alignment.from_plan(alignment.plan.model_copy(update={"maps": spec}), alignment.sites)
         generator = torch.Generator().manual_seed(self.seed)
@@ -35,6 +40,12 @@ class RandomMaps:
         for own, fitted in zip(placebo.own_maps, alignment.own_maps, strict=True):
             own.calibration.load_state_dict(fitted.calibration.state_dict())
         return evaluate(placebo, test)
+
+    def _stitched(self, alignment: Alignment, spec: TransportSpec, test: Directed) -> Evaluation:
+        if spec.kind == "identity":
+            raise UnsupportedError("random maps in place of an identity", "leave out that control")
+        plan = alignment.plan.model_copy(update={"transport": spec.model_copy(update={"init": "random"})})
+        return evaluate(Alignment.from_plan(plan, alignment.sites, alignment.seed + 1 + self.seed), test)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +95,16 @@ class ShuffledLabels:
 def reinitialised(module: nn.Module, seed: int) -> nn.Module:
     """A copy of a module with every part reset to fresh random weights.
 
-    Raises UnsupportedError naming a part that holds parameters but has no reset_parameters().
+    A Hugging Face model is made anew from its config. Raises UnsupportedError naming a part of any other module that
+    holds parameters but has no reset_parameters().
     """
-    fresh = copy.deepcopy(module)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if is_pretrained(module):
+            made = type(module)(copy.deepcopy(module.config)).requires_grad_(False)  # pyright: ignore
+            first = next(module.parameters())
+            return made.to(first.device, first.dtype).train(module.training)
+        fresh = copy.deepcopy(module)
         for path, part in fresh.named_modules():
             reset = getattr(part, "reset_parameters", None)
             if callable(reset):

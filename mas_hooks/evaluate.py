@@ -13,7 +13,6 @@ from mas_hooks.metrics import Score, wilson
 from mas_hooks.pairs import Directed
 from mas_hooks.plan import Direction
 from mas_hooks.records import Record
-from mas_hooks.sites import Recording
 from mas_hooks.swaps import Swaps
 
 
@@ -79,19 +78,14 @@ def evaluate(alignment: Alignment, test: Directed, controls: Iterable[Control] =
     for control in controls:
         if not isinstance(control, Control):
             raise SettingError("a control", control, "an object such as mas_hooks.controls.RandomMaps()")
-    models = range(len(alignment.sites))
-    ways = [
-        Direction(source, target)
-        for source in models
-        for target in models
-        if not isinstance(alignment.sites[target], Recording)
-    ]
+    ways = alignment.ways()
     swaps = Swaps(alignment, test, ways, ActivationCache(alignment.sites, alignment.models))
     found, floors = swaps.scores(), swaps.scores(edited=False)
     rows = [_record(swaps, way, found[way], floors[way]) for way in ways]
     for control in controls:
         rows += [replace(row, control=control.name) for row in control.run(alignment, test).rows]
-    return Evaluation(tuple(rows), tuple(alignment.plan.directions(len(models))))
+    trained = [way for way in alignment.plan.trained(len(alignment.sites)) if way in ways]
+    return Evaluation(tuple(rows), tuple(trained))
 
 
 def _record(swaps: Swaps, way: Direction, found: Score, floor: Score) -> Record:
@@ -106,8 +100,8 @@ def _record(swaps: Swaps, way: Direction, found: Score, floor: Score) -> Record:
         target_site=alignment.sites[way.target].name,
         source=way.source,
         target=way.target,
-        k=alignment.spec.total,
-        init=alignment.spec.init,
+        k=alignment.k,
+        init=alignment.init,
         split="test",
         iia=found.iia,
         iia_low=low,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,8 +28,8 @@ class FitState:
 
     step: int = 0
     best_step: int = 0
-    best_iia: float = -1.0
-    mark: float = -1.0
+    best_iia: float = -math.inf
+    mark: float = -math.inf
     waited: int = 0
     seconds: float = 0.0
     stopped: str | None = None

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from mas_hooks.errors import EmptyError
+from mas_hooks.errors import EmptyError, SettingError
 
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
 
@@ -17,6 +17,9 @@ def leading(inputs: Inputs) -> Tensor:
     """The tensor whose first axes are (batch, position): the ids, the embeddings, or the first entry."""
     if isinstance(inputs, Tensor):
         return inputs
+    if not isinstance(inputs, Mapping) or not all(isinstance(value, Tensor) for value in inputs.values()):
+        remedy = "a tensor of ids, or a mapping of tensors; texts become one by model.encode(texts)"
+        raise SettingError("the input of a model", type(inputs).__name__, remedy)
     if not inputs:
         raise EmptyError("the mapping of inputs", "give it what the model takes, by name")
     return inputs[next((name for name in ("input_ids", "inputs_embeds") if name in inputs), next(iter(inputs)))]

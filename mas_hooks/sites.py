@@ -74,7 +74,9 @@ class Where:
         if mask is not None:
             padded = ~mask.to(self.rows.device)[self.rows, self.columns]
             if padded.any():
-                self._refuse(padded, where, "that cell is padding (attention_mask 0)")
+                self._refuse(
+                    padded, where, "that cell is padding (attention_mask 0); mas_hooks.positions counts tokens"
+                )
 
     def _refuse(self, bad: Tensor, where: str, allowed: str) -> None:
         first = int(bad.nonzero()[0])

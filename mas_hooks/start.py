@@ -22,6 +22,9 @@ def begin(alignment: Alignment, cache: ActivationCache, train: Directed) -> None
     found = [cache.sources(index, own) for index, own in enumerate(sets)]
     device = next(alignment.buffers()).device  # a recording may lie elsewhere
     rows, keys = [h.to(device) for h, _ in found], [keys.to(device) for _, keys in found]
+    if alignment.plan.transport is not None:
+        _stitches(alignment, rows, keys)
+        return
     for one, h in zip(alignment.own_maps, rows, strict=True):
         one.calibration.fit(h)
     if alignment.spec.init not in ("pca", "procrustes"):
@@ -31,6 +34,17 @@ def begin(alignment: Alignment, cache: ActivationCache, train: Directed) -> None
         alignment.start([pca_frame(x, alignment.spec.total) for x in scaled])
     else:
         alignment.start(procrustes_frames(matched_means(scaled, keys), alignment.spec.total))
+
+
+def _stitches(alignment: Alignment, rows: Sequence[Tensor], keys: Sequence[Tensor]) -> None:
+    """Calibrate every transport, and fit those that begin at a closed form to the means that both models share."""
+    spec = alignment.plan.transport
+    for way, one in alignment.own_transports.items():
+        one.source.fit(rows[way.source])
+        one.target.fit(rows[way.target])
+        if spec is not None and spec.needs_rows:
+            own = [rows[way.source], rows[way.target]], [keys[way.source], keys[way.target]]
+            spec.begin(one, *matched_means(*own))
 
 
 def _as_source(train: Directed, index: int) -> list[Pairs]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mas_hooks.alignment import Alignment, runnable
 from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.engine.labelled import AbstractRunner, Labelled, Part
 from mas_hooks.engine.run import ReferenceRunner, runner
-from mas_hooks.interventions import interchange
-from mas_hooks.maps import AbstractView
+from mas_hooks.exchanges import AbstractExchange
 from mas_hooks.metrics import Score, score
 from mas_hooks.pairs import Directed, Pairs, of_direction
 from mas_hooks.plan import Direction
@@ -58,14 +57,14 @@ class Swaps:
         return names.pop() if len(names) == 1 else "reference"
 
     def run(
-        self, views: Sequence[AbstractView], batches: Mapping[Direction, Int[Tensor, " batch"]]
+        self, exchange: AbstractExchange, batches: Mapping[Direction, Int[Tensor, " batch"]]
     ) -> list[tuple[list[Direction], Labelled]]:
-        """Swap the shared dims and run: one entry per target, its directions in the order of the batch's rows."""
+        """Swap and run: one entry per target, its directions in the order of the batch's rows."""
         results = []
         for target, one in self._runners.items():
             ways = [way for way in self.into(target) if way in batches]
             if ways:
-                parts = [self._part(views, way, batches[way]) for way in ways]
+                parts = [self._part(exchange, way, batches[way]) for way in ways]
                 results.append((ways, one.run(parts)))
         return results
 
@@ -80,11 +79,11 @@ class Swaps:
         """The score of every direction over all its pairs; with edited=False the no-op floor."""
         totals = {}
         with torch.no_grad():
-            views = self.alignment.views()
+            exchange = self.alignment.exchange()
             for way in self.directions:
                 batches = torch.arange(len(self.pairs[way])).split(self._rows(way))
                 found = [
-                    score(self.run(views, {way: index})[0][1] if edited else self.run_unedited(way, index))
+                    score(self.run(exchange, {way: index})[0][1] if edited else self.run_unedited(way, index))
                     for index in batches
                 ]
                 totals[way] = sum(found[1:], start=found[0])
@@ -96,11 +95,14 @@ class Swaps:
         vocabulary = getattr(getattr(model.module, "config", None), "vocab_size", 1)
         return max(1, min(BATCH, LOGITS // (vocabulary * self.pairs[way].labels.shape[1])))
 
-    def _part(self, views: Sequence[AbstractView], way: Direction, index: Tensor) -> Part:
-        pairs = self.pairs[way]
-        cells, _ = pairs.cells(index)
-        target, source = self.cache.target(way.target, pairs), self.cache.source(way.source, pairs)
-        dims = self.alignment.spec.block(None, target.shape[1])
-        at, own = cells.to(target.device), cells.to(source.device)
-        vectors = interchange(target[at], source[own], views[way.target], views[way.source], dims)
-        return Part(pairs, index, vectors)
+    def _part(self, exchange: AbstractExchange, way: Direction, index: Tensor) -> Part:
+        return Part(self.pairs[way], index, swapped(self.cache, self.pairs[way], exchange, way, index))
+
+
+def swapped(
+    cache: ActivationCache, pairs: Pairs, exchange: AbstractExchange, way: Direction, index: Int[Tensor, " batch"]
+) -> Float[Tensor, "n width"]:
+    """What the target cells of some pairs hold after the swap."""
+    cells, _ = pairs.cells(index)
+    target, source = cache.target(way.target, pairs), cache.source(way.source, pairs)
+    return exchange.swap(way, target[cells.to(target.device)], source[cells.to(source.device)])

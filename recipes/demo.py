@@ -11,7 +11,7 @@ from rich.console import Console
 import mas_hooks as mh
 from mas_hooks import comparison, correlations, jobs, report
 from mas_hooks.comparison import Comparison, ControlName, Work
-from mas_hooks.fit import FitSettings
+from mas_hooks.fit_loop import FitSettings
 from mas_hooks.maps.spec import Init
 from mas_hooks.progress import say
 from mas_hooks.records import Record

@@ -21,6 +21,7 @@ PUBLIC = [
     "evaluate",
     "fit",
     "interchange",
+    "latents",
     "methods",
     "positions",
     "recording",

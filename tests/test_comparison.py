@@ -3,7 +3,7 @@ import pytest
 import mas_hooks as mh
 from mas_hooks.comparison import Comparison, Work, run
 from mas_hooks.errors import RankError, SettingError, UnknownNameError
-from mas_hooks.fit import FitSettings
+from mas_hooks.fit_loop import FitSettings
 from mas_hooks.trained import ToySettings
 
 CONTROLS = ("random_maps", "untrained", "shuffled_labels")

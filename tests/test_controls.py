@@ -9,7 +9,8 @@ from mas_hooks.alignment import Alignment
 from mas_hooks.controls import RandomMaps, ShuffledLabels, Untrained, reinitialised, shuffled
 from mas_hooks.errors import UnsupportedError
 from mas_hooks.evaluate import Evaluation, evaluate
-from mas_hooks.fit import FitSettings, fit
+from mas_hooks.fit import fit
+from mas_hooks.fit_loop import FitSettings
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.pairs import Pairs
 from mas_hooks.sites import Where

@@ -7,7 +7,8 @@ from mas_hooks import methods
 from mas_hooks.alignment import Alignment
 from mas_hooks.errors import DeviceError, DivergedError, SettingError, TrainModeWarning, UnknownNameError
 from mas_hooks.evaluate import evaluate
-from mas_hooks.fit import FitSettings, fit
+from mas_hooks.fit import fit
+from mas_hooks.fit_loop import FitSettings
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.maps import MapSpec
 from mas_hooks.maps.frame import Frame

@@ -5,7 +5,8 @@ import torch
 
 from mas_hooks import methods
 from mas_hooks.alignment import Alignment
-from mas_hooks.fit import FitSettings, fit
+from mas_hooks.fit import fit
+from mas_hooks.fit_loop import FitSettings
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.maps import MapSpec
 from mas_hooks.pairs import task_pairs

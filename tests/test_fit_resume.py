@@ -14,7 +14,8 @@ import torch
 from mas_hooks import methods
 from mas_hooks.alignment import Alignment
 from mas_hooks.errors import CheckpointError, OutputFolderError
-from mas_hooks.fit import FitSettings, fit
+from mas_hooks.fit import fit
+from mas_hooks.fit_loop import FitSettings
 from mas_hooks.pairs import task_pairs
 
 SETTINGS = FitSettings(batch_size=64, learning_rate=3e-2, epochs=15, validate_every=4)
@@ -35,8 +36,8 @@ toys = [toy(ToySettings.model_validate_json(own), progress=False) for own in (on
 assert all(own.from_cache for own in toys)
 pairs = task_pairs([own.task for own in toys], ["full", "full"], (256, 64, 128))
 sites = [wrap(own.model, name=f"gru-{index}").at("state") for index, own in enumerate(toys)]
-step = room._Loop.step
-room._Loop.step = lambda self: (time.sleep(0.05), step(self))
+step = room.Loop.step
+room.Loop.step = lambda self: (time.sleep(0.05), step(self))
 alignment = Alignment(sites, rank=8, centre=True)
 room.fit(alignment, methods.mas(), *pairs[:2], room.FitSettings.model_validate_json(settings), folder=folder,
          progress=False)

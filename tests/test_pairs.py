@@ -1,15 +1,25 @@
 import random
 
+import numpy as np
 import pytest
 import torch
+from sentences import refused
 
-from mas_hooks.errors import EmptyError, PositionError, SettingError, ShapeError, UnknownNameError
+from mas_hooks.errors import (
+    EmptyError,
+    PositionError,
+    SettingError,
+    ShapeError,
+    UnknownNameError,
+    UnsupportedError,
+)
 from mas_hooks.pairs import Pairs, of_direction, task_pairs
 from mas_hooks.sites import Where
 from mas_hooks.tasks import Party, draw, task
 
 TASK = task("multi_object", max_quantity=6)
 SINGLE = task("single_object", max_quantity=6)
+ARITHMETIC = task("arithmetic", max_operations=4, max_value=8)
 SIZES = (20, 12, 8)
 
 
@@ -55,6 +65,32 @@ def test_labels_continue_what_the_program_says_after_the_swap():
         judged = [pairs.labels[row, position] for position in pairs.deterministic_mask[row].nonzero()[:, 0]]
         assert set(TASK.vocabulary.decode(judged)) <= {"R", "E"}
         assert not pairs.deterministic_mask[row, :at].any()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "names"),
+    [
+        ((TASK, "full"), (TASK, "full"), {"phase", "count"}),
+        ((TASK, "count"), (SINGLE, "count"), {"phase", "count"}),
+        ((TASK, "last_value"), (TASK, "last_value"), {"last_value"}),
+        ((TASK, "count"), (ARITHMETIC, "rem_ops"), {"cumu_val", "rem_ops"}),
+        ((ARITHMETIC, "cumu_val_low"), (task("modulo", max_quantity=6), "count"), {"phase", "count"}),
+    ],
+)
+def test_expected_is_what_the_targets_program_holds_after_the_swap(source, target, names):
+    """Told from the tokens: the target's program run up to the swap, with the source's values put in."""
+    sets = task_pairs([source[0], target[0]], [source[1], target[1]], (40, 1, 1), seed=5)
+    pairs = sets[0][0, 1]
+    assert set(pairs.expected) == names
+    given, taken = (Party(*side).names for side in (source, target))
+    for row in range(len(pairs)):
+        state = source[0].replay(source[0].vocabulary.decode(pairs.source_inputs[row]))[-1]
+        passed = {own: getattr(state, other) for own, other in zip(taken, given, strict=True)}
+        at = int(pairs.target_where.columns[row])
+        after = target[0].replay(target[0].vocabulary.decode(pairs.target_inputs[row, : at + 1]), {at: passed})[-1]
+        assert {name: values[row] for name, values in pairs.expected.items()} == {
+            name: getattr(after, name) for name in names
+        }
 
 
 def test_equal_keys_mean_equal_swapped_values():
@@ -135,6 +171,34 @@ def test_fingerprint_tells_pairs_apart():
     one, same = Pairs.from_tensors(**tensors()), Pairs.from_tensors(**tensors())
     other = Pairs.from_tensors(**tensors(labels=torch.tensor([[2, 3, 4, 5], [2, 4, 6, 0]])))
     assert one.fingerprint == same.fingerprint != other.fingerprint
+    for changed in (
+        {"expected": {"count": [1, 2]}},
+        {"expected": {"count": [1, 3]}},
+        {"expected": {"phase": np.array(["demo", None])}},
+        {"source_where": Where([0, 1], [2, 2])},
+        {"target_where": Where([0, 1], [0, 0])},
+    ):
+        made = Pairs.from_tensors(**tensors(**changed))
+        assert made.fingerprint == Pairs.from_tensors(**tensors(**changed)).fingerprint
+        assert made.fingerprint not in {one.fingerprint, other.fingerprint}
+        other = made
+
+
+def test_targets_in_a_recording_are_not_run():
+    """Nothing is run there, so such pairs may go without labels."""
+    none = torch.zeros(2, 0)
+    cells = Where([90, 7], [0, 3])
+    pairs = Pairs.from_tensors(
+        **tensors(target_inputs=None, target_where=cells, labels=none.long(), label_mask=none),
+        expected={"count": [4, 2], "phase": ["demo", "demo"]},
+    )
+    assert len(pairs) == 2
+    assert pairs.expected["count"].tolist() == [4, 2]
+    for own in (pairs, Pairs.from_tensors(**tensors(target_inputs=None, target_where=cells))):
+        with refused(UnsupportedError, "without target inputs or labels"):
+            own.run_inputs  # noqa: B018
+    whole = Pairs.from_tensors(**tensors())
+    assert whole.run_inputs is whole.target_inputs
 
 
 NONE = torch.zeros(0, 4, dtype=torch.int64)
@@ -152,6 +216,12 @@ PADDED = {"input_ids": tensors()["target_inputs"], "attention_mask": torch.tenso
         ({"deterministic_mask": torch.tensor([[1] * 4, [0] * 4])}, EmptyError, "deterministic_mask of pair 1 is empty"),
         ({"label_mask": torch.tensor([[0] * 4, [1] * 4])}, EmptyError, "label_mask of pair 0 is empty"),
         ({"source_key": torch.arange(3)}, ShapeError, r"source_key has shape \(3,\), but \(2,\)"),
+        (
+            {"expected": {"count": [1]}},
+            ShapeError,
+            r"expected\['count'\] has shape \(1,\), but \(2,\), one value per target",
+        ),
+        ({"expected": {"count": [[1], [2]]}}, ShapeError, r"has shape \(2, 1\)"),
         ({"source_where": Where([0], [2])}, ShapeError, "one source cell for every target cell"),
         ({"source_inputs": torch.ones(3, 4)}, ShapeError, r"source_inputs has shape \(3, 4\), but \(2, positions\)"),
         ({"source_inputs": torch.ones(2)}, ShapeError, r"source_inputs has shape \(2,\)"),

@@ -47,7 +47,7 @@ def test_mistakes_in_a_plan():
         Plan(method="unimas", acessible=1)
     with pytest.raises(UnknownNameError, match=r"^MapSpec has no setting 'rnak'\. Did you mean 'rank'\?"):
         Plan(method="mas", maps={"rnak": 3})
-    with pytest.raises(SettingError, match=r"^Plan\.into is 'all', but must be 'every' or 'accessible'\.$"):
+    with pytest.raises(SettingError, match=r"^Plan\.into is 'all', but must be 'every', 'accessible' or 'none'\.$"):
         Plan(method="mas", into="all")
     with pytest.raises(SettingError, match=r"^Plan\.method is None, but must be given\.$"):
         Plan()

@@ -37,7 +37,7 @@ def test_both_paths_agree_over_every_direction(pairs):
     for path in ("auto", "reference"):
         own = swaps(pairs, path=path)
         assert own.path == {"auto": "tail", "reference": "reference"}[path]
-        results = own.run(own.alignment.views(), batches)
+        results = own.run(own.alignment.exchange(), batches)
         loss = sum(labelled.logits.square().sum() for _, labelled in results)
         found.append((results, torch.autograd.grad(loss, list(own.alignment.parameters()))))
     for (ways, tail), (same, reference) in zip(found[0][0], found[1][0], strict=True):
@@ -52,7 +52,7 @@ def test_both_paths_agree_over_every_direction(pairs):
 def test_a_swap_is_the_alignments_own(pairs):
     own, way = swaps(pairs), Direction(0, 1)
     index = torch.tensor([30, 2, 17])
-    (_, found), *_ = own.run(own.alignment.views(), {way: index})
+    (_, found), *_ = own.run(own.alignment.exchange(), {way: index})
     whole = own.alignment.run(pairs, source=0, target=1)
     expected = torch.cat([whole.logits[whole.pair == row] for row in index.tolist()])
     torch.testing.assert_close(found.logits, expected, rtol=1e-5, atol=1e-5)
@@ -70,7 +70,7 @@ def test_one_pass_a_target_and_none_for_sources(pairs):
 
     for index, model in enumerate(own.alignment.models):
         model.module.register_forward_pre_hook(counter(index))
-    views, batches = own.alignment.views(), {way: torch.arange(5) for way in EVERY}
+    views, batches = own.alignment.exchange(), {way: torch.arange(5) for way in EVERY}
     own.run(views, batches)
     calls[:] = [0, 0]
     results = own.run(views, batches)
@@ -92,7 +92,7 @@ def test_reference_for_all_where_one_set_does_not_suit_the_tail(pairs):
     )
     own = swaps({**pairs, (0, 0): early}, [Direction(0, 0), Direction(1, 0), Direction(0, 1)])
     assert own.path == "reference"
-    results = own.run(own.alignment.views(), {way: torch.arange(3) for way in own.directions})
+    results = own.run(own.alignment.exchange(), {way: torch.arange(3) for way in own.directions})
     assert [len(ways) for ways, _ in results] == [2, 1]
 
 
@@ -107,7 +107,7 @@ def several():
 def test_pairs_of_several_cells_keep_their_vectors():
     way, pairs = Direction(0, 0), several()
     own = swaps(pairs, [way])
-    views = own.alignment.views()
+    views = own.alignment.exchange()
     (_, whole), *_ = own.run(views, {way: torch.arange(6)})
     for row in (4, 1):
         (_, alone), *_ = own.run(views, {way: torch.tensor([row])})
@@ -130,7 +130,7 @@ def test_unedited_is_the_whole_forward(make):
 def test_scores_cover_every_pair_once(monkeypatch, pairs):
     own = swaps(pairs)
     whole = own.scores()
-    results = own.run(own.alignment.views(), {way: torch.arange(40) for way in EVERY})
+    results = own.run(own.alignment.exchange(), {way: torch.arange(40) for way in EVERY})
     monkeypatch.setattr("mas_hooks.swaps.BATCH", 7)
     assert own.scores() == whole
     assert {found.trials for found in whole.values()} == {40}

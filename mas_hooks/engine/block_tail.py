@@ -119,11 +119,11 @@ class BlockTailRunner(AbstractRunner):
     name = "tail"
 
     def run(self, parts: Sequence[Part]) -> Labelled:
-        lengths = [model_inputs.leading(part.pairs.target_inputs).shape[1] for part in parts]
+        lengths = [model_inputs.leading(part.pairs.run_inputs).shape[1] for part in parts]
         if len(set(lengths)) > 1:
             return join([self.run([part]) for part in parts])
         batch = _Batch.of(parts)
-        kept = [self._kept(part.pairs.target_inputs) for part in parts]
+        kept = [self._kept(part.pairs.run_inputs) for part in parts]
         begins = batch.begins() if all(own.prefixes for own in kept) else torch.zeros_like(batch.part)
         cost = PASS_COST.get(self.model.device.type, PASS_COST["cpu"])
         pieces, order = [], []

@@ -26,6 +26,21 @@ class Labelled:
 
 
 @dataclass(frozen=True, eq=False)
+class Patched:
+    """One patched forward.
+
+    logits (m, vocabulary), labels (m,), pair (m,): at the labelled cells, and which pair each belongs to.
+    vectors (n, width): what was put at the target cells. path: `tail` or `reference`, as it was run.
+    """
+
+    logits: Float[Tensor, "m vocabulary"]
+    labels: Int[Tensor, " m"]
+    pair: Int[Tensor, " m"]
+    vectors: Float[Tensor, "n width"]
+    path: str
+
+
+@dataclass(frozen=True, eq=False)
 class Part:
     """Some rows of one set of pairs with the vectors to put at their target cells, in the order of `Pairs.cells`."""
 

@@ -37,7 +37,7 @@ class ReferenceRunner(AbstractRunner):
     name = "reference"
 
     def run(self, parts: Sequence[Part]) -> Labelled:
-        inputs = [model_inputs.rows(part.pairs.target_inputs, rows_of(part)) for part in parts]
+        inputs = [model_inputs.rows(part.pairs.run_inputs, rows_of(part)) for part in parts]
         if model_inputs.alike(inputs):
             logits = self._logits(model_inputs.cat(inputs), parts).split([len(part.index) for part in parts])
         else:
@@ -83,7 +83,7 @@ def _proven(tail: AbstractRunner, model: HookedModel, site: Site, pairs: Pairs, 
     longest = last.argsort(descending=True, stable=True)[: (most + 1) // 2]
     spread = torch.linspace(0, len(pairs) - 1, most // 2, device=last.device).long()
     index = torch.cat([longest, spread]).unique()
-    inputs = model_inputs.rows(pairs.target_inputs, index)
+    inputs = model_inputs.rows(pairs.run_inputs, index)
     cells, rows = pairs.cells(index)
     where = Where(rows, pairs.target_where.columns.to(rows.device)[cells])
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):

@@ -59,7 +59,7 @@ class StateTailRunner(AbstractRunner):
             inside = ((packed.rows >= begin) & (packed.rows < begin + len(part.index))).nonzero()[:, 0]
             rows = part.index.to(device)[packed.rows[inside] - begin]
             columns = part.pairs.target_where.columns.to(device)[rows] + packed.steps[inside] + 1
-            pieces.append(model_inputs.leading(part.pairs.target_inputs).to(device)[rows, columns])
+            pieces.append(model_inputs.leading(part.pairs.run_inputs).to(device)[rows, columns])
             order.append(inside)
         return torch.cat(pieces)[torch.cat(order).argsort()]
 

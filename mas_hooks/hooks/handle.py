@@ -44,6 +44,9 @@ class HookedModel:
     bridge: Any = None
     native: Mapping[str, nn.Module] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"HookedModel({self.name!r}, a {type(self.module).__name__} with {len(self._canonical)} canonical sites)"
+
     @property
     def device(self) -> torch.device:
         """Where its inputs go."""
@@ -84,7 +87,7 @@ class HookedModel:
     def run_with_cache(
         self,
         inputs: Inputs,
-        names_filter: str | Sequence[str] | None = None,
+        names_filter: str | Site | Sequence[str | Site] | None = None,
         positions: Where | Sequence[int] | None = None,
     ) -> tuple[Float[Tensor, "batch position vocabulary"], Cache]:
         """Run once; keep the activations of the named sites (default: the canonical ones), only the rows asked for.
@@ -145,6 +148,7 @@ class HookedModel:
 
     def call(self, inputs: Inputs) -> Any:
         """What the module itself gives for these inputs."""
+        model_inputs.leading(inputs)  # refuses what is no input
         own: Any = inputs if self.family is None else huggingface.prepared(inputs)
         own = model_inputs.to_device(own, self.device)
         with calls.calling(inputs):
@@ -165,7 +169,7 @@ class HookedModel:
         own = {name: value for name, value in own.items() if name != "position_ids"}  # generate makes its own
         mask = model_inputs.padding_mask(own)
         if mask is not None and not mask[:, -1].all():
-            allowed = "'left' to generate: tokenizer.padding_side = 'left'"
+            allowed = "'left' to generate: encode(texts, padding_side='left')"
             raise SettingError(f"the padding of the prompts of {self.name}", "right", allowed)
         settings = {"disable_compile": True} | settings  # a step that was compiled before ignores the hooks
         with calls.calling(own, generating=True):
@@ -190,9 +194,10 @@ class HookedModel:
         point = names.find(self.module, self._points, name, self.name)
         return point if side == "output" else names.on_input(self.module, point)
 
-    def _filter(self, names_filter: str | Sequence[str] | None) -> list[str]:
+    def _filter(self, names_filter: str | Site | Sequence[str | Site] | None) -> list[str]:
         if names_filter is not None:
-            return [names_filter] if isinstance(names_filter, str) else list(names_filter)
+            asked = [names_filter] if isinstance(names_filter, str | Site) else list(names_filter)
+            return [one.name if isinstance(one, Site) else one for one in asked]
         if not self._canonical:
             raise EmptyError(f"the list of canonical sites of {self.name}", "name some of hook_points()")
         return list(self._canonical)
@@ -206,7 +211,11 @@ class HookedModel:
             return
         same = isinstance(site.model, HookedModel) and site.model.module is self.module
         own = f"a site of {self.name}: {self.name}.at(…)"
-        allowed = f"of the handle that runs, not of a second wrap of the same module; take {own}" if same else own
+        if same:
+            own = f"of the handle that runs, not of a second wrap of the same module; take {own}"
+        elif site.model.name == self.name:
+            own += "; two models are called so, wrap(…, name=…) tells them apart"
+        allowed = own
         raise SettingError("the site of an edit", str(site), allowed)
 
     def _cells(self, inputs: Inputs, positions: Where | Sequence[int] | None) -> tuple[Where | None, int | None]:
@@ -217,6 +226,8 @@ class HookedModel:
         if len(shape) < 2:
             raise ShapeError(f"the input of {self.name}", shape, "(batch, position, …)")
         batch, length = shape[:2]
+        if isinstance(positions, int | str):
+            raise SettingError("positions", positions, "a list of columns, or cells from mas_hooks.positions")
         if isinstance(positions, Where):
             where = positions
         else:

@@ -17,6 +17,7 @@ from mas_hooks.sites import Side
 Kind = Literal["module", "fused", "cell"]
 
 KEEP_WIDTH = (nn.Dropout, nn.ELU, nn.GELU, nn.Identity, nn.LeakyReLU, nn.ReLU, nn.Sigmoid, nn.SiLU, nn.Softmax, nn.Tanh)
+BLOCK = re.compile(r"blocks\.(-?\d+)\.")
 HEAD = re.compile(r"(.*\.hook_z)\[(\d+)\]")
 
 
@@ -147,6 +148,9 @@ def find(root: nn.Module, known: Mapping[str, Point], name: str, model: str) -> 
         return known[name]
     if (head := HEAD.fullmatch(name)) and head[1] in known:
         return _head(known[head[1]], int(head[2]), name, model)
+    block, blocks = BLOCK.match(name), {one[1] for one in map(BLOCK.match, known) if one}
+    if block and blocks and block[1] not in blocks:
+        raise UnknownNameError("block", block[1], sorted(blocks, key=int), model)
     if name.partition(".")[0] == "state":
         for module in root.modules():
             if (error := recurrent.refusal(module)) is not None:

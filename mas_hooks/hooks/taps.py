@@ -41,6 +41,8 @@ class Edit:
     def __post_init__(self) -> None:
         if not isinstance(self.site, Site):
             raise SettingError("the site of an edit", self.site, "a site, from model.at(name)")
+        if not callable(self.fn):
+            raise SettingError(f"fn of an edit at {self.site}", type(self.fn).__name__, "a function: fn(h) -> h")
         if not isinstance(self.where, Where):
             if self.where not in get_args(Scope) or self.vectors is not None:
                 allowed = " or ".join(map(repr, get_args(Scope)))
@@ -121,6 +123,7 @@ class EditTap(AbstractTap):
 
     edit: Edit
     reached: Tensor = field(init=False)
+    generating: bool = False
     reads_only = False
 
     def __post_init__(self) -> None:
@@ -131,7 +134,8 @@ class EditTap(AbstractTap):
         return self.edit.where.columns.unique() if isinstance(self.edit.where, Where) else None
 
     def __call__(self, h: Tensor, offset: int) -> Tensor:
-        where, vectors = self.edit.where, self.edit.vectors
+        where, vectors, call = self.edit.where, self.edit.vectors, calls.current()
+        self.generating = self.generating or (call is not None and call.generating)
         if isinstance(where, Where):
             which, cells = _passing(where, h, offset, str(self.edit.site))
         else:
@@ -150,7 +154,9 @@ class EditTap(AbstractTap):
         if self.reached.all():
             return
         if not isinstance(where, Where):
-            raise UnreachedSiteError(str(self.edit.site), 1, f"no {where} position passed its module")
+            if where == "generated" and self.generating:
+                return  # generation may end at its first token, which no forward reads
+            raise UnreachedSiteError(str(self.edit.site), 1, f"no position of {where!r} passed its module")
         missed = where.columns[~self.reached.to(where.columns.device)]
         detail = f"its module passed {seen} positions, asked was position {int(missed.max())}"
         raise UnreachedSiteError(str(self.edit.site), len(missed), detail)

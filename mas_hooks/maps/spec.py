@@ -13,10 +13,11 @@ from mas_hooks.maps.base import AbstractMap
 from mas_hooks.maps.calibration import Calibration
 from mas_hooks.maps.fixed import Fixed
 from mas_hooks.maps.frame import Frame
+from mas_hooks.maps.reversible import Reversible
 from mas_hooks.maps.rotation import Parametrization, Rotation
 from mas_hooks.settings import Settings
 
-Kind = Literal["frame", "rotation", "fixed"]
+Kind = Literal["frame", "rotation", "fixed", "reversible"]
 Init = Literal["random", "identity", "pca", "procrustes"]
 
 
@@ -24,9 +25,11 @@ class MapSpec(Settings):
     """A map specification.
 
     rank: shared dims, when there is one subspace; subspaces: name -> dims, consecutive blocks, instead of rank.
-    kind: `frame` (width × rank, default), `rotation` (width × width, adds the subspace `extra`: all other dims), or
-    `fixed` (not trained). parametrization: of a rotation. scale: `fixed` at 1 or a `learned` positive number per map.
-    centre, zscore: of the site's activations. init: the start; a fixed map stays there.
+    kind: `frame` (width × rank, default), `rotation` (width × width, adds the subspace `extra`: all other dims),
+    `fixed` (not trained), or `reversible` (nonlinear and invertible: a rotation and coupling blocks).
+    parametrization: of a rotation, that of a reversible map too. scale: `fixed` at 1 or a `learned` positive number per
+    map. centre, zscore: of the site's activations. init: the start; a fixed map stays there. depth, hidden: coupling
+    blocks of a reversible map and the units in each, None for the width of the site.
     """
 
     rank: int | None = None
@@ -37,6 +40,8 @@ class MapSpec(Settings):
     centre: bool = False
     zscore: bool = False
     init: Init = "random"
+    depth: int = 4
+    hidden: int | None = None
 
     @model_validator(mode="after")
     def _one_size(self) -> MapSpec:
@@ -50,7 +55,18 @@ class MapSpec(Settings):
                 raise SettingError("the dims of a subspace", dims, "1 or more")
         if self.kind == "fixed" and self.scale == "learned":
             raise SettingError("the scale of a fixed map", self.scale, "'fixed': that kind does not learn")
+        self._check_blocks()
         return self
+
+    def _check_blocks(self) -> None:
+        for name, got in (("depth", self.depth), ("hidden", self.hidden)):
+            if got is not None and got < 1:
+                raise SettingError(f"the {name} of a reversible map", got, "1 or more")
+            default = type(self).model_fields[name].default
+            if self.kind != "reversible" and got != default:
+                raise SettingError(
+                    f"{name} of a map of kind {self.kind!r}", got, f"{default}: only 'reversible' has one"
+                )
 
     @property
     def total(self) -> int:
@@ -81,4 +97,7 @@ class MapSpec(Settings):
             return Rotation(width, calibration, learned, self.parametrization)
         if self.kind == "fixed":
             return Fixed(width, self.total, calibration)
+        if self.kind == "reversible":
+            hidden = width if self.hidden is None else self.hidden
+            return Reversible(width, self.total, calibration, self.depth, hidden, learned, self.parametrization)
         return Frame(width, self.total, calibration, learned)

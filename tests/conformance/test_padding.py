@@ -144,7 +144,7 @@ def test_cells_in_padding_are_refused_wherever_they_are_used(family, side):
     inputs = own.encode(TEXTS)
     column = 0 if side == "left" else inputs["input_ids"].shape[1] - 1
     where = mh.Where([2, 0, 1], [3, 3, column])
-    begin, end = rf"position {column} of row 1 is not in the inputs", r".*: that cell is padding \(attention_mask 0\)\."
+    begin, end = rf"position {column} of row 1 is not in the inputs", r".*: that cell is padding \(attention_mask 0\); "
     early, at_the_site = f"{begin} of {own.name}{end}", f"{begin} at {own.name}:{end}"
     for name in (*SITES, "blocks.0.attn.hook_z"):
         edit = mh.Edit(own.at(name), moved, where)

@@ -231,7 +231,10 @@ def test_a_site_of_another_handle_is_refused(model, names):
     other = wrapped(copy.deepcopy(model.module))
     with pytest.raises(SettingError) as caught:
         model.run_with_hooks(ids(), [replacing(other, names[1])])
-    assert str(caught.value) == (f"the site of an edit is 'mine:{names[1]}', but must be a site of mine: mine.at(…).")
+    assert str(caught.value) == (
+        f"the site of an edit is 'mine:{names[1]}', but must be a site of mine: mine.at(…); two models are called so, "
+        "wrap(…, name=…) tells them apart."
+    )
     with pytest.raises(SettingError) as caught:
         model.run_with_hooks(ids(), [replacing(wrapped(model.module), names[1])])
     assert str(caught.value) == (

@@ -149,9 +149,21 @@ REFUSED = {
     "column beyond": (Where([0], [LENGTH]), "position 6 of row 0", "rows run 0 to 2, positions 0 to 5"),
     "negative column": (Where([0], [-1]), "position -1 of row 0", "rows run 0 to 2, positions 0 to 5"),
     "row beyond": (Where([3], [2]), "position 2 of row 3", "rows run 0 to 2, positions 0 to 5"),
-    "left padding": (Where([2, 0], [0, 1]), "position 1 of row 0", "that cell is padding (attention_mask 0)"),
-    "right padding": (Where([1], [5]), "position 5 of row 1", "that cell is padding (attention_mask 0)"),
-    "a column on padding": ([-1], "position 5 of row 1", "that cell is padding (attention_mask 0)"),
+    "left padding": (
+        Where([2, 0], [0, 1]),
+        "position 1 of row 0",
+        "that cell is padding (attention_mask 0); mas_hooks.positions counts tokens",
+    ),
+    "right padding": (
+        Where([1], [5]),
+        "position 5 of row 1",
+        "that cell is padding (attention_mask 0); mas_hooks.positions counts tokens",
+    ),
+    "a column on padding": (
+        [-1],
+        "position 5 of row 1",
+        "that cell is padding (attention_mask 0); mas_hooks.positions counts tokens",
+    ),
     "a column beyond": ([2, LENGTH], "position 6 of row 0", "rows run 0 to 2, positions 0 to 5"),
     "a negative column beyond": ([-LENGTH - 1], "position -7 of row 0", "rows run 0 to 2, positions 0 to 5"),
 }

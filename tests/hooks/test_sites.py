@@ -64,7 +64,10 @@ def test_cells_on_padding_are_named():
     Where([0, 1], [2, 0]).check(2, 3, mask, "the batch")
     with pytest.raises(PositionError) as caught:
         Where([0, 1], [2, 1]).check(2, 3, mask, "the batch")
-    assert str(caught.value) == "position 1 of row 1 is not in the batch: that cell is padding (attention_mask 0)."
+    assert str(caught.value) == (
+        "position 1 of row 1 is not in the batch: that cell is padding (attention_mask 0); "
+        "mas_hooks.positions counts tokens."
+    )
 
 
 def test_a_site_in_words():

@@ -58,7 +58,7 @@ def test_a_tokenizer_that_is_none():
     ("family", "name", "nearest"),
     [
         ("qwen2", "blocks.1.hook_rsid_post", "'blocks.1.hook_resid_post'"),
-        ("qwen2", "blocks.3.hook_resid_post", "Did you mean 'blocks."),
+        ("qwen2", "blocks.3.hook_resid_post", "no block '3'. There is: 0, 1, 2."),
         ("phi", "blocks.1.hook_resid_mid", "Did you mean 'blocks.1.hook_resid_p"),
         ("qwen2", "blocks.1.attn.hook_z[4]", "no head 'blocks.1.attn.hook_z[4]'"),
         ("qwen2", "transformer.h.1", "no site 'transformer.h.1'"),

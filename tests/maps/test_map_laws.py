@@ -12,8 +12,10 @@ from mas_hooks.maps.starts import identity_frame, pca_frame, random_frame
 PARAMETRIZATIONS = ("matrix_exp", "cayley", "householder")
 KINDS = [("frame", "matrix_exp"), *(("rotation", name) for name in PARAMETRIZATIONS), ("fixed", "matrix_exp")]
 LEARNED = KINDS[:-1]
+REVERSIBLE = [("reversible", "matrix_exp"), ("reversible", "cayley")]
 SHAPES = [(6, 3), (5, 5), (7, 1), (1, 1)]
 kinds = pytest.mark.parametrize(("kind", "parametrization"), KINDS)
+every_kind = pytest.mark.parametrize(("kind", "parametrization"), [*KINDS, *REVERSIBLE])
 learned = pytest.mark.parametrize(("kind", "parametrization"), LEARNED)
 rotations = pytest.mark.parametrize("parametrization", PARAMETRIZATIONS)
 shapes = pytest.mark.parametrize(("width", "rank"), SHAPES)
@@ -53,7 +55,8 @@ def laws(one, h, generator, tolerance):
 
 @shapes
 @pytest.mark.parametrize(
-    ("kind", "parametrization", "scale"), [*((*one, "fixed") for one in KINDS), *((*one, "learned") for one in LEARNED)]
+    ("kind", "parametrization", "scale"),
+    [*((*one, "fixed") for one in [*KINDS, *REVERSIBLE]), *((*one, "learned") for one in [*LEARNED, *REVERSIBLE])],
 )
 @pytest.mark.parametrize("calibration", [{}, {"centre": True}, {"zscore": True}])
 def test_laws(kind, parametrization, scale, width, rank, calibration, generator):
@@ -107,7 +110,7 @@ def test_low_precision_never_reaches_the_maps(kind, parametrization, width, rank
     assert one.view().read(torch.ones(2, width, dtype=torch.bfloat16)).dtype == torch.float32
 
 
-@kinds
+@every_kind
 def test_maps_widen_and_come_back_and_follow_the_device(kind, parametrization, generator):
     one = made(kind, parametrization, 6, 3, generator, zscore=True)
     assert {tensor.dtype for tensor in one.double().state_dict().values()} == {torch.float64}
@@ -224,7 +227,7 @@ def test_a_scale_is_positive_and_scales_the_coordinates(kind, parametrization, g
     assert torch.allclose(one.view().read(h), before * torch.tensor(-0.7).exp(), atol=1e-6)
 
 
-@kinds
+@every_kind
 def test_an_activation_of_another_width_is_refused(kind, parametrization):
     view = MapSpec(rank=3, kind=kind, parametrization=parametrization).make(6, "the site").view()
     with pytest.raises(ShapeError, match=r"^an activation has shape \(2, 5\), but \(n, 6\) is needed\.$"):

@@ -4,6 +4,7 @@ from mas_hooks.errors import RankError, SettingError, UnknownNameError
 from mas_hooks.maps import MapSpec
 from mas_hooks.maps.fixed import Fixed
 from mas_hooks.maps.frame import Frame
+from mas_hooks.maps.reversible import Reversible
 from mas_hooks.maps.rotation import Rotation
 
 SIZES = r"but must be either rank=k or subspaces=\{name: dims, …\}\.$"
@@ -18,7 +19,7 @@ def test_rank_and_subspaces_are_one_or_the_other():
 
 
 @pytest.mark.parametrize("rank", [0, -1, 49])
-@pytest.mark.parametrize("kind", ["frame", "rotation", "fixed"])
+@pytest.mark.parametrize("kind", ["frame", "rotation", "fixed", "reversible"])
 def test_a_rank_that_does_not_fit_names_the_site(rank, kind):
     with pytest.raises(RankError, match=rf"^rank {rank} does not fit GRU:state: choose 1 to 48 dims\.$"):
         MapSpec(rank=rank, kind=kind).make(48, "GRU:state")
@@ -48,7 +49,14 @@ def test_maps_hold_their_own_door_too(cls, rank):
             {"rank": 2, "kind": "fixed", "scale": "learned"},
             "the scale of a fixed map is 'learned', but must be 'fixed'",
         ),
-        ({"rank": 2, "kind": "frme"}, "MapSpec.kind is 'frme', but must be 'frame', 'rotation' or 'fixed'."),
+        (
+            {"rank": 2, "kind": "frme"},
+            "MapSpec.kind is 'frme', but must be 'frame', 'rotation', 'fixed' or 'reversible'.",
+        ),
+        ({"rank": 2, "kind": "reversible", "depth": 0}, "the depth of a reversible map is 0, but must be 1 or more."),
+        ({"rank": 2, "kind": "reversible", "hidden": 0}, "the hidden of a reversible map is 0, but must be 1 or more."),
+        ({"rank": 2, "depth": 2}, "depth of a map of kind 'frame' is 2, but must be 4: only 'reversible' has one."),
+        ({"rank": 2, "hidden": 8}, "hidden of a map of kind 'frame' is 8, but must be None: only 'reversible' has"),
         ({"rank": 2.5}, "MapSpec.rank is 2.5, but must be a valid integer, got a number with a fractional part."),
         ({"subspaces": {"count": "x"}}, "MapSpec.subspaces.count is 'x', but must be a valid integer"),
     ],
@@ -69,7 +77,15 @@ def test_an_unknown_name_is_answered_with_the_nearest():
 
 @pytest.mark.parametrize(
     ("kind", "rank", "cls"),
-    [("frame", 4, Frame), ("frame", 6, Rotation), ("rotation", 4, Rotation), ("fixed", 4, Fixed), ("fixed", 6, Fixed)],
+    [
+        ("frame", 4, Frame),
+        ("frame", 6, Rotation),
+        ("rotation", 4, Rotation),
+        ("fixed", 4, Fixed),
+        ("fixed", 6, Fixed),
+        ("reversible", 4, Reversible),
+        ("reversible", 6, Reversible),
+    ],
 )
 def test_which_map_is_made(kind, rank, cls):
     assert type(MapSpec(rank=rank, kind=kind).make(6, "x")) is cls
@@ -101,3 +117,10 @@ def test_a_specification_survives_json():
     back = MapSpec.model_validate_json(spec.model_dump_json())
     assert back == spec
     assert list(back.subspaces) == ["phase", "count"]
+
+
+def test_a_reversible_map_has_the_blocks_that_were_asked_for():
+    made = MapSpec(rank=2, kind="reversible", depth=3, hidden=11).make(7, "x")
+    assert [tuple(shift.inner.shape) for shift in made.shifts] == [(11, 3), (11, 4), (11, 3)]
+    assert len(MapSpec(rank=2, kind="reversible").make(7, "x").shifts) == 4
+    assert MapSpec(rank=2, kind="reversible").make(7, "x").shifts[0].inner.shape == (7, 3)

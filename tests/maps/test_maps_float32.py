@@ -12,7 +12,7 @@ def site():
     return wrap(transformers.GPT2LMHeadModel(c).eval()).at("blocks.0.hook_resid_post")
 
 
-@pytest.mark.parametrize("kind", ["frame", "rotation", "fixed"])
+@pytest.mark.parametrize("kind", ["frame", "rotation", "fixed", "reversible"])
 def test_autocast_does_not_reach_the_mixing(kind):
     alignment, (own, given) = Alignment([site(), site()], rank=5, kind=kind), torch.randn(2, 6, 32).bfloat16()
     expected = alignment.interchange(own, given, target=0, source=1)
@@ -21,7 +21,7 @@ def test_autocast_does_not_reach_the_mixing(kind):
     assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("kind", ["frame", "rotation", "fixed"])
+@pytest.mark.parametrize("kind", ["frame", "rotation", "fixed", "reversible"])
 def test_maps_made_under_a_low_default_dtype_are_float32(kind):
     where = site()
     torch.set_default_dtype(torch.bfloat16)

@@ -1,0 +1,52 @@
+"""What a swap puts at the target cells, with the parameters evaluated once: shared dims exchanged, or all replaced."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mas_hooks.errors import UnknownNameError
+from mas_hooks.interventions import interchange
+from mas_hooks.maps import AbstractTransportView, AbstractView, MapSpec
+from mas_hooks.plan import Direction
+
+
+class AbstractExchange(ABC):
+    """A method's way to swap, evaluated once per optimiser step and used for every direction."""
+
+    @abstractmethod
+    def swap(
+        self, way: Direction, target: Float[Tensor, "n width_t"], source: Float[Tensor, "n width_s"]
+    ) -> Float[Tensor, "n width_t"]:
+        """What the target's cells hold after the swap, float32."""
+
+
+@dataclass(frozen=True)
+class SharedDims(AbstractExchange):
+    """The shared dims of the source in place of the target's own (Grant 2025, eq. 4)."""
+
+    views: Sequence[AbstractView]
+    spec: MapSpec
+
+    def swap(self, way: Direction, target: Tensor, source: Tensor) -> Tensor:
+        dims = self.spec.block(None, target.shape[1])
+        return interchange(target, source, self.views[way.target], self.views[way.source], dims)
+
+
+@dataclass(frozen=True)
+class Replaced(AbstractExchange):
+    """The whole vector replaced by a transport of the source; a direction without one takes the other's way back."""
+
+    transports: Mapping[Direction, AbstractTransportView]
+
+    def swap(self, way: Direction, target: Tensor, source: Tensor) -> Tensor:  # noqa: ARG002
+        if way in self.transports:
+            return self.transports[way].forward(source)
+        back = self.transports.get(Direction(way.target, way.source))
+        if back is None:
+            raise UnknownNameError("direction", str(way), map(str, self.transports), "the alignment")
+        return back.backward(source)

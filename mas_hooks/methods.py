@@ -19,7 +19,7 @@ def mas(maps: MapSpec | None = None) -> Plan:
 
 
 def stepwise(maps: MapSpec | None = None) -> Plan:
-    """MAS on pairs that swap every position up to the intervened one: `task_pairs(…, stepwise=True)`."""
+    """MAS on pairs that swap every position up to the intervened one: their `target_where` names all of them."""
     return Plan(method="stepwise_mas", maps=maps)
 
 

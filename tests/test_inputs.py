@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from mas_hooks import inputs
-from mas_hooks.errors import MasHooksError
+from mas_hooks.errors import MasHooksError, SettingError
 
 IDS = torch.arange(6).view(2, 3)
 MASK = torch.tensor([[0, 1, 1], [1, 1, 1]])
@@ -50,3 +50,11 @@ def test_a_tensor_is_the_one_argument_and_a_mapping_is_keywords():
     assert torch.equal(inputs.call(Two(), {"attention_mask": MASK, "input_ids": IDS}), IDS * MASK)
     moved = inputs.to_device({"input_ids": IDS}, torch.device("meta"))
     assert inputs.leading(moved).device.type == "meta"
+
+
+@pytest.mark.parametrize("given", ["The capital", ["one", "two"], [[1, 2, 3]], {"input_ids": [[1, 2]]}, None])
+def test_texts_and_lists_are_no_inputs(given):
+    with pytest.raises(
+        SettingError, match=r"^the input of a model is '\w+', but must be a tensor of ids, or a"
+    ):
+        inputs.leading(given)

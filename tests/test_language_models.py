@@ -6,7 +6,7 @@ from conformance.tiny import TINY, VOCABULARY
 
 import mas_hooks as mh
 from mas_hooks import swaps
-from mas_hooks.controls import RandomMaps
+from mas_hooks.controls import RandomMaps, Untrained, reinitialised
 
 N, LENGTH = 48, 8
 
@@ -49,6 +49,21 @@ def test_two_language_models_are_fitted_and_evaluated(models):
         assert own[index, index].floor < 0.5
     assert own[0, 1].iia > placebo[0, 1].iia
     assert own[1, 0].iia > placebo[1, 0].iia
+
+
+def test_the_untrained_control_makes_models_anew_from_their_configs(models):
+    data = pairs_of(models)
+    align = mh.Alignment([model.at("blocks.1.hook_resid_post") for model in models], rank=8)
+    before = [model.forward(data[0, 0].target_inputs) for model in models]
+    settings = mh.FitSettings(epochs=1)
+    rows = Untrained(data, data, settings).run(align, data).rows
+    assert len(rows) == 4
+    for model, logits in zip(models, before, strict=True):
+        assert torch.equal(model.forward(data[0, 0].target_inputs), logits)
+        fresh = reinitialised(model.module, 3)
+        assert not any(one.requires_grad for one in fresh.parameters())
+        assert fresh.training == model.module.training
+        assert not torch.equal(mh.wrap(fresh).forward(data[0, 0].target_inputs), logits)
 
 
 def test_scores_do_not_depend_on_how_many_pairs_run_at_once(models, monkeypatch):

@@ -275,3 +275,23 @@ def test_one_edit_needs_no_list_and_a_name_is_no_site():
     assert torch.equal(model.run_with_hooks(ids(), edit), model.run_with_hooks(ids(), [edit]))
     with pytest.raises(SettingError, match=r"the site of an edit is 'state', but must be a site, from model\.at"):
         Edit("state", torch.zeros_like, Where([0], [1]))
+
+
+def test_sites_name_themselves_and_mistaken_positions_are_told():
+    model = wrap(Positionwise(), name="mine")
+    site = model.at("embed")
+    by_name, by_site = (model.run_with_cache(ids(), [asked])[1]["embed"] for asked in ("embed", site))
+    assert torch.equal(by_name, by_site)
+    for wrong in (-1, "last"):
+        with pytest.raises(
+            SettingError, match=r"positions is .*, but must be a list of columns, or cells from mas_hooks"
+        ):
+            model.run_with_cache(ids(), "embed", positions=wrong)
+    assert repr(model) == "HookedModel('mine', a Positionwise with 1 canonical sites)"
+    with pytest.raises(SettingError, match=r"fn of an edit at mine:embed is 'Tensor', but must be a function"):
+        Edit(site, torch.zeros(4), Where([0], [0]))
+
+
+def test_a_block_that_is_not_there_is_told_by_number():
+    with pytest.raises(UnknownNameError, match=r"^mine has no block '7'\. There is: 0, 1\.$"):
+        wrap(Positionwise(), layer_path="layers", name="mine").at("blocks.7.hook_resid_post")

@@ -76,7 +76,8 @@ def run(work: Work) -> list[Record]:
     own = work.comparison
     toys = [toy(settings, progress=work.progress) for settings in own.toys]
     models = [one.model.to(own.device) for one in toys]
-    sites = [wrap(model, name=named.name).at(own.site) for model, named in zip(models, own.toys, strict=True)]
+    named = zip(models, own.toys, toys, strict=True)
+    sites = [wrap(model, name=asked.name, layer_path=one.layer_path).at(own.site) for model, asked, one in named]
     train, valid, test = task_pairs([one.task for one in toys], own.variables, own.sizes, own.seed)
     alignment = Alignment.from_plan(own.plan.model_copy(update={"maps": own.maps}), sites, own.seed)
     done = fit(alignment, own.plan, train, valid, own.fit, folder=work.state, resume=True, progress=work.progress)

@@ -43,7 +43,8 @@ def correlate(toys: tuple[ToySettings, ...], site: str, seed: int = 0) -> list[R
     }
     measured = []
     for control, own in modules.items():
-        rows = [_states(wrap(module), site, sequences) for module in own]
+        models = [wrap(module, layer_path=one.layer_path) for module, one in zip(own, loaded, strict=True)]
+        rows = [_states(model, site, sequences) for model in models]
         for a, b in combinations(range(len(toys)), 2):
             for name, measure in (("rsa", rsa), ("cka", cka)):
                 row = _record(toys, (a, b), site, name, measure(rows[a], rows[b], seed=seed))

@@ -5,7 +5,7 @@ import torch
 
 from mas_hooks import methods
 from mas_hooks.alignment import Alignment
-from mas_hooks.errors import DeviceError, DivergedError, SettingError, TrainModeWarning, UnknownNameError
+from mas_hooks.errors import DivergedError, SettingError, TrainModeWarning, UnknownNameError
 from mas_hooks.evaluate import evaluate
 from mas_hooks.fit import fit
 from mas_hooks.fit_loop import FitSettings
@@ -157,11 +157,6 @@ def test_refuses_a_plan_of_other_maps(small_sites, small_pairs):
 def test_refuses_a_direction_without_pairs(small_sites, small_pairs):
     with pytest.raises(UnknownNameError, match="set of pairs has no direction"):
         fitted(small_sites, ({(0, 0): small_pairs[0][0, 0]}, small_pairs[1]))
-
-
-def test_refuses_another_device(small_sites, small_pairs):
-    with pytest.raises(DeviceError, match="device is 'cuda', but the models are on cpu; move them there"):
-        fit(Alignment(small_sites, rank=4), methods.mas(), *small_pairs[:2], QUICK, device="cuda")
 
 
 def test_a_loss_that_is_no_number_stops_the_fit(small_sites, small_pairs):

@@ -87,6 +87,8 @@ SENTENCES = [
     (errors.UnreachedSiteError("state", 3, "it ran 2 steps"), "site 'state' was never reached at 3 of the asked cells: "
      "it ran 2 steps."),
     (errors.UnsupportedError("a pyramid", "use a GRU"), "a pyramid is not supported; use a GRU."),
+    (errors.MissingPackageError("peft", "language", "loading an adapter"), "loading an adapter needs peft, which is "
+     "not installed; pip install 'mas-hooks[language]'."),
     (errors.CheckpointError("runs/a", "is damaged", "make it anew"), "runs/a: is damaged; make it anew."),
     (errors.OutputFolderError("runs/a", "no space", "make room"), "cannot write to runs/a: no space; make room."),
     (errors.RecordError.unknown_key("iaa", ["iia"], "f:3"), "f:3: records have no key 'iaa'. Did you mean 'iia'?"),

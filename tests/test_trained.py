@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from mas_hooks import trained
-from mas_hooks.errors import CheckpointError, UnknownNameError
+from mas_hooks.errors import CheckpointError, SettingError, UnknownNameError
 from mas_hooks.tasks import task
-from mas_hooks.toys.training import TrainSettings
+from mas_hooks.toys.training import Trained, TrainSettings
 from mas_hooks.trained import ToySettings, cache_folder, toy
 
 TINY = ToySettings(
@@ -15,6 +15,15 @@ TINY = ToySettings(
     width=6,
     training=TrainSettings(batch_size=4, check_every=5, small_check=20, full_check=20, max_steps=5),
 )
+
+
+def tiny(cell):
+    return TINY.model_copy(update={"cell": cell})
+
+
+@pytest.fixture(params=["gru", "lstm", "transformer"])
+def cell(request):
+    return request.param
 
 
 @pytest.fixture
@@ -25,25 +34,70 @@ def no_training(monkeypatch):
     monkeypatch.setattr(trained, "train", refuse)
 
 
-def test_a_cache_hit_is_the_same_toy(tmp_path, monkeypatch):
-    first = toy(TINY, tmp_path, progress=False)
+def test_a_cache_hit_is_the_same_toy(tmp_path, monkeypatch, cell):
+    own = tiny(cell)
+    first = toy(own, tmp_path, progress=False)
     monkeypatch.setattr(trained, "train", None)
-    again = toy(TINY, tmp_path, progress=False)
+    again = toy(own, tmp_path, progress=False)
     assert (first.from_cache, again.from_cache) == (False, True)
     assert again.trained == first.trained
     assert again.task == first.task == task("multi_object", max_quantity=2)
+    assert (again.layer_path, first.layer_path) == (("blocks",) * 2 if cell == "transformer" else (None,) * 2)
     assert not again.model.training
     for name, tensor in first.model.state_dict().items():
         assert torch.equal(tensor, again.model.state_dict()[name])
 
 
-def test_training_repeats_and_leaves_the_global_seed_alone(tmp_path):
+def test_training_repeats_and_leaves_the_global_seed_alone(tmp_path, cell):
     state = torch.random.get_rng_state()
-    one = toy(TINY, tmp_path / "a", progress=False)
+    one = toy(tiny(cell), tmp_path / "a", progress=False)
     assert torch.equal(torch.random.get_rng_state(), state)
     torch.manual_seed(99)
-    two = toy(TINY, tmp_path / "b", progress=False)
+    two = toy(tiny(cell), tmp_path / "b", progress=False)
     assert all(torch.equal(tensor, two.model.state_dict()[name]) for name, tensor in one.model.state_dict().items())
+    other = tiny(cell).model_copy(update={"training": TINY.training.model_copy(update={"seed": 1})})
+    three = toy(other, tmp_path / "b", progress=False)
+    assert not torch.equal(one.model.embedding.weight, three.model.embedding.weight)
+
+
+@pytest.mark.parametrize(
+    ("settings", "dropout", "voids"),
+    [
+        ({}, 0.5, 0.0),
+        ({"cell": "lstm"}, 0.5, 0.0),
+        ({"cell": "lstm", "task_settings": {"void_probability": 0.3}}, 0.5, 0.3),
+        ({"cell": "transformer"}, 0.1, 0.2),
+        ({"cell": "transformer", "dropout": 0.0}, 0.0, 0.2),
+        ({"cell": "transformer", "task_settings": {"void_probability": 0.0}}, 0.1, 0.0),
+        ({"cell": "transformer", "task": "arithmetic"}, 0.1, 0.0),
+    ],
+)
+def test_what_the_kind_of_model_decides(tmp_path, monkeypatch, settings, dropout, voids):
+    seen = []
+
+    def spied(model, trials, *_args, **_keywords):
+        dropouts = {part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)}
+        seen.append((dropouts, getattr(trials.task, "void_probability", 0.0)))
+        return Trained(1, 0, 1, reached=True)
+
+    monkeypatch.setattr(trained, "train", spied)
+    own = ToySettings(width=6, **settings)
+    made = toy(own, tmp_path)
+    assert seen == [({dropout}, voids)]
+    assert made.task == task(own.task, **own.task_settings)  # what is swapped and checked never learns of the default
+    told = own.written_out()
+    assert (told.dropout, told.task_settings.get("void_probability", 0.0)) == (dropout, voids)
+    assert told.key == own.key  # written out or not, it is the same model
+    assert toy(told, tmp_path).from_cache
+
+
+def test_the_untrained_model_of_settings(tmp_path, cell):
+    still = TINY.training.model_copy(update={"learning_rate": 1e-30, "floor": 0.0})
+    own = tiny(cell).model_copy(update={"training": still})
+    torch.manual_seed(0)
+    fresh, learned = trained.untrained(own), toy(own, tmp_path, progress=False).model
+    assert type(fresh) is type(learned)
+    assert torch.equal(fresh.embedding.weight, learned.embedding.weight)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +106,7 @@ def test_training_repeats_and_leaves_the_global_seed_alone(tmp_path):
         {"task": "single_object"},
         {"task_settings": {"max_quantity": 3}},
         {"cell": "lstm"},
+        {"cell": "transformer"},
         {"width": 8},
         {"dropout": 0.0},
         {"training": TINY.training.model_copy(update={"seed": 1})},
@@ -67,8 +122,15 @@ def test_every_setting_is_in_the_key(tmp_path, changed):
 
 
 def test_names():
-    assert TINY.name == "gru-0"
+    assert (TINY.name, tiny("transformer").name) == ("gru-0", "transformer-0")
     assert TINY.key.startswith("multi_object-gru6-seed0-")
+
+
+def test_an_unknown_kind_of_model_is_told():
+    with pytest.raises(
+        SettingError, match=r"^ToySettings\.cell is 'rnn', but must be 'gru', 'lstm' or 'transformer'\.$"
+    ):
+        ToySettings.model_validate({"cell": "rnn"})
 
 
 def test_unknown_task_settings_are_told(tmp_path):

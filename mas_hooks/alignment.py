@@ -15,7 +15,7 @@ from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.engine.labelled import Part, Patched
 from mas_hooks.engine.run import runner
 from mas_hooks.errors import DeviceError, EmptyError, SettingError, UnsupportedError
-from mas_hooks.exchanges import AbstractExchange, Replaced, SharedDims
+from mas_hooks.exchanges import AbstractExchange, Replaced, SharedDims, check_states
 from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.interventions import interchange
@@ -99,6 +99,10 @@ class Alignment(nn.Module):
     def k(self) -> int | None:
         """Dims that are swapped; for a stitch the rank of its transports, None where that is free."""
         return self.spec.total if self.plan.transport is None else self.plan.transport.rank
+
+    def moved(self, target: int) -> int:
+        """How many dims of a target's vector a swap decides: a stitch all of them, whatever its rank."""
+        return self.at(target).width if self.plan.transport is not None else self.spec.total
 
     @property
     def init(self) -> str:
@@ -196,6 +200,7 @@ class Alignment(nn.Module):
         self.at(source)
         model, site = runnable(self, target)
         own = of_direction(pairs, source, target)
+        check_states(model, site, own, self.moved(target))
         chosen = runner(model, site, own, path)
         cache = ActivationCache(self.sites, self.models)
         vectors = self.interchange(

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from mas_hooks.errors import UnknownNameError
+from mas_hooks.errors import UnknownNameError, UnsupportedError
+from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.interventions import interchange
 from mas_hooks.maps import AbstractTransportView, AbstractView, MapSpec
+from mas_hooks.pairs import Pairs
 from mas_hooks.plan import Direction
+from mas_hooks.sites import Site
 
 
 class AbstractExchange(ABC):
@@ -50,3 +53,14 @@ class Replaced(AbstractExchange):
         if back is None:
             raise UnknownNameError("direction", str(way), map(str, self.transports), "the alignment")
         return back.backward(source)
+
+
+def check_states(model: HookedModel, site: Site, pairs: Pairs, moved: int) -> None:
+    """Raise UnsupportedError for swaps of some dims (`moved`) of several recurrent states of one sequence.
+
+    The dims that stay would be those of a run without the earlier swaps.
+    """
+    several = len(pairs.target_where.rows.unique()) < len(pairs.target_where)
+    if several and moved < site.width and model.point(site.name, site.side).kind != "module":
+        remedy = "swap one position a row, all dims, or positions of another site such as the embeddings"
+        raise UnsupportedError(f"swapping some dims of several states of one sequence at {site}", remedy)

@@ -114,7 +114,7 @@ class Loop:
         """Score the validation pairs, keep the maps if they are the best so far, and note whether that was a gain."""
         scores, state = self.valid.scores(), self.state
         state.curve += [self._row(way, found) for way, found in scores.items()]
-        worst = min((found.iia for found in scores.values()), default=self._latent_merit())
+        worst = min(found.iia for found in scores.values()) if scores else self._latent_merit()
         if worst > state.best_iia:
             state.best_iia, state.best_step = worst, state.step
             state.best = {name: tensor.detach().clone() for name, tensor in self.alignment.state_dict().items()}

@@ -12,7 +12,7 @@ from mas_hooks.alignment import Alignment, runnable
 from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.engine.labelled import AbstractRunner, Labelled, Part
 from mas_hooks.engine.run import ReferenceRunner, runner
-from mas_hooks.exchanges import AbstractExchange
+from mas_hooks.exchanges import AbstractExchange, check_states
 from mas_hooks.metrics import Score, score
 from mas_hooks.pairs import Directed, Pairs, of_direction
 from mas_hooks.plan import Direction
@@ -42,6 +42,8 @@ class Swaps:
         """One runner serves every direction into a target: the tail only where it is proven for all of them."""
         model, site = runnable(self.alignment, target)
         sets = {id(self.pairs[way]): self.pairs[way] for way in self.into(target)}
+        for pairs in sets.values():
+            check_states(model, site, pairs, self.alignment.moved(target))
         found = [runner(model, site, pairs, self._path) for pairs in sets.values()]
         reference = [one for one in found if isinstance(one, ReferenceRunner)]
         return reference[0] if reference else found[0]

@@ -3,6 +3,7 @@ import torch
 
 from mas_hooks.alignment import Alignment
 from mas_hooks.engine.cache import ActivationCache
+from mas_hooks.errors import UnsupportedError
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.metrics import Score, score
 from mas_hooks.pairs import Pairs, task_pairs
@@ -106,7 +107,7 @@ def several():
 
 def test_pairs_of_several_cells_keep_their_vectors():
     way, pairs = Direction(0, 0), several()
-    own = swaps(pairs, [way])
+    own = swaps(pairs, [way], rank=12)
     views = own.alignment.exchange()
     (_, whole), *_ = own.run(views, {way: torch.arange(6)})
     for row in (4, 1):
@@ -120,7 +121,7 @@ def test_pairs_of_several_cells_keep_their_vectors():
 @pytest.mark.parametrize("make", [lambda: task_pairs(TASKS[:1], ["full"], (6, 5, 5))[0][0, 0], several])
 def test_unedited_is_the_whole_forward(make):
     way, pairs = Direction(0, 0), make()
-    own = swaps(pairs, [way])
+    own = swaps(pairs, [way], rank=12)
     found = own.run_unedited(way, torch.tensor([3, 0, 5]))
     logits = own.alignment.models[0].module(pairs.target_inputs)[[3, 0, 5]]
     expected = logits[(pairs.label_mask | pairs.deterministic_mask)[[3, 0, 5]]]
@@ -138,3 +139,23 @@ def test_scores_cover_every_pair_once(monkeypatch, pairs):
     assert sum(whole.values(), start=Score(0, 0, 0, 0)) == sum(
         (score(labelled) for _, labelled in results), start=Score(0, 0, 0, 0)
     )
+
+
+def test_some_dims_of_several_states_of_a_sequence_are_refused(pairs):
+    """What stays of a later state would not know of the earlier swap; with all dims nothing stays."""
+    first = next(iter(pairs.values()))
+    again = Where(torch.arange(2).repeat_interleave(2), torch.tensor([1, 2, 1, 2]))
+    ids, wanted = first.target_inputs[:2], torch.ones_like(first.labels[:2], dtype=torch.bool)
+    stepwise = Pairs.from_tensors(ids, again, ids, again, first.labels[:2], wanted)
+    model = wrap(RecurrentModel(len(TASKS[0].vocabulary), 12, "gru").eval().requires_grad_(False), name="gru")
+    sentence = "swapping some dims of several states of one sequence at gru:state is not supported; swap one position"
+    some, every, below = Alignment(model.at("state"), rank=4), Alignment(model.at("state"), rank=12), model.at("embed")
+    for run in (lambda own: own.run(stepwise, source=0, target=0), lambda own: made(own, stepwise)):
+        with pytest.raises(UnsupportedError, match=sentence):
+            run(some)
+        run(every)
+        run(Alignment(below, rank=4))
+
+
+def made(alignment, pairs):
+    return Swaps(alignment, pairs, [Direction(0, 0)], ActivationCache(alignment.sites, alignment.models))

@@ -92,7 +92,8 @@ class Kept:
             needed[tensor.device] = needed.get(tensor.device, 0) + tensor.nbytes * rows
         if any(size > SHARE * free_bytes(device) for device, size in needed.items()):
             return None
-        return [tensor.new_empty(rows, *tensor.shape[1:]) for tensor in like]
+        # Filled, so that the memory is taken now and the next one to ask sees that it is gone.
+        return [tensor.new_full((rows, *tensor.shape[1:]), 0) for tensor in like]
 
 
 def _tensors(base: Base) -> list[Tensor]:

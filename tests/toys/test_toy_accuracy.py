@@ -5,20 +5,8 @@ import random
 import pytest
 
 from mas_hooks.tasks.trials import Trials
-from mas_hooks.toys.training import TrainSettings, trial_errors
+from mas_hooks.toys.training import trial_errors
 from mas_hooks.trained import ToySettings, toy
-
-TRAINING = TrainSettings(
-    batch_size=64,
-    learning_rate=3e-3,
-    warmup=20,
-    check_every=25,
-    small_check=60,
-    full_check=300,
-    max_errors=2,
-    max_steps=1_000,
-)
-SMALL = ToySettings(task_settings={"max_quantity": 6}, cell="transformer", width=32, training=TRAINING)
 
 
 def errors(own, trials, seed):
@@ -26,12 +14,14 @@ def errors(own, trials, seed):
     return trial_errors(own.model, Trials(own.task).checking(random.Random(f"after/{seed}"), trials))
 
 
-def test_a_small_transformer_counts(tmp_path):
-    own = toy(SMALL, tmp_path, progress=False)
+def test_a_small_transformer_counts(small_settings, tmp_path):
+    small = small_settings(cell="transformer", width=32)
+    small = small.model_copy(update={"training": small.training.model_copy(update={"learning_rate": 3e-3})})
+    own = toy(small, tmp_path, progress=False)
     assert own.trained.reached
     assert own.trained.steps < 1_000
     assert errors(own, 600, 0) <= 12
-    again = toy(SMALL, tmp_path, progress=False)
+    again = toy(small, tmp_path, progress=False)
     assert again.from_cache
     assert errors(again, 600, 0) == errors(own, 600, 0)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import statistics
-import sys
+import importlib.util
 from collections.abc import Callable
 from functools import partial
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -18,22 +16,9 @@ from mas_hooks.errors import DeviceError, MasHooksError, UnknownNameError
 from mas_hooks.maps.starts import random_frame
 from mas_hooks.measurements import Measurement, peak_mb
 from mas_hooks.settings import Settings as Base
+from mas_hooks.shipped import beside
 
-
-def _beside(name: str) -> Any:
-    """A file of this folder that is no benchmark itself."""
-    spec = importlib.util.spec_from_file_location(
-        f"mas_hooks_benchmarks_{name}", Path(__file__).with_name(f"{name}.py")
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their annotations up there
-    spec.loader.exec_module(module)
-    return module
-
-
-steps, models, cost = _beside("_llm_steps"), _beside("_llm_models"), _beside("_llm_cost")
+steps, models, cost = (beside(__file__, name) for name in ("_llm_steps", "_llm_models", "_llm_cost"))
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-3}
 """How far a first loss may lie from that of plain hooks, as a share of it; TransformerLens rounds its basis too."""

@@ -11,10 +11,11 @@ from mas_hooks.hooks.taps import Edit
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.interventions import interchange
 from mas_hooks.maps import MapSpec
-from mas_hooks.pairs import Pairs, task_pairs
+from mas_hooks.pairs import Pairs
 from mas_hooks.plan import Plan
 from mas_hooks.records import Record
 from mas_hooks.sites import Where, recording
+from mas_hooks.task_pairs import task_pairs
 from mas_hooks.tasks import task
 
 __all__ = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,14 @@ from torch import Tensor, nn
 from mas_hooks import alignment_files
 from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.engine.labelled import Part, Patched
-from mas_hooks.engine.run import runner
+from mas_hooks.engine.run import ReferenceRunner, runner
 from mas_hooks.errors import DeviceError, EmptyError, SettingError, UnsupportedError
-from mas_hooks.exchanges import AbstractExchange, Replaced, SharedDims, check_states
+from mas_hooks.exchanges import AbstractExchange, Replaced, SharedDims, live
+from mas_hooks.first_maps import first_maps, first_transports
 from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.interventions import interchange
-from mas_hooks.maps import AbstractMap, AbstractTransport, AbstractView, MapSpec, TransportSpec
-from mas_hooks.maps.starts import identity_frame, random_frame
+from mas_hooks.maps import AbstractMap, AbstractTransport, AbstractView, MapSpec
 from mas_hooks.pairs import Directed, of_direction
 from mas_hooks.plan import Direction, Plan
 from mas_hooks.sites import Recording, Site, Where
@@ -60,28 +61,26 @@ class Alignment(nn.Module):
         devices = {name: str(model.device) for model, name in own if model is not None}
         if len(set(devices.values())) > 1:
             raise DeviceError.several(devices)
-        self.maps = nn.ModuleList()
+        self.maps = nn.ModuleList() if plan.maps is None else first_maps(plan.maps, sites, seed)
         self.transports = nn.ModuleDict()
-        if plan.maps is not None:
-            self.maps.extend(self.spec.make(site.width, str(site)) for site in sites)
-            self.start([self._first_frame(index, site.width) for index, site in enumerate(sites)])
-        elif plan.transport is not None:
-            self._stitch(plan.transport, ways)
+        if plan.transport is not None:
+            self.transports = first_transports(plan.transport, sites, ways, seed)
         if devices:
             self.to(next(iter(devices.values())))
 
-    def _first_frame(self, index: int, width: int) -> Tensor:
-        if self.spec.init == "identity":
-            return identity_frame(width, self.spec.total)
-        return random_frame(width, self.spec.total, torch.Generator().manual_seed(1_000 * self.seed + index))
+    def extended(self, sites: Site | Recording | Sequence[Site | Recording], seed: int | None = None) -> Alignment:
+        """A new alignment of these sites and further ones: the maps so far as they are, the others at their start.
 
-    def _stitch(self, spec: TransportSpec, ways: Sequence[Direction]) -> None:
-        for number, way in enumerate(ways):
-            source, target = self.sites[way.source], self.sites[way.target]
-            made = spec.make(source.width, target.width, f"{source} → {target}")
-            generator = torch.Generator().manual_seed(1_000 * self.seed + number)
-            made.start(spec.first(source.width, target.width, generator))
-            self.transports[f"{way.source}_{way.target}"] = made
+        The new sites are numbered on from the old. To put new models into a space that is already fitted, give
+        `frozen=range(n)` to `fit`, n being the sites so far. seed: of new random starts; None for that of this one.
+        Raises SettingError where the method does not take so many sites.
+        """
+        more = [sites] if isinstance(sites, Site | Recording) else list(sites)
+        if not more:
+            raise EmptyError("the list of further sites", "give at least one, from model.at(name)")
+        made = Alignment.from_plan(self.plan, [*self.sites, *more], self.seed if seed is None else seed)
+        made.to(next(self.buffers()).dtype).load_state_dict(self.state_dict(), strict=False)
+        return made
 
     def start(self, frames: Sequence[Float[Tensor, "_width rank"]]) -> None:
         """Set where every map begins."""
@@ -100,9 +99,10 @@ class Alignment(nn.Module):
         """Dims that are swapped; for a stitch the rank of its transports, None where that is free."""
         return self.spec.total if self.plan.transport is None else self.plan.transport.rank
 
-    def moved(self, target: int) -> int:
+    def moved(self, target: int, subspace: str | None = None) -> int:
         """How many dims of a target's vector a swap decides: a stitch all of them, whatever its rank."""
-        return self.at(target).width if self.plan.transport is not None else self.spec.total
+        width = self.at(target).width
+        return width if self.plan.transport is not None else len(range(width)[self.spec.block(subspace, width)])
 
     @property
     def init(self) -> str:
@@ -200,13 +200,14 @@ class Alignment(nn.Module):
         self.at(source)
         model, site = runnable(self, target)
         own = of_direction(pairs, source, target)
-        check_states(model, site, own, self.moved(target))
+        cache, index = ActivationCache(self.sites, self.models), torch.arange(len(own))
+        swap = partial(self.interchange, target=target, source=source, subspace=subspace)
+        if live(model, site, own, self.moved(target, subspace)):
+            out = ReferenceRunner(model, site).run([Part(own, index, cache.source(source, own), swap)])
+            return Patched(out.logits, out.labels, out.row, None, ReferenceRunner.name)
         chosen = runner(model, site, own, path)
-        cache = ActivationCache(self.sites, self.models)
-        vectors = self.interchange(
-            cache.target(target, own), cache.source(source, own), target=target, source=source, subspace=subspace
-        )
-        out = chosen.run([Part(own, torch.arange(len(own)), vectors)])
+        vectors = swap(cache.target(target, own), cache.source(source, own))
+        out = chosen.run([Part(own, index, vectors)])
         return Patched(out.logits, out.labels, out.row, vectors, chosen.name)
 
     def save_pretrained(self, folder: Path | str) -> None:

@@ -130,6 +130,21 @@ def ls_command(arguments: Sequence[str]) -> None:
             print(f"  {name:<20}{shipped.load(kind, name).summary}")
 
 
+def _drawn(run_dir: Path) -> list[Path]:
+    """The figures that the recipe of a run draws of its own, or else the usual ones under the usual table."""
+    recipe = read_json(run_dir / SETTINGS).get("recipe") if (run_dir / SETTINGS).exists() else None
+    own = shipped.load("recipes", recipe).draw if recipe in shipped.names("recipes") else None
+    if own is not None:
+        return own(run_dir)
+    from rich.console import Console
+
+    from mas_hooks import records
+
+    figures = report.draw(run_dir)
+    Console().print(report.table(records.read(run_dir / "records.jsonl")))
+    return figures
+
+
 def report_command(arguments: Sequence[str]) -> None:
     """Print the table of a run and draw its figures again, from its records alone: mas-hooks report RUN_DIR."""
 
@@ -137,13 +152,7 @@ def report_command(arguments: Sequence[str]) -> None:
         return run_dir
 
     run_dir = tyro.cli(parsed, args=arguments, prog="mas-hooks report", description=report_command.__doc__)
-    from rich.console import Console
-
-    from mas_hooks import records
-
-    figures = report.draw(run_dir)
-    Console().print(report.table(records.read(run_dir / "records.jsonl")))
-    for path in figures:
+    for path in _drawn(run_dir):
         print(f"figure: {path}")
 
 

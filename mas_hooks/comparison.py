@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from pydantic import model_validator
 
 from mas_hooks.alignment import Alignment
@@ -15,28 +17,31 @@ from mas_hooks.evaluate import Control, evaluate
 from mas_hooks.fit import fit
 from mas_hooks.fit_loop import FitSettings
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.maps import MapSpec
-from mas_hooks.pairs import Directed, task_pairs
+from mas_hooks.latents import NaturalCells, natural_cells
+from mas_hooks.pairs import Directed, Pairs
 from mas_hooks.plan import Plan
 from mas_hooks.records import Record
 from mas_hooks.settings import Settings
-from mas_hooks.tasks import Party, task
-from mas_hooks.trained import ToySettings, toy
+from mas_hooks.sites import Site
+from mas_hooks.task_pairs import task_pairs
+from mas_hooks.tasks import AbstractTask, task
+from mas_hooks.trained import MODELS, ToyModel, ToySettings, toy, untrained
 
 ControlName = Literal["untrained", "shuffled_labels", "random_maps"]
 
 
 class Comparison(Settings):
-    """Which toys, at which site, on which variables, by which method.
+    """Which toys, at which sites, on which variables, by which method.
 
-    variables: one per toy. sizes: training, validation and test pairs. seed: of pairs and maps.
+    sites, variables: one per toy. plan: with its maps or its transport. stepwise: every position up to the intervened
+    one is swapped. sizes: training, validation and test pairs. seed: of pairs and maps.
     """
 
     toys: tuple[ToySettings, ...]
-    site: str = "state"
+    sites: tuple[str, ...]
     variables: tuple[str, ...]
     plan: Plan
-    maps: MapSpec
+    stepwise: bool = False
     fit: FitSettings = FitSettings()
     sizes: tuple[int, int, int] = (10_000, 1_000, 1_000)
     controls: tuple[ControlName, ...] = ()
@@ -46,15 +51,32 @@ class Comparison(Settings):
     @model_validator(mode="after")
     def _fits(self) -> Comparison:
         """Everything that would fail after the toys are trained fails here."""
-        if len(self.variables) != len(self.toys):
-            raise SettingError("variables", self.variables, f"one per toy, {len(self.toys)}")
-        for own, variable in zip(self.toys, self.variables, strict=True):
-            Party(task(own.task, **own.task_settings), variable)
-            self.maps.make(own.width, f"the state of {own.name}, which has {own.width} units")
+        for name, given in (("variables", self.variables), ("sites", self.sites)):
+            if len(given) != len(self.toys):
+                raise SettingError(name, given, f"one per toy, {len(self.toys)}")
         if min(self.sizes) < 1:
             raise SettingError("sizes", self.sizes, "three numbers of pairs, 1 or more each")
-        self.plan.directions(len(self.toys))
+        self.pairs([task(own.task, **own.task_settings) for own in self.toys], (1, 1, 1))
+        with torch.random.fork_rng(devices=[]):
+            Alignment.from_plan(self.plan, self.places([untrained(own).eval() for own in self.toys]))
         return self
+
+    @property
+    def names(self) -> list[str]:
+        """What the toys are called: `gru-0`, with the task where it is not the same for all."""
+        several = len({own.task for own in self.toys}) > 1
+        return [f"{own.task} {own.name}" if several else own.name for own in self.toys]
+
+    def places(self, models: Sequence[ToyModel]) -> list[Site]:
+        """The sites, in models of these toys."""
+        asked = zip(models, self.toys, self.names, self.sites, strict=True)
+        return [wrap(one, name=name, layer_path=MODELS[own.cell].layer_path).at(at) for one, own, name, at in asked]
+
+    def pairs(
+        self, tasks: Sequence[AbstractTask[Any]], sizes: tuple[int, int, int]
+    ) -> tuple[Mapping[tuple[int, int], Pairs], ...]:
+        """Training, validation and test pairs."""
+        return task_pairs(tasks, self.variables, sizes, self.seed, stepwise=self.stepwise)
 
 
 @dataclass(frozen=True)
@@ -75,23 +97,25 @@ def run(work: Work) -> list[Record]:
     """
     own = work.comparison
     toys = [toy(settings, progress=work.progress) for settings in own.toys]
-    models = [one.model.to(own.device) for one in toys]
-    named = zip(models, own.toys, toys, strict=True)
-    sites = [wrap(model, name=asked.name, layer_path=one.layer_path).at(own.site) for model, asked, one in named]
-    train, valid, test = task_pairs([one.task for one in toys], own.variables, own.sizes, own.seed)
-    alignment = Alignment.from_plan(own.plan.model_copy(update={"maps": own.maps}), sites, own.seed)
-    done = fit(alignment, own.plan, train, valid, own.fit, folder=work.state, resume=True, progress=work.progress)
+    train, valid, test = own.pairs([one.task for one in toys], own.sizes)
+    alignment = Alignment.from_plan(own.plan, own.places([one.model.to(own.device) for one in toys]), own.seed)
+    inaccessible = {way.target for way in own.plan.latent_directions(len(toys))}
+    latents = {index: natural_cells(toys[index].task, seed=own.seed) for index in sorted(inaccessible)}
+    kept, shown = work.state, work.progress
+    done = fit(alignment, own.plan, train, valid, own.fit, latents=latents, folder=kept, progress=shown)
     alignment.save_pretrained(work.alignment)
-    table = evaluate(alignment, test, _controls(own, train, valid))
+    table = evaluate(alignment, test, _controls(own, train, valid, latents))
     final = [replace(row, seconds=None if row.control else round(done.seconds, 3)) for row in table.rows]
     return [replace(row, **_keys(own)) for row in (*done.curve, *final)]
 
 
-def _controls(own: Comparison, train: Directed, valid: Directed) -> list[Control]:
+def _controls(
+    own: Comparison, train: Directed, valid: Directed, latents: Mapping[int, NaturalCells]
+) -> list[Control]:
     make: dict[str, Control] = {
         "random_maps": RandomMaps(own.seed),
-        "untrained": Untrained(train, valid, own.fit, own.seed),
-        "shuffled_labels": ShuffledLabels(train, valid, own.fit, own.seed),
+        "untrained": Untrained(train, valid, own.fit, own.seed, latents),
+        "shuffled_labels": ShuffledLabels(train, valid, own.fit, own.seed, latents),
     }
     return [make[name] for name in own.controls]
 

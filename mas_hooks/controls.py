@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 
 from mas_hooks import inputs as model_inputs
 from mas_hooks.alignment import Alignment
@@ -16,6 +18,7 @@ from mas_hooks.fit import fit
 from mas_hooks.fit_loop import FitSettings
 from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.hooks.huggingface import is_pretrained
+from mas_hooks.latents import NaturalCells
 from mas_hooks.maps import TransportSpec
 from mas_hooks.maps.starts import random_frame
 from mas_hooks.pairs import Directed, Pairs
@@ -56,6 +59,7 @@ class Untrained:
     valid: Directed
     settings: FitSettings | None = None
     seed: int = 0
+    latents: Mapping[int, NaturalCells] = field(default_factory=dict)
     name: str = "untrained"
 
     def run(self, alignment: Alignment, test: Directed) -> Evaluation:
@@ -70,7 +74,7 @@ class Untrained:
                 copies[id(model)] = replace(model, module=reinitialised(model.module, self.seed + len(copies)))
             sites.append(replace(site, model=copies[id(model)]))
         placebo = Alignment.from_plan(alignment.plan, sites, alignment.seed)
-        fit(placebo, alignment.plan, self.train, self.valid, self.settings, progress=False)
+        fit(placebo, alignment.plan, self.train, self.valid, self.settings, latents=self.latents, progress=False)
         return evaluate(placebo, test)
 
 
@@ -82,13 +86,14 @@ class ShuffledLabels:
     valid: Directed
     settings: FitSettings | None = None
     seed: int = 0
+    latents: Mapping[int, NaturalCells] = field(default_factory=dict)
     name: str = "shuffled_labels"
 
     def run(self, alignment: Alignment, test: Directed) -> Evaluation:
         """The table after refitting and testing on shuffled pairs."""
         placebo = Alignment.from_plan(alignment.plan, alignment.sites, alignment.seed)
         sets = [shuffled(pairs, self.seed + split) for split, pairs in enumerate((self.train, self.valid, test))]
-        fit(placebo, alignment.plan, sets[0], sets[1], self.settings, progress=False)
+        fit(placebo, alignment.plan, sets[0], sets[1], self.settings, latents=self.latents, progress=False)
         return evaluate(placebo, sets[2])
 
 
@@ -116,7 +121,11 @@ def reinitialised(module: nn.Module, seed: int) -> nn.Module:
 
 
 def shuffled(pairs: Directed, seed: int) -> Directed:
-    """The same targets and labels, each with another pair's source. Pairs shared by directions stay shared."""
+    """The same targets and labels, each with another pair's source. Pairs shared by directions stay shared.
+
+    A pair that swaps several cells keeps both sides up to the last of them, and is dealt what another pair goes on
+    with. Raises UnsupportedError where that is not known, as the ids are no plain tensor or labelled before the swap.
+    """
     if isinstance(pairs, Pairs):
         return _shuffled(pairs, seed)
     made = {id(own): _shuffled(own, seed) for own in {id(own): own for own in pairs.values()}.values()}
@@ -124,11 +133,54 @@ def shuffled(pairs: Directed, seed: int) -> Directed:
 
 
 def _shuffled(pairs: Pairs, seed: int) -> Pairs:
-    if not pairs.single or len(pairs.source_where) != len(pairs):
-        raise UnsupportedError("shuffling pairs that swap several positions", "leave out the shuffled-labels control")
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
+    if not pairs.single or len(pairs.source_where) != len(pairs):
+        return _dealt(pairs, order)
     where, inputs = pairs.source_where, pairs.source_inputs
     dealt = Where(where.rows[order], where.columns[order])
     if inputs is not None:
         inputs, dealt = model_inputs.rows(inputs, where.rows[order]), Where.one_per_row(where.columns[order])
     return replace(pairs, source_inputs=inputs, source_where=dealt, source_key=pairs.source_key[order])
+
+
+def _dealt(pairs: Pairs, order: Int[Tensor, " n"]) -> Pairs:
+    """Pairs of several cells with the continuations of other pairs, moved to begin where they are swapped last."""
+    ids, order = pairs.target_inputs, order.to(pairs.labels.device)
+    marked, last = pairs.label_mask | pairs.deterministic_mask, _last_swaps(pairs)
+    columns = torch.arange(marked.shape[1], device=last.device)
+    early = bool((last < 0).any()) or bool((marked & (columns < last[:, None])).any())
+    if not isinstance(ids, Tensor) or ids.ndim != 2 or pairs.expected is not None or early:
+        remedy = "give plain ids labelled from the last swapped position on, or leave out the shuffled-labels control"
+        raise UnsupportedError("shuffling pairs that swap several positions", remedy)
+    lengths = (columns * marked).amax(1) + 1 - last
+    end = (last + lengths[order])[:, None]
+    deal = _Deal(order, last[:, None], torch.arange(int(end.max()), device=last.device))
+    inputs, labels = deal.of(ids, 1), deal.of(pairs.labels, 0)
+    scored, judged = (deal.of(mask, 0) & (deal.columns < end) for mask in (pairs.label_mask, pairs.deterministic_mask))
+    return replace(pairs, target_inputs=inputs, labels=labels, label_mask=scored, deterministic_mask=judged)
+
+
+@dataclass(frozen=True, eq=False)
+class _Deal:
+    """Whose continuation each row gets: order (n,); last (n, 1): the columns behind which these begin."""
+
+    order: Int[Tensor, " n"]
+    last: Int[Tensor, "n 1"]
+    columns: Int[Tensor, " position"]
+
+    def of(self, own: Tensor, kept: int) -> Tensor:
+        """own (n, old position): up to `last` + `kept`, exclusive, as it is; from there on that of the other row."""
+        stays = self.columns < self.last + kept
+        moved = self.columns - self.last + self.last[self.order]
+        row = torch.where(stays, torch.arange(len(own), device=stays.device)[:, None], self.order[:, None])
+        column = torch.where(stays, self.columns, moved).clamp(max=own.shape[1] - 1)  # behind the end: its last token
+        return own[row.to(own.device), column.to(own.device)]
+
+
+def _last_swaps(pairs: Pairs) -> Int[Tensor, " n"]:
+    """The last swapped column of each row, −1 for a row without one."""
+    where = pairs.target_where
+    last = torch.full((len(pairs),), -1, device=where.rows.device)
+    if pairs.target_inputs is None:  # rows of a recording are not those of the pairs
+        return last
+    return last.scatter_reduce_(0, where.rows, where.columns, "amax").to(pairs.labels.device)

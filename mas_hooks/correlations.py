@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -23,13 +24,17 @@ from mas_hooks.trained import ToySettings, toy
 PER_QUANTITY = 15
 
 
-def correlate(toys: tuple[ToySettings, ...], site: str, seed: int = 0) -> list[Record]:
-    """RSA and cosine-kernel CKA of every two toys at one site, and of their untrained copies as a control.
+def correlate(
+    toys: Sequence[ToySettings], sites: Sequence[str], seed: int = 0, pairs: Sequence[tuple[int, int]] | None = None
+) -> list[Record]:
+    """RSA and cosine-kernel CKA of toys, and of their untrained copies as a control.
 
-    Grant 2025, App. A.3–A.4: 15 sequences a quantity, activations at all positions but padding and E; 1,000 of them,
+    sites: one per toy. pairs: which toys to compare (their numbers), default every two. Grant 2025, App. A.3–A.4: 15 sequences a quantity, activations at all positions but padding and E; 1,000 of them,
     drawn 10 times.
     Raises SettingError for toys of different tasks, whose rows do not match.
     """
+    if len(sites) != len(toys):
+        raise SettingError("sites", sites, f"one per toy, {len(toys)}")
     tasks = [(own.task, dict(own.task_settings)) for own in toys]
     if any(own != tasks[0] for own in tasks):
         raise SettingError("the tasks of toys to correlate", tasks, "one and the same: they must read the same trials")
@@ -44,10 +49,10 @@ def correlate(toys: tuple[ToySettings, ...], site: str, seed: int = 0) -> list[R
     measured = []
     for control, own in modules.items():
         models = [wrap(module, layer_path=one.layer_path) for module, one in zip(own, loaded, strict=True)]
-        rows = [_states(model, site, sequences) for model in models]
-        for a, b in combinations(range(len(toys)), 2):
+        rows = [_states(model, site, sequences) for model, site in zip(models, sites, strict=True)]
+        for a, b in combinations(range(len(toys)), 2) if pairs is None else pairs:
             for name, measure in (("rsa", rsa), ("cka", cka)):
-                row = _record(toys, (a, b), site, name, measure(rows[a], rows[b], seed=seed))
+                row = _record(toys, (a, b), sites, name, measure(rows[a], rows[b], seed=seed))
                 measured.append(replace(row, control=control, seed=seed))
     return measured
 
@@ -61,15 +66,17 @@ def _states(model: HookedModel, site: str, sequences: list[Tensor]) -> Tensor:
     return torch.cat(found)
 
 
-def _record(toys: tuple[ToySettings, ...], pair: tuple[int, int], site: str, name: str, result: Measure) -> Record:
+def _record(
+    toys: Sequence[ToySettings], pair: tuple[int, int], sites: Sequence[str], name: str, result: Measure
+) -> Record:
     a, b = (toys[index].name for index in pair)
     return Record(
         comparison=f"{a} × {b}",
         task=toys[0].task,
         source_model=a,
-        source_site=site,
+        source_site=sites[pair[0]],
         target_model=b,
-        target_site=site,
+        target_site=sites[pair[1]],
         source=pair[0],
         target=pair[1],
         split="test",

@@ -103,6 +103,7 @@ def _record(swaps: Swaps, way: Direction, found: Score, floor: Score) -> Record:
         k=alignment.k,
         init=alignment.init,
         split="test",
+        selected_on=alignment.plan.select_on,
         iia=found.iia,
         iia_low=low,
         iia_high=high,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from mas_hooks.errors import UnknownNameError, UnsupportedError
+from mas_hooks.errors import UnknownNameError
 from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.interventions import interchange
 from mas_hooks.maps import AbstractTransportView, AbstractView, MapSpec
@@ -55,12 +55,10 @@ class Replaced(AbstractExchange):
         return back.backward(source)
 
 
-def check_states(model: HookedModel, site: Site, pairs: Pairs, moved: int) -> None:
-    """Raise UnsupportedError for swaps of some dims (`moved`) of several recurrent states of one sequence.
+def live(model: HookedModel, site: Site, pairs: Pairs, moved: int) -> bool:
+    """Whether swaps of some dims (`moved`) have to be made one by one, as a run comes by them.
 
-    The dims that stay would be those of a run without the earlier swaps.
+    So in several recurrent states of one sequence: the dims that stay are those of a run with the earlier swaps.
     """
     several = len(pairs.target_where.rows.unique()) < len(pairs.target_where)
-    if several and moved < site.width and model.point(site.name, site.side).kind != "module":
-        remedy = "swap one position a row, all dims, or positions of another site such as the embeddings"
-        raise UnsupportedError(f"swapping some dims of several states of one sequence at {site}", remedy)
+    return several and moved < site.width and model.point(site.name, site.side).kind != "module"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mas_hooks import checkpoints
 from mas_hooks.alignment import Alignment
-from mas_hooks.engine.frozen import frozen
+from mas_hooks.engine.frozen import frozen as without_gradient
 from mas_hooks.errors import SettingError
-from mas_hooks.fit_loop import FitSettings, Loop
+from mas_hooks.fit_loop import FitSettings, Loop, frozen_sites
 from mas_hooks.fit_state import FitState
+from mas_hooks.fit_told import told
 from mas_hooks.hooks.wrap import warn_in_train_mode
 from mas_hooks.latents import NaturalCells
 from mas_hooks.pairs import Directed
@@ -52,15 +53,17 @@ def fit(
     *,
     latents: Mapping[int, NaturalCells] | None = None,
     folder: Path | str | None = None,
-    resume: bool = False,
+    frozen: Iterable[int] = (),
     progress: bool = True,
 ) -> Fit:
     """Train the maps of `alignment` by `plan`; afterwards they hold the best validation checkpoint.
 
     The models stay frozen and as they were; the alignment takes over the plan. latents: for methods with a latent
     loss, the natural cells of each inaccessible model, from `natural_cells(task)`; a recording brings its own.
-    folder: keeps the state at every validation, so that an interrupted fit goes on with resume=True and ends with the
-    same numbers. progress: a bar.
+    folder: keeps the state at every validation. A fit of the same settings, pairs and models that was interrupted (or
+    ended) in this folder goes on from there and ends with the same numbers; another fit's folder is refused.
+    frozen: numbers of the sites whose maps stay as they are, to align further models to them (`Alignment.extended`);
+    directions between two of them are neither trained nor part of the curve. progress: a bar.
     Raises before training starts where settings, pairs, sites or folder do not fit.
     """
     settings = settings or FitSettings()
@@ -71,16 +74,18 @@ def fit(
         raise SettingError("plan.maps", plan.maps, "None, or the map specification of the alignment")
     if plan.transport != alignment.plan.transport:
         raise SettingError("plan.transport", plan.transport, "that of the alignment: make it by Alignment.from_plan")
+    kept = frozen_sites(alignment, frozen)
     models = [model for model in alignment.models if model is not None]
     for model in models:
         warn_in_train_mode(model)
     place = None if folder is None else checkpoints.writable(folder) / "fit"
-    with frozen([model.module for model in models]):
-        loop = Loop(alignment, plan, (train, valid), settings, latents or {})
-        told = _told(loop)
-        if place is not None and resume and checkpoints.exists(place):
-            loop.state = FitState.load(place, told, alignment, loop.optimizer)
-        _train(loop, place, told, progress=progress)
+    still = [*(model.module for model in models), *(alignment.own_maps[index] for index in kept)]
+    with without_gradient(still):
+        loop = Loop(alignment, plan, (train, valid), settings, latents or {}, kept)
+        same = {} if place is None else told(loop, latents or {})
+        if place is not None and checkpoints.exists(place):
+            loop.state = FitState.load(place, same, alignment, loop.optimizer)
+        _train(loop, place, same, progress=progress)
     state = loop.state
     alignment.load_state_dict(state.best)
     alignment.plan = plan.model_copy(update={"maps": alignment.plan.maps})
@@ -99,20 +104,7 @@ def fit(
 _EXAMPLES = {Plan: "mas_hooks.methods.mas()", FitSettings: "mas_hooks.FitSettings(epochs=10)"}
 
 
-def _told(loop: Loop) -> dict[str, Any]:
-    """What must be the same when an interrupted fit goes on."""
-    alignment = loop.alignment
-    return {
-        "plan": loop.plan.model_dump(mode="json"),
-        "maps": alignment.plan.maps and alignment.plan.maps.model_dump(mode="json"),
-        "fit": loop.settings.model_dump(mode="json"),
-        "seed": alignment.seed,
-        "sites": [[str(site), site.width] for site in alignment.sites],
-        "pairs": [own.fingerprint for swaps in (loop.train, loop.valid) for own in swaps.pairs.values()],
-    }
-
-
-def _train(loop: Loop, place: Path | None, told: dict, *, progress: bool) -> None:
+def _train(loop: Loop, place: Path | None, same: dict[str, Any], *, progress: bool) -> None:
     """Step and validate until the state says stop."""
     state, every, total = loop.state, loop.settings.validate_every or loop.epoch, loop.settings.epochs * loop.epoch
     began, before = time.perf_counter(), state.seconds
@@ -124,7 +116,7 @@ def _train(loop: Loop, place: Path | None, told: dict, *, progress: bool) -> Non
                 loop.validate()
                 state.seconds = before + time.perf_counter() - began
                 if place is not None:
-                    state.save(place, told, loop.alignment, loop.optimizer)
+                    state.save(place, same, loop.alignment, loop.optimizer)
                 bar.set_postfix_str(f"worst IIA {state.mark:.3f}, best {state.best_iia:.3f}")
             if state.stopped is None:
                 loop.step()

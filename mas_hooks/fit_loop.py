@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from mas_hooks.alignment import Alignment
 from mas_hooks.engine.batches import Batches
 from mas_hooks.engine.cache import ActivationCache
-from mas_hooks.errors import DivergedError, SettingError
+from mas_hooks.errors import DivergedError, SettingError, UnsupportedError
 from mas_hooks.fit_state import FitState
 from mas_hooks.latent_targets import LatentTargets
 from mas_hooks.latents import NaturalCells
@@ -48,7 +48,7 @@ class FitSettings(Settings):
 
 
 class Loop:
-    """A fit in progress."""
+    """A fit in progress. frozen: sites whose maps stay as they are; a direction between two of them is left out."""
 
     def __init__(
         self,
@@ -57,18 +57,15 @@ class Loop:
         sets: tuple[Directed, Directed],
         settings: FitSettings,
         latents: Mapping[int, NaturalCells],
+        frozen: frozenset[int] = frozenset(),
     ):
-        parameters = [parameter for parameter in alignment.parameters() if parameter.requires_grad]
-        if not parameters:
-            kind = (alignment.plan.transport or alignment.spec).kind
-            allowed = "'frame' or 'rotation'" if alignment.plan.transport is None else "'linear' or another"
-            raise SettingError("the kind of map", kind, f"{allowed}: this one does not learn")
+        parameters = _learned(alignment, frozen)
         cache = ActivationCache(alignment.sites, alignment.models)
         count = len(alignment.sites)
-        self.alignment, self.plan, self.settings = alignment, plan, settings
-        self.train = Swaps(alignment, sets[0], plan.directions(count), cache)
-        self.valid = Swaps(alignment, sets[1], plan.selecting(count), cache)
-        ways = plan.latent_directions(count)
+        self.alignment, self.plan, self.settings, self.frozen = alignment, plan, settings, frozen
+        self.train = Swaps(alignment, sets[0], self._moving(plan.directions(count)), cache)
+        self.valid = Swaps(alignment, sets[1], self._moving(plan.selecting(count)), cache)
+        ways = self._moving(plan.latent_directions(count))
         self.latent, self.latent_valid = (
             LatentTargets(alignment, pairs, ways, cache, latents, settings.seed) for pairs in sets
         )
@@ -77,10 +74,14 @@ class Loop:
             for way, pairs in (self.latent.pairs | self.train.pairs).items()
         }
         self.epoch = max(batches.per_epoch for batches in self.batches.values())
-        begin(alignment, cache, sets[0])
+        begin(alignment, cache, sets[0], frozen)
         self.floors = self.valid.scores(edited=False)
         self.optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
         self.state = FitState()
+
+    def _moving(self, ways: Sequence[Direction]) -> list[Direction]:
+        """The directions that a map which learns has a part in."""
+        return [way for way in ways if not self.frozen.issuperset(way)]
 
     def loss(self, step: int) -> Float[Tensor, ""]:
         """The loss on the batch of a step: of behaviour, of latents, or of both (eq. 9); maps evaluated once."""
@@ -147,9 +148,36 @@ class Loop:
             k=self.alignment.k,
             init=self.alignment.init,
             split="valid",
+            selected_on=self.plan.select_on,
             iia=found.iia,
             token_accuracy=found.token_accuracy,
             floor=self.floors[way].iia,
             trials=found.trials,
             step=self.state.step,
         )
+
+
+def frozen_sites(alignment: Alignment, frozen: Iterable[int]) -> frozenset[int]:
+    """The numbers of sites whose maps are to stay as they are, checked."""
+    count = len(alignment.sites)
+    numbers = list(frozen) if isinstance(frozen, Iterable) else [frozen]
+    unknown = [number for number in numbers if number not in range(count)]
+    if unknown:
+        raise SettingError("a number in frozen", unknown[0], f"that of a site, 0 to {count - 1}")
+    if numbers and alignment.plan.transport is not None:
+        remedy = "fit all of it, or align by a method with one map per site, such as methods.mas()"
+        raise UnsupportedError(f"freezing sites of {alignment.plan.method}", remedy)
+    if len(set(numbers)) == count:
+        raise SettingError("frozen", sorted(numbers), f"fewer than all {count} sites: some map has to learn")
+    return frozenset(map(int, numbers))  # numbers of numpy or torch too, which a set would tell from plain ones
+
+
+def _learned(alignment: Alignment, frozen: frozenset[int]) -> list[nn.Parameter]:
+    """The parameters that the optimiser moves. Raises SettingError where there are none."""
+    kept = {id(parameter) for index in frozen for parameter in alignment.own_maps[index].parameters()}
+    found = [one for one in alignment.parameters() if one.requires_grad and id(one) not in kept]
+    if not found:
+        kind = (alignment.plan.transport or alignment.spec).kind
+        allowed = "'frame' or 'rotation'" if alignment.plan.transport is None else "'linear' or another"
+        raise SettingError("the kind of map", kind, f"{allowed}: this one does not learn")
+    return found

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from mas_hooks.alignment import Alignment
 from mas_hooks.engine.cache import ActivationCache, gather_site
-from mas_hooks.errors import SettingError
-from mas_hooks.exchanges import AbstractExchange
+from mas_hooks.errors import SettingError, UnsupportedError
+from mas_hooks.exchanges import AbstractExchange, live
 from mas_hooks.latents import NaturalCells, match, recorded_cells
 from mas_hooks.objectives import Reduction, latent_losses
 from mas_hooks.pairs import Directed, Pairs, of_direction
 from mas_hooks.plan import Direction
-from mas_hooks.sites import Recording
+from mas_hooks.sites import Recording, Site
 from mas_hooks.swaps import swapped
 
 
@@ -39,6 +39,8 @@ class LatentTargets:
     ) -> None:
         self.cache, self.ways = cache, tuple(ways)
         self.pairs: dict[Direction, Pairs] = {way: of_direction(pairs, *way) for way in ways}
+        for way, own in self.pairs.items():
+            _check_natural(alignment, way.target, own)
         own = {target: _cells(alignment, target, cells) for target in dict.fromkeys(way.target for way in ways)}
         self._rows = {target: _rows(alignment, target, found) for target, found in own.items()}
         self._found = {way: match(self.pairs[way], own[way.target], (seed, *way)) for way in ways}
@@ -65,6 +67,14 @@ class LatentTargets:
         found = swapped(self.cache, self.pairs[way], exchange, way, index)
         wanted = rows[cell.to(rows.device)].to(found.device)
         return latent_losses(found[places.to(found.device)], wanted, [len(places)], reduction)[0]
+
+
+def _check_natural(alignment: Alignment, target: int, pairs: Pairs) -> None:
+    """Raise UnsupportedError where what a swap leaves in place is not known without running the earlier swaps."""
+    site, model = alignment.at(target), alignment.models[target]
+    if model is not None and isinstance(site, Site) and live(model, site, pairs, alignment.moved(target)):
+        remedy = "swap one position a row, or positions of another site such as the embeddings"
+        raise UnsupportedError(f"a latent loss on swaps of some dims of several states of one sequence at {site}", remedy)
 
 
 def _cells(alignment: Alignment, target: int, cells: Mapping[int, NaturalCells]) -> NaturalCells:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool
-from scipy.stats import binomtest
+from scipy.stats import binomtest, sem
+from scipy.stats import t as student
 from torch import Tensor
 
 from mas_hooks.engine.labelled import Labelled
@@ -51,6 +54,15 @@ def score(labelled: Labelled) -> Score:
     right = (labelled.logits.argmax(-1) == labelled.labels) & labelled.deterministic
     trials = right_trials(labelled)
     return Score(int(trials.sum()), labelled.pairs, int(right.sum()), int(labelled.deterministic.sum()))
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of the mean of shares over seeds, by Student's t, cut to [−1, 1]; one value has none but itself."""
+    if len(values) < 2:
+        return values[0], values[0]
+    centre, error = float(np.mean(values)), float(sem(values))
+    reach = float(student.ppf((1 + confidence) / 2, len(values) - 1)) * error
+    return max(-1.0, centre - reach), min(1.0, centre + reach)
 
 
 def wilson(right: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:

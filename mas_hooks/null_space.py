@@ -23,8 +23,8 @@ the source as its own target: `received` of the identity with the source's own g
 
 Limits. Local gradients vanish where predictions are saturated: take them between samples (`between`), and prefer
 `response_share`, which swaps and measures. Orthogonality of the two parts refers to the units as they are, as that of
-the maps does; rescaling units changes it. Directions along which
-the samples do not vary count as null, and weigh nothing.
+the maps does; rescaling units changes it. Directions along which the samples do not vary count as null, and weigh
+nothing. `read_out.py` measures fitted alignments by all this.
 """
 
 from __future__ import annotations
@@ -103,15 +103,15 @@ def null_share(readout: Float[Tensor, "k width"], null: NullSpace) -> Share:
 
     readout: the rows that are read, U[:, :k]ᵀ of a map or W of a stitch, weighted as their use asks (`received`).
     """
+    return Share(*variances(readout, null).sum(0).tolist())
+
+
+def variances(readout: Float[Tensor, "k width"], null: NullSpace) -> Float[Tensor, "k 2"]:
+    """For every row of a read-out its variance from the null and from the behavioural part (columns), float64."""
     if readout.ndim != 2 or readout.shape[1] != len(null.projector):
         raise ShapeError("a read-out", tuple(readout.shape), f"(k, {len(null.projector)})")
-    readout = readout.to(null.projector)
-
-    def variance(part: Tensor) -> float:
-        rows = readout @ part
-        return torch.einsum("kd,de,ke->", rows, null.covariance, rows).item()
-
-    return Share(variance(null.projector), variance(null.behavioural))
+    seen = [readout.to(null.projector) @ part for part in (null.projector, null.behavioural)]
+    return torch.stack([(rows @ null.covariance * rows).sum(1) for rows in seen], dim=1)
 
 
 def received(
@@ -182,16 +182,21 @@ def response_share(
     do. Mean Kullback–Leibler divergence in nats, summed over positions. With the source's own tail, the null change
     says what the swap of the null part really costs: it should be near nothing.
     """
+    return Share(*responses(respond, h, other, null).mean(0).tolist())
+
+
+def responses(
+    respond: Behaviour, h: Float[Tensor, "n width"], other: Float[Tensor, "n width"], null: NullSpace
+) -> Float[Tensor, "n 2"]:
+    """For every sample the nats by which its null and its behavioural part (columns), taken from `other`, change it."""
     if h.shape != other.shape:
         raise ShapeError("the other samples", tuple(other.shape), f"that of the samples, {tuple(h.shape)}")
     with torch.no_grad():
         before = _log_probabilities(respond, h)
-
-        def change(part: Tensor) -> float:
-            after = _log_probabilities(respond, h + (other - h) @ part.to(h))
-            return ((before.exp() * (before - after)).sum() / len(h)).item()
-
-        return Share(change(null.projector), change(null.behavioural))
+        after = [
+            _log_probabilities(respond, h + (other - h) @ part.to(h)) for part in (null.projector, null.behavioural)
+        ]
+        return torch.stack([(before.exp() * (before - one)).flatten(1).sum(1) for one in after], dim=1)
 
 
 def _log_probabilities(respond: Behaviour, h: Tensor) -> Tensor:

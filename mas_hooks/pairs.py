@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,11 +17,6 @@ from mas_hooks import inputs as model_inputs
 from mas_hooks.errors import EmptyError, SettingError, ShapeError, UnknownNameError, UnsupportedError
 from mas_hooks.inputs import Inputs
 from mas_hooks.sites import Where
-from mas_hooks.tasks import AbstractTask, Counterfactual, CounterfactualSettings, Party, draw
-from mas_hooks.tasks import task as make_task
-from mas_hooks.tasks.counterfactual import DEFAULTS
-
-LabelScope = Literal["continuation", "deterministic"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +27,8 @@ class Pairs:
     names). target_inputs: the target's prefix with the expected continuation (None when the target is a recording).
     The i-th cell of `source_where` gives to the i-th cell of `target_where`. labels (n, position): the next token
     wanted at each position; label_mask: where the loss looks; deterministic_mask: where the trial must be right.
-    source_key (n,): equal where the swapped variables are, so that models can be matched; default the row number.
+    source_key: one per cell of `source_where`, equal where the swapped variables are, so that models can be matched;
+    default the number of the cell.
     redraws: draws that had to be repeated. expected: name -> (cells,) values of the target's variables right after
     the swap, one per cell of `target_where`; None where they are not known.
     """
@@ -45,7 +40,7 @@ class Pairs:
     labels: Int[Tensor, "n position"]
     label_mask: Bool[Tensor, "n position"]
     deterministic_mask: Bool[Tensor, "n position"]
-    source_key: Int[Tensor, " n"]
+    source_key: Int[Tensor, " cells"]
     redraws: int = 0
     expected: Mapping[str, np.ndarray] | None = None
 
@@ -71,7 +66,7 @@ class Pairs:
         if labels.is_floating_point():
             raise SettingError("the dtype of labels", labels.dtype, "an integer: the wanted token at each position")
         det = label_mask if deterministic_mask is None else deterministic_mask
-        key = torch.arange(len(labels)) if source_key is None else source_key
+        key = torch.arange(len(source_where)) if source_key is None else source_key
         judged = (labels.long(), label_mask.bool(), det.bool())
         after = None if expected is None else {name: np.asarray(values) for name, values in expected.items()}
         made = cls(source_inputs, source_where, target_inputs, target_where, *judged, source_key=key, expected=after)
@@ -119,8 +114,6 @@ class Pairs:
         if self.labels.ndim != 2:
             raise ShapeError("labels", tuple(self.labels.shape), "(pairs, positions)")
         n, positions = self.labels.shape
-        if self.source_key.shape != (n,):
-            raise ShapeError("source_key", tuple(self.source_key.shape), f"({n},), one key a pair,")
         for name, mask in (("label_mask", self.label_mask), ("deterministic_mask", self.deterministic_mask)):
             if mask.shape != self.labels.shape:
                 raise ShapeError(name, tuple(mask.shape), f"the shape of labels, {(n, positions)},")
@@ -134,6 +127,9 @@ class Pairs:
         if len(self.source_where) != len(self.target_where):
             got = (len(self.source_where), len(self.target_where))
             raise ShapeError("(source_where, target_where)", got, "one source cell for every target cell")
+        if self.source_key.shape != (len(self.source_where),):
+            allowed = f"({len(self.source_where)},), one key a source cell,"
+            raise ShapeError("source_key", tuple(self.source_key.shape), allowed)
         named = {"source": (self.source_inputs, self.source_where), "target": (self.target_inputs, self.target_where)}
         for side, (inputs, where) in named.items():
             if inputs is not None:
@@ -163,73 +159,3 @@ def of_direction(pairs: Directed, source: int, target: int) -> Pairs:
     if (source, target) not in pairs:
         raise UnknownNameError("direction", f"{source}→{target}", [f"{s}→{t}" for s, t in pairs], "the set of pairs")
     return pairs[source, target]
-
-
-def task_pairs(
-    tasks: Sequence[AbstractTask | str],
-    variables: Sequence[str],
-    sizes: tuple[int, int, int] = (10_000, 1_000, 1_000),
-    seed: int = 0,
-    label_scope: LabelScope = "continuation",
-    settings: CounterfactualSettings = DEFAULTS,
-) -> tuple[dict[tuple[int, int], Pairs], dict[tuple[int, int], Pairs], dict[tuple[int, int], Pairs]]:
-    """Training, validation and test pairs for every direction between models; one task and variable per model.
-
-    tasks: from `mas_hooks.task`, or their names. variables: names in `task.variables`, such as "full" (everything the
-    task's program keeps) or "count". Each of the three sets is {(source, target): Pairs}. Directions whose task and
-    variable agree on both sides share one set of pairs, and so its activations.
-    label_scope: `continuation` scores every token from the swap on, `deterministic` only those the task fixes.
-    """
-    if len(tasks) != len(variables):
-        raise SettingError("the number of variables", len(variables), f"one per task, {len(tasks)}")
-    if label_scope not in get_args(LabelScope):
-        raise SettingError("label_scope", label_scope, " or ".join(map(repr, get_args(LabelScope))))
-    if min(sizes) < 1:
-        raise EmptyError(f"one of the sets of pairs (sizes {sizes})", "ask for at least one pair in each")
-    known = [make_task(own) if isinstance(own, str) else own for own in tasks]
-    parties = [Party(own, variable) for own, variable in zip(known, variables, strict=True)]
-    splits: list[dict[tuple[int, int], Pairs]] = []
-    for split, size in enumerate(sizes):
-        made: dict[tuple[Party, Party], Pairs] = {}
-        directed: dict[tuple[int, int], Pairs] = {}
-        for source, giver in enumerate(parties):
-            for target, receiver in enumerate(parties):
-                if (giver, receiver) not in made:
-                    rng = random.Random(f"{seed}/{split}/{source}/{target}")
-                    draws = [draw(giver, receiver, rng, settings) for _ in range(size)]
-                    made[giver, receiver] = _to_tensors(giver, receiver, draws, label_scope)
-                directed[source, target] = made[giver, receiver]
-        splits.append(directed)
-    return splits[0], splits[1], splits[2]
-
-
-def _key(swapped: Iterable[object]) -> int:
-    """A number for the values that are swapped, the same in every set of pairs."""
-    return zlib.crc32(repr(tuple(swapped)).encode())
-
-
-def _to_tensors(giver: Party, receiver: Party, draws: Sequence[Counterfactual], label_scope: LabelScope) -> Pairs:
-    """Left-aligned ids; the label of a position is the token after it."""
-    source = torch.from_numpy(giver.task.vocabulary.pad([drawn.source_tokens for drawn in draws]))
-    whole = torch.from_numpy(receiver.task.vocabulary.pad([drawn.target_tokens for drawn in draws]))
-    lengths = torch.tensor([len(drawn.target_tokens) for drawn in draws])
-    swaps = torch.tensor([drawn.target_position for drawn in draws])
-    positions = torch.arange(whole.shape[1] - 1)
-    continuation = (positions >= swaps[:, None]) & (positions < lengths[:, None] - 1)
-    fixed = torch.zeros(whole.shape, dtype=torch.bool)
-    for row, drawn in enumerate(draws):
-        fixed[row, : len(drawn.deterministic)] = torch.tensor(drawn.deterministic)
-    deterministic = fixed[:, 1:] & continuation
-    key = torch.tensor([_key(drawn.source_variables[name] for name in giver.names) for drawn in draws])
-    return Pairs(
-        source,
-        Where.one_per_row([drawn.source_position for drawn in draws]),
-        whole[:, :-1].contiguous(),
-        Where.one_per_row(swaps),
-        whole[:, 1:].contiguous(),
-        continuation if label_scope == "continuation" else deterministic,
-        deterministic,
-        key,
-        sum(drawn.redraws for drawn in draws),
-        {name: np.array([drawn.expected[name] for drawn in draws]) for name in draws[0].expected},
-    )

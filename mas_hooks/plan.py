@@ -55,6 +55,12 @@ class Plan(Settings):
             raise SettingError(f"the maps of {self.method}", "given beside a transport", "left out, or the transport")
         return self
 
+    @property
+    def init(self) -> str | None:
+        """Where the maps or transports begin; None where the specification is left to the alignment."""
+        spec = self.maps if self.transport is None else self.transport
+        return None if spec is None else spec.init
+
     def directions(self, models: int) -> list[Direction]:
         """The directions with a behaviour loss. Raises SettingError where the method does not take so many models."""
         self._check(models)

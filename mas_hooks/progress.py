@@ -15,13 +15,18 @@ def take_line(line: int) -> None:
     _line = line
 
 
-def bar(total: int | None, label: str, *, initial: int = 0, shown: bool = True) -> tqdm[Any]:
-    """A bar that vanishes when its work is done; nothing with shown=False, or where the output is no terminal."""
+def bar(
+    total: int | None, label: str, *, initial: int = 0, shown: bool = True, line: int | None = None
+) -> tqdm[Any]:
+    """A bar that vanishes when its work is done; nothing with shown=False, or where the output is no terminal.
+
+    line: where it is drawn, default the line of this process.
+    """
     return tqdm(
         total=total,
         initial=initial,
         desc=label,
-        position=_line,
+        position=_line if line is None else line,
         leave=False,
         disable=None if shown else True,  # None: drawn only where somebody can watch
         bar_format="{desc:<24} {bar:24} {n_fmt}/{total_fmt} [{elapsed}<{remaining}] {postfix}",

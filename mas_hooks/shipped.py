@@ -24,12 +24,16 @@ class Options:
 
 @dataclass(frozen=True)
 class Study:
-    """A recipe or a benchmark: its settings class, its main function, and the first line of its docstring."""
+    """A recipe or a benchmark: its settings class, its main function, and the first line of its docstring.
+
+    draw: what a recipe draws from the records of a run in place of the usual figures, given the run folder.
+    """
 
     name: str
     settings: type[Settings]
     main: Callable[..., Any]
     summary: str
+    draw: Callable[[Path], list[Path]] | None = None
 
 
 def folder(kind: str) -> Path:
@@ -49,11 +53,23 @@ def load(kind: str, name: str) -> Study:
     known = names(kind)
     if name not in known:
         raise UnknownNameError(kind.removesuffix("s"), name, known, "mas-hooks")
-    path = folder(kind) / f"{name.replace('-', '_')}.py"
-    spec = importlib.util.spec_from_file_location(f"mas_hooks_{kind}_{path.stem}", path)
+    module = _module(folder(kind) / f"{name.replace('-', '_')}.py")
+    summary = (module.__doc__ or "").strip().splitlines()[0]
+    return Study(name, module.Settings, module.main, summary, getattr(module, "draw", None))
+
+
+def beside(study: str, name: str) -> Any:
+    """A file that lies beside a recipe or benchmark (its `__file__`) and is none itself, such as `_llm_steps`."""
+    return _module(Path(study).with_name(f"{name}.py"))
+
+
+def _module(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(f"mas_hooks_{path.parent.name}_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
+    if spec.name in sys.modules and sys.modules[spec.name].__file__ == str(path):
+        return sys.modules[spec.name]
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # pydantic looks annotations up there
+    sys.modules[spec.name] = module  # pydantic and dataclasses look annotations up there
     spec.loader.exec_module(module)
-    return Study(name, module.Settings, module.main, (module.__doc__ or "").strip().splitlines()[0])
+    return module

@@ -49,6 +49,11 @@ class Where:
         found = mask.nonzero(as_tuple=True)
         return cls(*found)
 
+    @classmethod
+    def cat(cls, several: Sequence[Where]) -> Where:
+        """The cells of several, in order."""
+        return cls(torch.cat([one.rows for one in several]), torch.cat([one.columns for one in several]))
+
     def __len__(self) -> int:
         return len(self.rows)
 

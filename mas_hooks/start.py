@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -12,28 +12,47 @@ from mas_hooks.alignment import Alignment
 from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.errors import EmptyError
 from mas_hooks.maps.calibration import Calibration
-from mas_hooks.maps.starts import pca_frame, procrustes_frames
+from mas_hooks.maps.starts import frame_onto, pca_frame, procrustes_frames
 from mas_hooks.pairs import Directed, Pairs
 
 
-def begin(alignment: Alignment, cache: ActivationCache, train: Directed) -> None:
-    """Calibrate every map on the natural activations of the training pairs, and set frames that need data."""
-    sets = [_as_source(train, index) for index in range(len(alignment.sites))]
-    found = [cache.sources(index, own) for index, own in enumerate(sets)]
+def begin(alignment: Alignment, cache: ActivationCache, train: Directed, frozen: Collection[int] = ()) -> None:
+    """Calibrate every map on the natural activations of the training pairs, and set frames that need data.
+
+    Maps of `frozen` sites stay as they are. With init="procrustes" the others then begin at what these read.
+    """
+    found = [_natural(alignment, cache, train, index) for index in range(len(alignment.sites))]
     device = next(alignment.buffers()).device  # a recording may lie elsewhere
     rows, keys = [h.to(device) for h, _ in found], [keys.to(device) for _, keys in found]
     if alignment.plan.transport is not None:
         _stitches(alignment, rows, keys)
         return
-    for one, h in zip(alignment.own_maps, rows, strict=True):
-        one.calibration.fit(h)
-    if alignment.spec.init not in ("pca", "procrustes"):
-        return
-    scaled = [_standardised(one.calibration, h) for one, h in zip(alignment.own_maps, rows, strict=True)]
-    if alignment.spec.init == "pca":
-        alignment.start([pca_frame(x, alignment.spec.total) for x in scaled])
-    else:
-        alignment.start(procrustes_frames(matched_means(scaled, keys), alignment.spec.total))
+    scaled: dict[int, Tensor] = {}
+    for index, one in enumerate(alignment.own_maps):
+        if index not in frozen:
+            one.calibration.fit(rows[index])
+            scaled[index] = _standardised(one.calibration, rows[index])
+    kept = {index: rows[index] for index in sorted(frozen)}
+    for index, frame in _frames(alignment, scaled, kept, keys).items():
+        alignment.own_maps[index].start(frame)
+
+
+def _frames(
+    alignment: Alignment, scaled: Mapping[int, Tensor], kept: Mapping[int, Tensor], keys: Sequence[Tensor]
+) -> dict[int, Tensor]:
+    """The start of each map that needs data; scaled: standardised rows of these, kept: rows of the frozen ones."""
+    init, rank = alignment.spec.init, alignment.spec.total
+    if init == "pca":
+        return {index: pca_frame(x, rank) for index, x in scaled.items()}
+    if init != "procrustes":
+        return {}
+    with torch.no_grad():
+        read = [alignment.own_maps[index].view().read(h)[:, :rank] for index, h in kept.items()]
+    means = matched_means([*read, *scaled.values()], [keys[index] for index in (*kept, *scaled)])
+    if not read:
+        return dict(zip(scaled, procrustes_frames(means, rank), strict=True))
+    shared = torch.stack(means[: len(read)]).mean(0)
+    return {index: frame_onto(own, shared) for index, own in zip(scaled, means[len(read) :], strict=True)}
 
 
 def _stitches(alignment: Alignment, rows: Sequence[Tensor], keys: Sequence[Tensor]) -> None:
@@ -47,10 +66,19 @@ def _stitches(alignment: Alignment, rows: Sequence[Tensor], keys: Sequence[Tenso
             spec.begin(one, *matched_means(*own))
 
 
-def _as_source(train: Directed, index: int) -> list[Pairs]:
+def _natural(
+    alignment: Alignment, cache: ActivationCache, train: Directed, index: int
+) -> tuple[Float[Tensor, "n width"], Int[Tensor, " _keys"]]:
+    """What a model holds where it gives, and the keys; where it only receives, what it holds there, without keys."""
     if isinstance(train, Pairs):
-        return [train]
-    return [pairs for (source, _), pairs in train.items() if source == index]
+        return cache.sources(index, [train])
+    gives = [pairs for (source, _), pairs in train.items() if source == index]
+    if gives:
+        return cache.sources(index, gives)
+    takes = [pairs for (_, target), pairs in train.items() if target == index]
+    if not takes:
+        raise EmptyError(f"the set of training pairs of {alignment.sites[index]}", "give pairs from or into every site")
+    return torch.cat([cache.target(index, pairs) for pairs in takes]), torch.zeros(0, dtype=torch.int64)
 
 
 def _standardised(calibration: Calibration, h: Tensor) -> Tensor:
@@ -60,7 +88,7 @@ def _standardised(calibration: Calibration, h: Tensor) -> Tensor:
 def matched_means(
     rows: Sequence[Float[Tensor, "_n _width"]], keys: Sequence[Int[Tensor, " _n"]]
 ) -> list[Float[Tensor, "m _width"]]:
-    """Per model, the mean activation of every key that all models share, in one order.
+    """Per model, the mean of the rows of every key that all models share, in one order.
 
     Raises EmptyError where the models share no key.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -12,7 +13,7 @@ from mas_hooks.alignment import Alignment, runnable
 from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.engine.labelled import AbstractRunner, Labelled, Part
 from mas_hooks.engine.run import ReferenceRunner, runner
-from mas_hooks.exchanges import AbstractExchange, check_states
+from mas_hooks.exchanges import AbstractExchange, live
 from mas_hooks.metrics import Score, score
 from mas_hooks.pairs import Directed, Pairs, of_direction
 from mas_hooks.plan import Direction
@@ -33,7 +34,7 @@ class Swaps:
         cache: ActivationCache,
         path: str = "auto",
     ) -> None:
-        self._path = path
+        self._path, self._live = path, set[Direction]()
         self.alignment, self.cache, self.directions = alignment, cache, tuple(directions)
         self.pairs: dict[Direction, Pairs] = {way: of_direction(pairs, *way) for way in directions}
         self._runners = {target: self._runner(target) for target in dict.fromkeys(way.target for way in directions)}
@@ -41,9 +42,12 @@ class Swaps:
     def _runner(self, target: int) -> AbstractRunner:
         """One runner serves every direction into a target: the tail only where it is proven for all of them."""
         model, site = runnable(self.alignment, target)
-        sets = {id(self.pairs[way]): self.pairs[way] for way in self.into(target)}
-        for pairs in sets.values():
-            check_states(model, site, pairs, self.alignment.moved(target))
+        ways = self.into(target)
+        moved = self.alignment.moved(target)
+        self._live |= {way for way in ways if live(model, site, self.pairs[way], moved)}
+        if self._live & set(ways):
+            return ReferenceRunner(model, site)
+        sets = {id(self.pairs[way]): self.pairs[way] for way in ways}
         found = [runner(model, site, pairs, self._path) for pairs in sets.values()]
         reference = [one for one in found if isinstance(one, ReferenceRunner)]
         return reference[0] if reference else found[0]
@@ -98,7 +102,12 @@ class Swaps:
         return max(1, min(BATCH, LOGITS // (vocabulary * self.pairs[way].labels.shape[1])))
 
     def _part(self, exchange: AbstractExchange, way: Direction, index: Tensor) -> Part:
-        return Part(self.pairs[way], index, swapped(self.cache, self.pairs[way], exchange, way, index))
+        pairs = self.pairs[way]
+        if way not in self._live:
+            return Part(pairs, index, swapped(self.cache, pairs, exchange, way, index))
+        cells, _ = pairs.cells(index)
+        source = self.cache.source(way.source, pairs)
+        return Part(pairs, index, source[cells.to(source.device)], partial(exchange.swap, way))
 
 
 def swapped(

@@ -9,8 +9,8 @@ from pydantic import model_validator
 from rich.console import Console
 
 import mas_hooks as mh
-from mas_hooks import comparison, correlations, jobs, report
-from mas_hooks.comparison import Comparison, ControlName, Work
+from mas_hooks import correlations, report
+from mas_hooks.comparison import Comparison, ControlName
 from mas_hooks.fit_loop import FitSettings
 from mas_hooks.maps.spec import Init
 from mas_hooks.progress import say
@@ -18,8 +18,9 @@ from mas_hooks.records import Record
 from mas_hooks.run_folder import RunFolder
 from mas_hooks.settings import Settings as Base
 from mas_hooks.shipped import Options
+from mas_hooks.study import accuracy, run_comparisons, train_toys
 from mas_hooks.toys.training import TrainSettings
-from mas_hooks.trained import ToySettings, toy
+from mas_hooks.trained import ToySettings
 
 
 class Settings(Base):
@@ -58,22 +59,24 @@ def comparisons(settings: Settings, device: str) -> dict[str, Comparison]:
     planned = {}
     for variable in ("full", "count"):
         for init in (settings.init, other):
-            planned[f"mas-{variable}-{init}"] = (toys, variable, mh.methods.mas(), init)
+            maps = mh.MapSpec(rank=settings.rank, init=init, centre=True)
+            planned[f"mas-{variable}-{init}"] = (toys, variable, mh.methods.mas(maps))
         for own in toys:
-            planned[f"das-{variable}-{own.name}"] = ((own,), variable, mh.methods.das(), settings.init)
+            maps = mh.MapSpec(rank=settings.rank, init=settings.init, centre=True)
+            planned[f"das-{variable}-{own.name}"] = ((own,), variable, mh.methods.das(maps))
     return {
         name: Comparison(
             toys=own,
+            sites=("state",) * len(own),
             variables=(variable,) * len(own),
             plan=plan,
-            maps=mh.MapSpec(rank=settings.rank, init=init, centre=True),
             fit=settings.fit,
             sizes=settings.sizes,
-            controls=settings.controls if plan.method == "mas" and init == settings.init else (),
+            controls=settings.controls if plan.method == "mas" and plan.init == settings.init else (),
             device=device,
             seed=settings.seed,
         )
-        for name, (own, variable, plan, init) in planned.items()
+        for name, (own, variable, plan) in planned.items()
     }
 
 
@@ -82,25 +85,14 @@ def main(settings: Settings, run: RunFolder, options: Options) -> None:
     planned = comparisons(settings, options.device)
     toys = planned[f"mas-full-{settings.init}"].toys
     models = [own.name for own in toys]
-    trained = []
-    for own, found in jobs.parallel(toy, toys, options.jobs):
-        spent = "from the cache" if found.from_cache else f"trained in {found.trained.steps} steps"
-        short = "" if found.trained.reached else "; SHORT OF THE STOP RULE, so read what follows with care"
-        say(f"{own.name}: {spent}, {found.trained.accuracy:.2%} of {found.trained.trials} trials right{short}")
-        told = Record(split="train", source_model=own.name, target_model=own.name, measure="trial_accuracy")
-        trained.append(replace(told, value=found.trained.accuracy, trials=found.trained.trials, task=own.task))
+    trained = [accuracy(own, one) for own, one in train_toys(toys, options)]
     run.finish("toys", keep(sorted(trained, key=lambda row: str(row.source_model)), models, final=True))
     if run.finished("correlations") is None:
-        run.finish("correlations", keep(correlations.correlate(toys, "state", settings.seed), models, final=True))
-    todo = [
-        Work(name, own, run.state(name), run.path / "alignment" / name, options.progress)
-        for name, own in planned.items()
-        if run.finished(name) is None
-    ]
-    for work, rows in jobs.parallel(comparison.run, todo, options.jobs):
-        run.finish(work.name, keep(rows, models, final=work.comparison.maps.init == settings.init))
-        worst = min(row.iia or 0.0 for row in rows if row.split == "test" and row.control is None)
-        say(f"{work.name}: worst direction {worst:.3f}")
+        run.finish(
+            "correlations", keep(correlations.correlate(toys, ["state"] * len(toys), settings.seed), models, final=True)
+        )
+    for name, rows in run_comparisons(planned, run, options):
+        run.finish(name, keep(rows, models, final=planned[name].plan.init == settings.init))
     rows = run.write_records([*planned, "correlations", "toys"])
     Console().print(report.table(rows))
     for path in report.draw(run.path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.pairs import task_pairs
+from mas_hooks.task_pairs import task_pairs
 from mas_hooks.toys.training import TrainSettings
 from mas_hooks.trained import ToySettings, toy
 

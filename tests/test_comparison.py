@@ -12,9 +12,9 @@ CONTROLS = ("random_maps", "untrained", "shuffled_labels")
 def comparison(**changes):
     told = {
         "toys": (ToySettings(), ToySettings()),
+        "sites": ("state", "state"),
         "variables": ("full", "full"),
-        "plan": mh.methods.mas(),
-        "maps": mh.MapSpec(rank=4),
+        "plan": mh.methods.mas(mh.MapSpec(rank=4)),
         "fit": FitSettings(epochs=1, validate_every=1, patience=2),
         "sizes": (64, 32, 32),
     }
@@ -26,9 +26,13 @@ def comparison(**changes):
     [
         ({"variables": ("full",)}, SettingError, "one per toy"),
         ({"variables": ("full", "cuont")}, UnknownNameError, "Did you mean 'count'"),
-        ({"maps": mh.MapSpec(rank=49)}, RankError, "rank 49 does not fit the state of gru-0"),
+        ({"plan": mh.methods.mas(mh.MapSpec(rank=49))}, RankError, "rank 49 does not fit gru-0:state"),
+        ({"plan": mh.methods.mas()}, SettingError, "plan.maps is None"),
+        ({"sites": ("state",)}, SettingError, "one per toy"),
+        ({"sites": ("state", "stat")}, UnknownNameError, "Did you mean 'state'"),
+        ({"stepwise": True, "variables": ("count", "count")}, SettingError, "full"),
         ({"sizes": (1, 0, 1)}, SettingError, "sizes"),
-        ({"plan": mh.methods.das()}, SettingError, "number of sites for das"),
+        ({"plan": mh.methods.das(mh.MapSpec(rank=4))}, SettingError, "number of sites for das"),
         ({"toys": (ToySettings(task="multi_object"), ToySettings(task="multi"))}, UnknownNameError, "multi"),
     ],
 )

@@ -14,6 +14,7 @@ from mas_hooks.fit_loop import FitSettings
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.pairs import Pairs
 from mas_hooks.sites import Where
+from mas_hooks.task_pairs import task_pairs
 
 QUICK = FitSettings(batch_size=64, learning_rate=3e-2, epochs=25, validate_every=20)
 
@@ -159,10 +160,72 @@ def test_shared_pairs_stay_shared(small_pairs):
     assert len({id(own) for own in dealt.values()}) == 1
 
 
-def test_refuses_to_shuffle_several_cells_a_pair(small_pairs):
+@pytest.fixture(scope="module")
+def step_pairs(small_toys):
+    return task_pairs([one.task for one in small_toys], ["full"] * 2, (256, 64, 128), stepwise=True)
+
+
+def continued(pairs, row):
+    """(swapped columns, ids up to the last of them, then ids, labels and masks of what is judged)."""
+    columns = pairs.target_where.columns[pairs.target_where.rows == row].tolist()
+    last, ids = columns[-1], pairs.target_inputs[row]
+    end = int((pairs.label_mask | pairs.deterministic_mask)[row].nonzero().max()) + 1
+    judged = [own[row, last:end].tolist() for own in (pairs.labels, pairs.label_mask, pairs.deterministic_mask)]
+    return columns, ids[: last + 1].tolist(), [ids[last + 1 : end].tolist(), *judged]
+
+
+def test_shuffled_stepwise_pairs_go_on_as_others_do(step_pairs):
+    pairs = step_pairs[0][0, 0]
+    dealt = shuffled(pairs, 3)
+    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(3)).tolist()
+    for name in ("source_inputs", "source_where", "target_where", "source_key"):
+        assert getattr(dealt, name) is getattr(pairs, name)
+    assert dealt.label_mask.sum() == pairs.label_mask.sum()
+    assert dealt.deterministic_mask.sum() == pairs.deterministic_mask.sum()
+    assert dealt.labels.shape == dealt.target_inputs.shape != pairs.labels.shape
+    moved = 0
+    for row, other in enumerate(order):
+        columns, prefix, added = continued(dealt, row)
+        own_columns, own_prefix, own = continued(pairs, row)
+        assert (columns, prefix) == (own_columns, own_prefix)
+        assert added == continued(pairs, other)[2]
+        assert dealt.labels[row, : columns[-1]].tolist() == prefix[1:]
+        moved += added != own
+    assert moved > 0.9 * len(pairs)
+    Pairs.from_tensors(  # what was made fits together
+        dealt.source_inputs, dealt.source_where, dealt.target_inputs, dealt.target_where, dealt.labels, dealt.label_mask
+    )
+
+
+def test_a_good_alignment_is_at_a_loss_on_shuffled_stepwise_pairs(small_toys, step_pairs):
+    model = wrap(small_toys[0].model)
+    alignment = Alignment(model.at("embed"), rank=16, init="identity")  # the source's own tokens: right by definition
+    pairs = step_pairs[2][0, 0]
+    right, dealt = (evaluate(alignment, own).rows[0].iia for own in (pairs, shuffled(pairs, 0)))
+    assert right > 0.99
+    assert dealt < 0.4
+
+
+def test_refuses_to_shuffle_several_cells_that_it_cannot_take_apart(small_pairs, step_pairs):
     own = small_pairs[2][0, 0]
     where = Where([0, 0, 1], [0, 1, 1])
     ids = own.target_inputs[:2]
-    several = Pairs.from_tensors(ids, where, ids, where, own.labels[:2], torch.ones_like(own.labels[:2]))
-    with pytest.raises(UnsupportedError, match="shuffling pairs that swap several positions is not supported"):
-        shuffled(several, 0)
+    early = Pairs.from_tensors(ids, where, ids, where, own.labels[:2], torch.ones_like(own.labels[:2]))
+    step = step_pairs[2][0, 0]
+    cells, rows = len(step.target_where), torch.arange(len(step))
+    kept = step.target_where.rows != 5
+    nowhere = Where(step.target_where.rows[kept], step.target_where.columns[kept])
+    several = [
+        early,
+        replace(step, target_inputs={"input_ids": step.target_inputs}),
+        replace(step, expected={"count": torch.zeros(cells).numpy()}),
+        replace(step, target_where=nowhere),
+        replace(step, target_inputs=None, target_where=Where(torch.cat([rows, rows]), torch.cat([rows, rows + 1]))),
+    ]
+    said = (
+        "shuffling pairs that swap several positions is not supported; give plain ids labelled from the last swapped "
+        "position on, or leave out the shuffled-labels control"
+    )
+    for pairs in several:
+        with pytest.raises(UnsupportedError, match=said):
+            shuffled(pairs, 0)

@@ -9,7 +9,7 @@ from mas_hooks.trained import ToySettings
 
 @pytest.fixture(scope="module")
 def rows(small_settings):
-    return correlate((small_settings(0), small_settings(1)), "state", seed=3)
+    return correlate((small_settings(0), small_settings(1)), ["state"] * 2, seed=3)
 
 
 def test_every_two_toys_and_their_untrained_copies(rows):
@@ -33,7 +33,7 @@ def test_the_rows_are_all_positions_but_padding_and_e(small_settings, small_toys
     """15 trials of each of 6 quantities, each of length 2n + 3 with its E: n from 1 to 6."""
     seen = []
     monkeypatch.setattr("mas_hooks.correlations.rsa", lambda x, y, seed: seen.append(x) or rsa(x, y, seed=seed))
-    correlate((small_settings(0), small_settings(1)), "state", seed=3)
+    correlate((small_settings(0), small_settings(1)), ["state"] * 2, seed=3)
     assert len(seen[0]) == 15 * sum(2 * n + 2 for n in range(1, 7))
     # The first trial starts with B, whose state is the same in all trials.
     ids = torch.tensor([small_toys[0].task.vocabulary.encode(["B"])])
@@ -44,4 +44,4 @@ def test_the_rows_are_all_positions_but_padding_and_e(small_settings, small_toys
 
 def test_toys_of_different_tasks_are_refused():
     with pytest.raises(SettingError, match="must read the same trials"):
-        correlate((ToySettings(), ToySettings(task="rounding")), "state")
+        correlate((ToySettings(), ToySettings(task="rounding")), ["state"] * 2)

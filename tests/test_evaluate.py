@@ -11,9 +11,10 @@ from mas_hooks.fit import fit
 from mas_hooks.fit_loop import FitSettings
 from mas_hooks.maps import MapSpec
 from mas_hooks.metrics import wilson
-from mas_hooks.pairs import Pairs, task_pairs
+from mas_hooks.pairs import Pairs
 from mas_hooks.records import Record
 from mas_hooks.sites import Where, recording
+from mas_hooks.task_pairs import task_pairs
 
 EVERY = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
@@ -34,7 +35,7 @@ def test_a_row_for_every_direction(alignment, small_pairs):
         assert (row.trials, row.k, row.init, row.split, row.method) == (128, 8, "procrustes", "test", "mas")
         assert (row.source_model, row.source_site) == (f"gru-{row.source}", "state")
         assert (row.target_model, row.target_site) == (f"gru-{row.target}", "state")
-        assert row.control is None
+        assert (row.control, row.selected_on) == (None, "trained")
 
 
 def test_redraws_are_told(alignment, small_pairs):

@@ -79,7 +79,7 @@ def test_curve_has_every_direction_at_every_validation(small_sites, small_pairs)
     for row in done.curve:
         assert (row.split, row.method, row.k, row.init, row.trials) == ("valid", "mas", 8, "random", 64)
         assert (row.source_model, row.target_model) == (f"gru-{row.source}", f"gru-{row.target}")
-        assert row.comparison == "gru-0 × gru-1"
+        assert (row.comparison, row.selected_on) == ("gru-0 × gru-1", "trained")
         assert 0 <= row.iia <= 1
         assert 0 < row.token_accuracy <= 1
 

@@ -9,8 +9,8 @@ from mas_hooks.fit import fit
 from mas_hooks.fit_loop import FitSettings
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.maps import MapSpec
-from mas_hooks.pairs import task_pairs
 from mas_hooks.plan import Direction, Plan
+from mas_hooks.task_pairs import task_pairs
 from mas_hooks.trained import toy
 
 QUICK = FitSettings(batch_size=64, learning_rate=3e-2, epochs=5)

@@ -15,8 +15,12 @@ from mas_hooks import methods
 from mas_hooks.alignment import Alignment
 from mas_hooks.errors import CheckpointError, OutputFolderError
 from mas_hooks.fit import fit
-from mas_hooks.fit_loop import FitSettings
-from mas_hooks.pairs import task_pairs
+from mas_hooks.fit_loop import FitSettings, Loop
+from mas_hooks.fit_told import fingerprint
+from mas_hooks.hooks.wrap import wrap
+from mas_hooks.latents import natural_cells
+from mas_hooks.maps import MapSpec
+from mas_hooks.task_pairs import task_pairs
 
 SETTINGS = FitSettings(batch_size=64, learning_rate=3e-2, epochs=15, validate_every=4)
 ACT = """
@@ -29,7 +33,7 @@ from mas_hooks import methods
 from mas_hooks.alignment import Alignment
 room = sys.modules['mas_hooks.fit']
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.pairs import task_pairs
+from mas_hooks.task_pairs import task_pairs
 from mas_hooks.trained import ToySettings, toy
 one, two, settings, folder = sys.argv[1:]
 toys = [toy(ToySettings.model_validate_json(own), progress=False) for own in (one, two)]
@@ -45,6 +49,7 @@ room.fit(alignment, methods.mas(), *pairs[:2], room.FitSettings.model_validate_j
 
 
 def run(sites, pairs, settings=SETTINGS, seed=0, rank=8, plan=None, **told):
+    """An alignment of those sites and what its fit did."""
     alignment = Alignment(sites, rank=rank, centre=True, seed=seed)
     return alignment, fit(alignment, plan or methods.mas(), *pairs[:2], settings, progress=False, **told)
 
@@ -67,8 +72,6 @@ def saved_step(folder):
 
 @pytest.fixture(scope="module")
 def uninterrupted(small_toys, small_pairs):
-    from mas_hooks.hooks.wrap import wrap
-
     sites = [wrap(one.model, name=f"gru-{index}").at("state") for index, one in enumerate(small_toys)]
     return run(sites, small_pairs)
 
@@ -87,7 +90,7 @@ def test_killed_and_resumed(tmp_path, small_sites, small_pairs, small_settings, 
     _, told = process.communicate(timeout=30)
     assert process.returncode != 0, told
     assert 12 <= saved_step(tmp_path) < 60, told.decode()
-    done = run(small_sites, small_pairs, folder=tmp_path, resume=True)
+    done = run(small_sites, small_pairs, folder=tmp_path)
     assert_same(done, uninterrupted)
     assert done[1].steps == 60
 
@@ -95,7 +98,7 @@ def test_killed_and_resumed(tmp_path, small_sites, small_pairs, small_settings, 
 def test_seconds_add_up(tmp_path, small_sites, small_pairs):
     short = SETTINGS.model_copy(update={"stop_at": 1e-6})
     _, first = run(small_sites, small_pairs, short, folder=tmp_path)
-    _, again = run(small_sites, small_pairs, short, folder=tmp_path, resume=True)
+    _, again = run(small_sites, small_pairs, short, folder=tmp_path)
     assert again.seconds == first.seconds > 0
 
 
@@ -103,21 +106,50 @@ def test_a_finished_fit_is_not_changed(tmp_path, small_sites, small_pairs, unint
     first = run(small_sites, small_pairs, folder=tmp_path)
     assert_same(first, uninterrupted)
     before = {path.name: path.read_bytes() for path in (tmp_path / "fit").iterdir()}
-    assert_same(run(small_sites, small_pairs, folder=tmp_path, resume=True), first)
+    assert_same(run(small_sites, small_pairs, folder=tmp_path), first)
     assert {path.name: path.read_bytes() for path in (tmp_path / "fit").iterdir()} == before
 
 
-def test_starts_anew_without_resume(tmp_path, small_sites, small_pairs, uninterrupted):
-    run(small_sites, small_pairs, SETTINGS.model_copy(update={"seed": 5, "epochs": 1}), folder=tmp_path)
-    assert_same(run(small_sites, small_pairs, folder=tmp_path), uninterrupted)
+class Interrupted(Exception):
+    pass
 
 
-def test_resuming_nothing_starts(tmp_path, small_sites, small_pairs, uninterrupted):
-    assert_same(run(small_sites, small_pairs, folder=tmp_path / "new", resume=True), uninterrupted)
+def interrupt(monkeypatch, step):
+    """The next fit is broken off before it takes that step."""
+    real = Loop.step
+
+    def broken(self):
+        if self.state.step == step:
+            monkeypatch.setattr(Loop, "step", real)
+            raise Interrupted
+        real(self)
+
+    monkeypatch.setattr(Loop, "step", broken)
+
+
+def test_the_same_call_goes_on_with_the_same_alignment(tmp_path, small_sites, small_pairs, uninterrupted, monkeypatch):
+    """As in a notebook: its maps are where the interruption left them."""
+    alignment = Alignment(small_sites, rank=8, centre=True)
+    interrupt(monkeypatch, 30)
+    with pytest.raises(Interrupted):
+        fit(alignment, methods.mas(), *small_pairs[:2], SETTINGS, folder=tmp_path, progress=False)
+    assert saved_step(tmp_path) == 28
+    steps = []
+    monkeypatch.setattr(Loop, "step", lambda self, real=Loop.step: (steps.append(self.state.step), real(self)))
+    done = fit(alignment, methods.mas(), *small_pairs[:2], SETTINGS, folder=tmp_path, progress=False)
+    assert steps == list(range(28, 60))
+    assert_same((alignment, done), uninterrupted)
 
 
 def other_pairs(tasks):
     return task_pairs(tasks, ["full", "full"], (256, 64, 128), seed=9)
+
+
+def other_inputs(tasks):
+    """The same cells and labels, after another token."""
+    made = task_pairs(tasks, ["full", "full"], (256, 64, 128))
+    made[0][0, 1].source_inputs[0, 0] += 1
+    return made
 
 
 @pytest.mark.parametrize(
@@ -128,17 +160,50 @@ def other_pairs(tasks):
         ({"rank": 4}, "maps"),
         ({"seed": 3}, "seed"),
         ({"pairs": other_pairs}, "pairs"),
-        ({"sites": "embed"}, "sites"),
+        ({"pairs": other_inputs}, "pairs"),
+        ({"site": "embed"}, "sites"),
+        ({"models": [1, 0]}, "models"),
+        ({"frozen": [0]}, "pairs, frozen"),
     ],
 )
-def test_refuses_to_resume_another_fit(tmp_path, small_sites, small_pairs, small_toys, changed, named):
+def test_refuses_a_folder_of_another_fit(tmp_path, small_sites, small_pairs, small_toys, changed, named):
     run(small_sites, small_pairs, SETTINGS.model_copy(update={"epochs": 1}), folder=tmp_path)
     given = {"settings": SETTINGS.model_copy(update={"epochs": 1}), **changed}
     pairs = given.pop("pairs", lambda _: small_pairs)([one.task for one in small_toys])
-    sites = [site.model.at(given.get("sites", "state")) for site in small_sites]
-    given.pop("sites", None)
+    chosen = [small_toys[index].model for index in given.pop("models", [0, 1])]
+    at = given.pop("site", "state")
+    sites = [wrap(model, name=f"gru-{index}").at(at) for index, model in enumerate(chosen)]
     with pytest.raises(CheckpointError, match=rf"holds a fit with other settings \({named}\); repeat the settings"):
-        run(sites, pairs, folder=tmp_path, resume=True, **given)
+        run(sites, pairs, folder=tmp_path, **given)
+
+
+def test_refuses_other_natural_cells(tmp_path, small_sites, small_pairs, small_toys):
+    plan, short = methods.clmas(maps=MapSpec(rank=8, centre=True)), SETTINGS.model_copy(update={"epochs": 1})
+    cells = [{1: natural_cells(small_toys[1].task, 200, seed)} for seed in (0, 1)]
+    run(small_sites, small_pairs, short, plan=plan, latents=cells[0], folder=tmp_path)
+    run(small_sites, small_pairs, short, plan=plan, latents=cells[0], folder=tmp_path)
+    with pytest.raises(CheckpointError, match=r"other settings \(latents\); repeat"):
+        run(small_sites, small_pairs, short, plan=plan, latents=cells[1], folder=tmp_path)
+
+
+def test_what_tells_models_apart():
+    """Every tensor counts by name, dtype and shape, and by values spread over it."""
+    big = torch.zeros(100, 50)
+    big[10:] = torch.randn(90, 50, generator=torch.Generator().manual_seed(0))  # the first rows alike, as of padding
+    told = {
+        "as it is": [("a", big), ("b", torch.ones(3))],
+        "a value": [("a", big), ("b", torch.tensor([1.0, 1, 2]))],
+        "later values": [("a", torch.cat([big[:10], 2 * big[10:]])), ("b", torch.ones(3))],
+        "a name": [("a", big), ("c", torch.ones(3))],
+        "a shape": [("a", big), ("b", torch.ones(3, 1))],
+        "a dtype": [("a", big), ("b", torch.ones(3, dtype=torch.float64))],
+        "the order": [("b", torch.ones(3)), ("a", big)],
+        "not here": [("a", big.to("meta")), ("b", torch.ones(3))],
+        "nothing": [],
+    }
+    found = {name: fingerprint(named, 64) for name, named in told.items()}
+    assert len(set(found.values())) == len(found)
+    assert fingerprint([("a", big.clone()), ("b", torch.ones(3))], 64) == found["as it is"]
 
 
 def test_refuses_a_corrupted_state(tmp_path, small_sites, small_pairs):
@@ -147,10 +212,10 @@ def test_refuses_a_corrupted_state(tmp_path, small_sites, small_pairs):
     tensors = tmp_path / "fit" / "model.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="is damaged"):
-        run(small_sites, small_pairs, short, folder=tmp_path, resume=True)
+        run(small_sites, small_pairs, short, folder=tmp_path)
     tensors.unlink()
     with pytest.raises(CheckpointError, match=r"holds no model\.safetensors"):
-        run(small_sites, small_pairs, short, folder=tmp_path, resume=True)
+        run(small_sites, small_pairs, short, folder=tmp_path)
 
 
 def test_refuses_a_state_with_other_keys(tmp_path, small_sites, small_pairs):
@@ -161,7 +226,7 @@ def test_refuses_a_state_with_other_keys(tmp_path, small_sites, small_pairs):
     del config["curve"]
     path.write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="holds no whole state of a fit"):
-        run(small_sites, small_pairs, short, folder=tmp_path, resume=True)
+        run(small_sites, small_pairs, short, folder=tmp_path)
 
 
 def test_refuses_a_folder_that_cannot_be_written(tmp_path, small_sites, small_pairs):

@@ -9,8 +9,9 @@ from mas_hooks.engine.cache import gather_site
 from mas_hooks.errors import EmptyError, SettingError, ShapeError
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.latents import Matches, NaturalCells, look_up, match, natural_cells, recorded_cells
-from mas_hooks.pairs import Pairs, task_pairs
+from mas_hooks.pairs import Pairs
 from mas_hooks.sites import Where, recording
+from mas_hooks.task_pairs import task_pairs
 from mas_hooks.tasks import task
 from mas_hooks.toys.recurrent import RecurrentModel
 

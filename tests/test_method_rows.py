@@ -12,10 +12,10 @@ from mas_hooks.fit import fit
 from mas_hooks.fit_loop import FitSettings, Loop
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.maps import MapSpec, TransportSpec
-from mas_hooks.pairs import task_pairs
 from mas_hooks.plan import Direction
 from mas_hooks.recorded_pairs import on_cells
 from mas_hooks.sites import recording
+from mas_hooks.task_pairs import task_pairs
 
 QUICK = FitSettings(batch_size=64, learning_rate=2e-2, epochs=4)
 RANK = MapSpec(rank=8)
@@ -55,11 +55,18 @@ def made(plan, sites, seed=0):
     return Alignment.from_plan(plan, sites[:1] if plan.models == "one" else sites, seed)
 
 
-@pytest.mark.parametrize("name", [name for name in ROWS if name not in ("identity_stitching", "stepwise_mas")])
-def test_which_parameters_receive_gradient(name, small_sites, small_pairs, cells):
+@pytest.fixture(scope="module")
+def step_pairs(small_toys):
+    """Pairs that swap every position up to the intervened one."""
+    return task_pairs([one.task for one in small_toys], ["full"] * 2, (64, 32, 32), stepwise=True)
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if name != "identity_stitching"])
+def test_which_parameters_receive_gradient(name, small_sites, small_pairs, step_pairs, cells):
     plan = ROWS[name][0]
     alignment = made(plan, small_sites)
-    loop = Loop(alignment, plan, small_pairs[:2], QUICK, cells)
+    given = step_pairs if name == "stepwise_mas" else small_pairs
+    loop = Loop(alignment, plan, given[:2], QUICK, cells)
     loop.loss(0).backward()
     moved = {key for key, one in alignment.named_parameters() if one.grad is not None and one.grad.abs().max() > 0}
     assert moved == {key for key, _ in alignment.named_parameters()}
@@ -87,6 +94,7 @@ def test_identity_stitching_of_a_model_with_itself_is_the_swap_of_its_own_vector
     sites = [wrap(small_toys[0].model, name=name).at("state") for name in ("one", "same")]
     table = evaluate(made(methods.identity_stitch(), sites), small_pairs[2])
     assert [(row.source, row.target) for row in table.rows] == [(0, 1), (1, 0)]
+    assert not list(made(methods.identity_stitch(), sites).parameters())
     assert all(row.iia > 0.97 for row in table.rows)  # what the toy itself makes of the source's state
     with pytest.raises(SettingError, match="the kind of map is 'identity', but must be 'linear' or another"):
         fit(made(methods.identity_stitch(), sites), methods.identity_stitch(), *small_pairs[:2], progress=False)
@@ -184,8 +192,10 @@ def test_maps_or_a_transport():
 def test_the_checkpoint_may_be_chosen_where_nothing_was_trained(small_sites, small_pairs):
     """`no_access` looks at the behaviour of the inaccessible model; it says so in the plan."""
     plan = methods.unimas(0, RANK).model_copy(update={"select_on": "no_access"})
-    _, done = curve(small_sites, small_pairs, plan)
+    alignment, done = curve(small_sites, small_pairs, plan)
     assert {(row.source, row.target) for row in done.curve} == {(0, 1), (1, 1)}
+    rows = [*done.curve, *evaluate(alignment, small_pairs[2]).rows]
+    assert {row.selected_on for row in rows} == {"no_access"}
 
 
 def test_more_than_three_models(small_sites, small_settings, small_toys):

@@ -14,9 +14,10 @@ from mas_hooks.hooks.wrap import wrap
 from mas_hooks.interventions import interchange
 from mas_hooks.latents import match, natural_cells, recorded_cells
 from mas_hooks.objectives import latent_losses
-from mas_hooks.pairs import Pairs, task_pairs
+from mas_hooks.pairs import Pairs
 from mas_hooks.recorded_pairs import on_cells
 from mas_hooks.sites import Where
+from mas_hooks.task_pairs import task_pairs
 from mas_hooks.tasks import task
 from mas_hooks.toys.recurrent import RecurrentModel
 

@@ -7,7 +7,8 @@ SCRIPT = """
 from jaxtyping import install_import_hook
 
 ROOMS = ["interventions", "maps", "hooks", "pairs", "engine", "alignment", "objectives", "metrics", "swaps", "start",
-         "fit", "evaluate", "controls", "toys", "exchanges", "latents", "recorded_pairs", "latent_targets", "fit_loop"]
+         "fit", "evaluate", "controls", "toys", "exchanges", "latents", "recorded_pairs", "latent_targets", "fit_loop",
+         "task_pairs"]
 with install_import_hook([f"mas_hooks.{room}" for room in ROOMS], "beartype.beartype"):
     import mas_hooks as mh
     from mas_hooks.toys.recurrent import RecurrentModel
@@ -20,6 +21,8 @@ train, valid, test = mh.task_pairs(tasks, ["count", "count"], (32, 8, 8))
 align = mh.Alignment([model.at("state") for model in models], rank=4, init="procrustes", scale="learned", zscore=True)
 mh.fit(align, mh.methods.mas(), train, valid, mh.FitSettings(epochs=2, batch_size=16), progress=False)
 mh.evaluate(align, test, controls=[mh.controls.RandomMaps()])
+steps = mh.task_pairs(tasks, ["full", "full"], (16, 8, 8), stepwise=True)
+mh.fit(align, mh.methods.stepwise(), *steps[:2], mh.FitSettings(epochs=1, batch_size=8), progress=False)
 align.run(test, source=0, target=1, path="reference")
 try:
     align.own_maps[0].view().read(torch.zeros(3, 4, 12))

@@ -1,5 +1,7 @@
 """Where a fit begins: calibration, principal and Procrustes starts from real pairs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,51 @@ def test_procrustes_gives_rotated_copies_the_same_coordinates(kind, widths, gene
     for other in read[1:]:
         assert torch.allclose(read[0][:, :3], other[:, :3], atol=1e-5)
     assert read[0].std() > 0.5
+
+
+@pytest.mark.parametrize("kind", ["frame", "rotation", "reversible"])
+@pytest.mark.parametrize("widths", [(6, 6, 6), (6, 5, 8, 7)])
+def test_new_maps_begin_at_what_the_frozen_ones_read(kind, widths, generator):
+    """Two maps in one space, turned together away from their own start; the others read the same there."""
+    sites, pairs = recordings(widths, generator)
+    pair = begun(sites[:2], pairs, kind=kind, init="procrustes", centre=True)
+    turn = random_frame(3, 3, generator)
+    starts = [view.frame if kind != "reversible" else view.linear.frame for view in pair.views()]
+    pair.start([start.detach()[:, :3] @ turn for start in starts])
+    before = coordinates(pair)
+    assert torch.allclose(before[0][:, :3], before[1][:, :3], atol=1e-5)
+    align = pair.extended(sites[2:])
+    begin(align, ActivationCache(align.sites, align.models), pairs, frozen={0, 1})
+    after = coordinates(align)
+    for index, z in enumerate(after):
+        assert torch.allclose(z[:, :3], before[0][:, :3], atol=1e-4), index
+    for name, tensor in pair.state_dict().items():
+        assert torch.equal(align.state_dict()[name], tensor), name
+
+
+def test_between_frozen_maps_that_disagree_a_new_one_begins_at_their_mean(generator):
+    sites, pairs = recordings((6, 6, 6), generator, noise=0.5)
+    pair = begun(sites[:2], pairs, centre=True)  # two random frames
+    align = mh.Alignment(sites, rank=3, centre=True, init="procrustes")
+    align.load_state_dict(pair.state_dict(), strict=False)
+    begin(align, ActivationCache(align.sites, align.models), pairs, frozen={0, 1})
+    read = [matched_means([z], [pairs.source_key])[0].detach() for z in coordinates(align)]
+    wanted = (read[0] + read[1]).double().numpy() / 2
+    h = matched_means([sites[2].activations[:, 0]], [pairs.source_key])[0]
+    x = (h - h.mean(0)).double().numpy()
+    u, _, vt = np.linalg.svd(x.T @ wanted, full_matrices=False)
+    assert np.allclose(align.own_maps[2].weight.detach().numpy(), u @ vt, atol=1e-4)
+
+
+def test_a_model_that_only_receives_is_measured_where_it_does(generator):
+    sites, pairs = recordings((6, 6), generator)
+    pairs = replace(pairs, target_inputs=None)  # cells of the recording that receives
+    align = begun(sites, {(1, 0): pairs}, centre=True)
+    assert torch.allclose(align.own_maps[0].calibration.mean, sites[0].activations[:, 0].mean(0), atol=1e-5)
+    with pytest.raises(EmptyError, match="the set of variable values that all models share is empty"):
+        begun(sites, {(1, 0): pairs}, init="procrustes")
+    with pytest.raises(EmptyError, match="the set of training pairs of brain 1 is empty; give pairs from or into"):
+        begun(sites, {(0, 0): pairs})
 
 
 def test_procrustes_of_one_model(generator):

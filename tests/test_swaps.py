@@ -3,13 +3,13 @@ import torch
 
 from mas_hooks.alignment import Alignment
 from mas_hooks.engine.cache import ActivationCache
-from mas_hooks.errors import UnsupportedError
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.metrics import Score, score
-from mas_hooks.pairs import Pairs, task_pairs
+from mas_hooks.pairs import Pairs
 from mas_hooks.plan import Direction
 from mas_hooks.sites import Where
 from mas_hooks.swaps import BATCH, Swaps
+from mas_hooks.task_pairs import task_pairs
 from mas_hooks.tasks import task
 from mas_hooks.toys.recurrent import RecurrentModel
 
@@ -139,23 +139,3 @@ def test_scores_cover_every_pair_once(monkeypatch, pairs):
     assert sum(whole.values(), start=Score(0, 0, 0, 0)) == sum(
         (score(labelled) for _, labelled in results), start=Score(0, 0, 0, 0)
     )
-
-
-def test_some_dims_of_several_states_of_a_sequence_are_refused(pairs):
-    """What stays of a later state would not know of the earlier swap; with all dims nothing stays."""
-    first = next(iter(pairs.values()))
-    again = Where(torch.arange(2).repeat_interleave(2), torch.tensor([1, 2, 1, 2]))
-    ids, wanted = first.target_inputs[:2], torch.ones_like(first.labels[:2], dtype=torch.bool)
-    stepwise = Pairs.from_tensors(ids, again, ids, again, first.labels[:2], wanted)
-    model = wrap(RecurrentModel(len(TASKS[0].vocabulary), 12, "gru").eval().requires_grad_(False), name="gru")
-    sentence = "swapping some dims of several states of one sequence at gru:state is not supported; swap one position"
-    some, every, below = Alignment(model.at("state"), rank=4), Alignment(model.at("state"), rank=12), model.at("embed")
-    for run in (lambda own: own.run(stepwise, source=0, target=0), lambda own: made(own, stepwise)):
-        with pytest.raises(UnsupportedError, match=sentence):
-            run(some)
-        run(every)
-        run(Alignment(below, rank=4))
-
-
-def made(alignment, pairs):
-    return Swaps(alignment, pairs, [Direction(0, 0)], ActivationCache(alignment.sites, alignment.models))

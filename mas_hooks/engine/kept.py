@@ -1,8 +1,9 @@
-"""What a frozen decoder computes of each target row below the edit, computed at its first use and then kept."""
+"""What a frozen model computes of each target row below the edit, computed at its first use and then kept."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mas_hooks.hooks import huggingface
-from mas_hooks.hooks.block_tail import Base, Prompt, Start, read_base
+from mas_hooks.hooks.block_tail import Base, Prompt
 from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.inputs import Inputs
 
@@ -44,46 +45,48 @@ def free_bytes(device: torch.device) -> int:
 class Kept:
     """The `Base` of every row of some inputs, in the model's own dtype.
 
-    prefixes: keys and values are kept too. `fits` turns False where all rows would take too much memory: then the
-    stream alone is computed anew at each use, which costs time and changes no number.
+    read: computes that of some rows of the prompt, with their prefixes or without. prefixes: keys and values are kept
+    too. `fits` turns False where all rows would take too much memory: then the stream alone is computed anew at each
+    use, which costs time and changes no number.
     """
 
-    model: HookedModel
-    start: Start
     prompt: Prompt
+    read: Callable[[Prompt, bool], Base]
     prefixes: bool
     fits: bool = field(init=False, default=True)
     _known: Tensor = field(init=False)
+    _streams: bool = field(init=False)
     _buffers: list[Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
         self._known = torch.zeros(len(self.prompt.ids), dtype=torch.bool)
         for prefixes in dict.fromkeys((self.prefixes, False)):
             self.prefixes = prefixes
-            room = self._room(self._compute(torch.zeros(1, dtype=torch.int64)))
+            one_row = self._compute(torch.zeros(1, dtype=torch.int64))
+            room, self._streams = self._room(one_row), one_row.stream is not None
             self.fits = room is not None
             self._buffers = room or []
             if self.fits:
                 return
 
-    def base(self, index: Int[Tensor, " batch"]) -> Base:
-        """What was computed of some rows."""
+    def base(self, index: Int[Tensor, " batch"], end: int) -> Base:
+        """What was computed of some rows, in the columns before `end`."""
         index = index.cpu()
         if not self.fits:
-            return self._compute(index)
+            return self._compute(index).until(end)
         missing = index[~self._known[index]].unique()
         size = max(1, CHUNK_TOKENS // self.prompt.ids.shape[1])
         for rows in missing.split(size) if len(missing) else ():
             for buffer, tensor in zip(self._buffers, _tensors(self._compute(rows)), strict=True):
                 buffer[rows.to(buffer.device)] = tensor
             self._known[rows] = True
-        found = [buffer[index.to(buffer.device)] for buffer in self._buffers]
-        stream = found.pop(0) if self.start.first else None
+        found = [buffer[..., :end, :][index.to(buffer.device)] for buffer in self._buffers]
+        stream = found.pop(0) if self._streams else None
         half = len(found) // 2
         return Base(stream, found[:half], found[half:])
 
     def _compute(self, rows: Tensor) -> Base:
-        return read_base(self.model, self.start, self.prompt.rows(rows), prefixes=self.prefixes)
+        return self.read(self.prompt.rows(rows), self.prefixes)
 
     def _room(self, one_row: Base) -> list[Tensor] | None:
         """Buffers for all rows, or None where they would take too much of a device's free memory."""

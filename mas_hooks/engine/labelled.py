@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,23 +30,29 @@ class Patched:
     """One patched forward.
 
     logits (m, vocabulary), labels (m,), pair (m,): at the labelled cells, and which pair each belongs to.
-    vectors (n, width): what was put at the target cells. path: `tail` or `reference`, as it was run.
+    vectors (n, width): what was put at the target cells; None where each was made as the run came by it (`Part.swap`).
+    path: `tail` or `reference`, as it was run.
     """
 
     logits: Float[Tensor, "m vocabulary"]
     labels: Int[Tensor, " m"]
     pair: Int[Tensor, " m"]
-    vectors: Float[Tensor, "n width"]
+    vectors: Float[Tensor, "n width"] | None
     path: str
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some rows of one set of pairs with the vectors to put at their target cells, in the order of `Pairs.cells`."""
+    """Some rows of one set of pairs with the vectors to put at their target cells, in the order of `Pairs.cells`.
+
+    swap: where a cell depends on the swaps before it, as a recurrent state does: makes what is put there from what the
+    run holds there and the source's vector, which `vectors` then are.
+    """
 
     pairs: Pairs
     index: Int[Tensor, " batch"]
-    vectors: Float[Tensor, "n width"]
+    vectors: Float[Tensor, "n _width"]
+    swap: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 class AbstractRunner(ABC):

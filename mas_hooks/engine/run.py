@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -14,17 +14,21 @@ from mas_hooks.engine import state_tail
 from mas_hooks.engine.block_tail import BlockTailRunner
 from mas_hooks.engine.labelled import AbstractRunner, Labelled, Part, join, labelled, rows_of, wanted
 from mas_hooks.engine.state_tail import StateTailRunner
-from mas_hooks.errors import SettingError
+from mas_hooks.engine.stream_tail import StreamTailRunner
+from mas_hooks.errors import MasHooksError, SettingError
 from mas_hooks.hooks.block_tail import start_of
 from mas_hooks.hooks.collect import collect
 from mas_hooks.hooks.handle import HookedModel
+from mas_hooks.hooks.stream_tail import narrow_places, stream_start
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.inputs import Inputs
 from mas_hooks.pairs import Pairs
 from mas_hooks.sites import Site, Where
 
 PATHS = ("auto", "resume", "reference")
-STATE_PROOF, BLOCK_PROOF = 16, 4
+STATE_PROOF, BLOCK_PROOF, STREAM_PROOF = 16, 4, 16
+ONE_PASS = 2**40
+FAILURES = (MasHooksError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
 TOLERANCE, LOW_PRECISION_TOLERANCE = 1e-4, 3e-2
 
 
@@ -46,14 +50,19 @@ class ReferenceRunner(AbstractRunner):
 
     def _logits(self, inputs: Inputs, parts: Sequence[Part]) -> Float[Tensor, "batch position vocabulary"]:
         """One whole forward over the rows of all parts, each vector put at its cell."""
-        begin, rows, columns = 0, [], []
+        begin, cells = 0, []
         for part in parts:
-            cells, batch_rows = part.pairs.cells(rows_of(part))
-            rows.append(batch_rows + begin)
-            columns.append(part.pairs.target_where.columns.to(cells.device)[cells])
+            which, rows = part.pairs.cells(rows_of(part))
+            cells.append(Where(rows + begin, part.pairs.target_where.columns.to(rows.device)[which]))
             begin += len(part.index)
-        where, vectors = Where(torch.cat(rows), torch.cat(columns)), torch.cat([part.vectors for part in parts])
-        return self.model.run_with_hooks(inputs, [Edit(self.site, lambda _h, given: given, where, vectors)])
+        if any(part.swap for part in parts):
+            edits = [self._edit(where, part.vectors, part.swap) for where, part in zip(cells, parts, strict=True)]
+        else:
+            edits = [self._edit(Where.cat(cells), torch.cat([part.vectors for part in parts]))]
+        return self.model.run_with_hooks(inputs, edits)
+
+    def _edit(self, where: Where, vectors: Tensor, swap: Callable[[Tensor, Tensor], Tensor] | None = None) -> Edit:
+        return Edit(self.site, swap or (lambda _h, given: given), where, vectors)
 
     def _found(self, logits: Tensor, part: Part) -> Labelled:
         """The wanted cells of one part."""
@@ -63,35 +72,69 @@ class ReferenceRunner(AbstractRunner):
         return labelled(found, part.pairs, index[row], columns, row.to(device), len(index))
 
 
-def _candidates(model: HookedModel, site: Site, pairs: Pairs, path: str) -> list[tuple[AbstractRunner, int]]:
-    """The tails that could run these pairs, each with the number of pairs to prove it on, in the order to be proven."""
+@dataclass(frozen=True, eq=False)
+class _Option:
+    """A tail that could run some pairs. proofs: what has to give the logits of a whole forward, each on so many."""
+
+    tail: AbstractRunner
+    proofs: Sequence[tuple[AbstractRunner, int]]
+
+
+def _options(model: HookedModel, site: Site, pairs: Pairs, path: str) -> list[_Option]:
+    """The tails that could run these pairs, the cheapest first."""
     if path == "reference":
         return []
     if state_tail.suited(model, site, pairs):
         # One pair before many: many packed into one sequence could run past a table of positions, fatal on a GPU.
-        return [(StateTailRunner(model, site), count) for count in (1, STATE_PROOF)]
+        tail = StateTailRunner(model, site)
+        return [_Option(tail, [(tail, 1), (tail, STATE_PROOF)])]
     start = start_of(model, site)
-    return [] if start is None else [(BlockTailRunner(model, site, start, path == "auto"), BLOCK_PROOF)]
+    if start is None:
+        return _stream_options(model, site, pairs)
+    tail = BlockTailRunner(model, site, start, path == "auto")
+    return [_Option(tail, [(tail, BLOCK_PROOF)])]
 
 
-def _proven(tail: AbstractRunner, model: HookedModel, site: Site, pairs: Pairs, most: int) -> bool:
-    """Whether a tail gives the logits of a whole forward on real pairs, swapped among themselves.
+def _stream_options(model: HookedModel, site: Site, pairs: Pairs) -> list[_Option]:
+    """Those of a model with a `layer_path`, the one that runs the fewest positions first."""
+    inputs = pairs.target_inputs
+    start = stream_start(model, site, inputs[:1]) if isinstance(inputs, Tensor) else None
+    if start is None:
+        return []
+    tails = [StreamTailRunner(model, site, start, narrow) for narrow in (*narrow_places(model, start), None)]
+    # Proven with a pass for each length, so that columns are left out wherever they may be, and with all rows in one.
+    return [_Option(tail, [(replace(tail, cost=cost), STREAM_PROOF) for cost in (0, ONE_PASS)]) for tail in tails]
 
-    The pairs are those with the latest label, and as many that are spread over all of them.
+
+def _sample(pairs: Pairs, most: int) -> Tensor:
+    """Real pairs to prove a tail on: those with the latest label, and as many that are spread over all of them.
+
+    Of more than one, one is that with the earliest last label: of it the most can be left out.
     """
     last = (torch.arange(pairs.labels.shape[1], device=pairs.labels.device) * wanted(pairs)).amax(1)
     longest = last.argsort(descending=True, stable=True)[: (most + 1) // 2]
     spread = torch.linspace(0, len(pairs) - 1, most // 2, device=last.device).long()
-    index = torch.cat([longest, spread]).unique()
+    return torch.cat([longest, spread, last.argmin()[None]] if most > 1 else [longest]).unique()
+
+
+def _exchanged(vectors: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
+    """Each vector in the place of the next; one that would not change so has its units moved on by one."""
+    moved = vectors.roll(1, 0)
+    return torch.where((moved == vectors).all(1, keepdim=True), vectors.roll(1, 1), moved)
+
+
+def _proven(tail: AbstractRunner, model: HookedModel, site: Site, pairs: Pairs, most: int) -> bool:
+    """Whether a tail gives the logits of a whole forward on some real pairs, swapped among themselves."""
+    index = _sample(pairs, most)
     inputs = model_inputs.rows(pairs.run_inputs, index)
     cells, rows = pairs.cells(index)
     where = Where(rows, pairs.target_where.columns.to(rows.device)[cells])
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
-        part = Part(pairs, index, collect(model, site, inputs, where).roll(1, 0))
+        part = Part(pairs, index, _exchanged(collect(model, site, inputs, where)))
         expected = ReferenceRunner(model, site).run([part]).logits
         try:
             found = tail.run([part]).logits
-        except (RuntimeError, ValueError, IndexError, TypeError):  # a forward that needs the whole sequence
+        except FAILURES:  # a forward that needs the whole sequence, or what a skipped block would have given
             return False
     if found.shape != expected.shape:
         return False
@@ -107,6 +150,7 @@ def runner(model: HookedModel, site: Site, pairs: Pairs, path: str = "auto") -> 
     """
     if path not in PATHS:
         raise SettingError("path", path, " or ".join(map(repr, PATHS)))
-    tails = _candidates(model, site, pairs, path)
-    proven = bool(tails) and all(_proven(tail, model, site, pairs, most) for tail, most in tails)
-    return tails[0][0] if proven else ReferenceRunner(model, site)
+    for option in _options(model, site, pairs, path):
+        if all(_proven(tail, model, site, pairs, most) for tail, most in option.proofs):
+            return option.tail
+    return ReferenceRunner(model, site)

@@ -9,7 +9,7 @@ proves that on real pairs before it is used.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mas_hooks.hooks import condition, outputs
-from mas_hooks.hooks.displaced import displaced
 from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.hooks.names import Point, blocks_path
-from mas_hooks.hooks.taps import Edit, ReadTap, StopForward
+from mas_hooks.hooks.skipped import skipped, stopped_after
+from mas_hooks.hooks.taps import Edit, ReadTap
 from mas_hooks.sites import Site, Where
 
 
@@ -128,10 +128,13 @@ def read_base(model: HookedModel, start: Start, prompt: Prompt, *, prefixes: boo
     from transformers import DynamicCache
 
     core: Any = model.module
-    read = ReadTap("the residual stream", None, stop=not prefixes)
-    below = [] if start.first == 0 else [(Point(f"{_path(model)}.{_keys(model)[start.first - 1]}"), read)]
-    cache = DynamicCache() if prefixes else None
-    with torch.no_grad(), model.tapped(below), suppress(StopForward):
+    read, cache = ReadTap("the residual stream", None), DynamicCache() if prefixes else None
+    below = [Point(f"{_path(model)}.{key}") for key in _keys(model)[: start.first][-1:]]
+    with ExitStack() as undo:
+        undo.enter_context(torch.no_grad())
+        undo.enter_context(model.tapped([(point, read) for point in below]))
+        for point in () if prefixes else below:
+            undo.enter_context(stopped_after(core.get_submodule(point.path)))
         if prefixes or below:
             core(**prompt.span(0), use_cache=prefixes, past_key_values=cache, logits_to_keep=1)
     layers: list[Any] = [] if cache is None else cache.layers[start.first :]
@@ -159,7 +162,7 @@ def run_from(
     wanted = Where(cells.rows, cells.columns - begin)
     with ExitStack() as undo:
         undo.enter_context(condition.checkpointing_off(core))
-        _skip(undo, model, start.first, stream)
+        undo.enter_context(skipped(*_below(model, start.first), stream))
         undo.enter_context(_projecting(core.get_output_embeddings(), wanted))
         if not start.whole:
             undo.enter_context(model.hooks(edit))
@@ -177,22 +180,11 @@ def _keys(model: HookedModel) -> list[str]:
     return [name for name, _ in model.module.get_submodule(_path(model)).named_children()]
 
 
-def _skip(undo: ExitStack, model: HookedModel, first: int, stream: Tensor | None) -> None:
-    """Blocks below `first` pass on what they get, and the last of them gives the stored stream."""
+def _below(model: HookedModel, first: int) -> tuple[list[nn.Module], list[int]]:
+    """The blocks below `first`, and how many entries each gives (0: a bare tensor)."""
     assert model.family is not None
-    tuples = model.family.tuples
-
-    def give(hidden: Tensor, value: Tensor | None) -> Any:
-        value = hidden if value is None else value.to(hidden.device)
-        return (value, None) if tuples else value
-
-    for index, key in enumerate(_keys(model)[:first]):
-        value = stream if index == first - 1 else None
-
-        def forward(hidden_states: Tensor, *_args: Any, value: Tensor | None = value, **_kwargs: Any) -> Any:
-            return give(hidden_states, value)
-
-        undo.enter_context(displaced(model.module.get_submodule(f"{_path(model)}.{key}"), forward))
+    blocks = [module for _, module in model.module.get_submodule(_path(model)).named_children()][:first]
+    return blocks, [2 if model.family.tuples else 0] * len(blocks)
 
 
 def _prefix(start: Start, base: Base, begin: int) -> Any:

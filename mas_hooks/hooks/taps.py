@@ -51,7 +51,8 @@ class Edit:
             return
         if self.vectors is not None and len(self.vectors) != len(self.where):
             raise ShapeError(f"vectors of an edit at {self.site}", tuple(self.vectors.shape), f"{len(self.where)} rows")
-        if len(torch.stack([self.where.rows, self.where.columns]).unique(dim=1).T) < len(self.where):
+        rows, columns = self.where.rows, self.where.columns
+        if len(columns) and len((rows * (columns.max() - columns.min() + 1) + columns).unique()) < len(columns):
             raise SettingError(f"where of an edit at {self.site}", "a list that repeats a cell", "distinct cells")
 
 

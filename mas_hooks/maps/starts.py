@@ -49,6 +49,12 @@ def procrustes_frames(
     return [frame.to(m.dtype) for frame, m in zip(frames, means, strict=True)]
 
 
+def frame_onto(means: Float[Tensor, "m width"], shared: Float[Tensor, "m rank"]) -> Float[Tensor, "width rank"]:
+    """The frame whose coordinates of `means` come nearest to `shared` (Schönemann 1966); both are centred here."""
+    found = _nearest_frame((means - means.mean(0)).double().mT @ shared.double())
+    return found.to(means.dtype)
+
+
 def _nearest_frame(matrix: Float[Tensor, "width rank"]) -> Float[Tensor, "width rank"]:
     u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
     return u @ vh

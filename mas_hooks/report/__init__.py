@@ -1,9 +1,29 @@
 """Tables and figures from records alone: a run can be drawn again without its models."""
 
 from mas_hooks.report.bars import iia_bars
+from mas_hooks.report.claims import Claim, claims_table
 from mas_hooks.report.curves import iia_curves
+from mas_hooks.report.grouped import grouped_bars
+from mas_hooks.report.groups import Bar, Group, Panel
 from mas_hooks.report.heatmap import direction_heatmap
-from mas_hooks.report.page import draw
+from mas_hooks.report.page import draw, save
+from mas_hooks.report.ranks import Line, rank_curves
 from mas_hooks.report.tables import markdown, table
 
-__all__ = ["direction_heatmap", "draw", "iia_bars", "iia_curves", "markdown", "table"]
+__all__ = [
+    "Bar",
+    "Claim",
+    "Group",
+    "Line",
+    "Panel",
+    "claims_table",
+    "direction_heatmap",
+    "draw",
+    "grouped_bars",
+    "iia_bars",
+    "iia_curves",
+    "markdown",
+    "rank_curves",
+    "save",
+    "table",
+]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mas_hooks.errors import EmptyError
 from mas_hooks.records import Record
-from mas_hooks.report import style
+from mas_hooks.report import marks, style
 from mas_hooks.report.panels import Bar, Panel, panels
 
 if TYPE_CHECKING:
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ROW, _AROUND, _WIDTH, _CHARACTER = 0.27, 1.35, 3.9, 0.075  # inches
-_CONTROL, _BAND = "#bdbdbd", "#f4f4f4"
-_HATCHES = ("////", "....", "xxxx", "----")
+_BAND = "#f4f4f4"
 _TITLE = "Does a swap move behaviour, and do activations look alike?"
 _PER_LINE = 44  # characters of a comparison's name
 
@@ -80,26 +79,24 @@ def _figure(shown: list[Panel], rows: dict[str, range]) -> Figure:
 def _draw(axes: Axes, panel: Panel, rows: dict[str, range]) -> None:
     labels = list(dict.fromkeys(bar.label for bar in panel.bars if not bar.control))
     controls = list(dict.fromkeys(bar.control for bar in panel.bars if bar.control))
+    pencil = marks.Marks(axes)
     for y, bar in _placed(panel, rows).items():
-        if bar.control:
-            hatch = _HATCHES[controls.index(bar.control) % len(_HATCHES)]
-            axes.barh(y, bar.value, 0.76, facecolor=_CONTROL, hatch=hatch, edgecolor="white", linewidth=0)
-        else:
-            axes.barh(y, bar.value, 0.76, color=panel.palette[labels.index(bar.label) % len(panel.palette)])
-        _mark(axes, y, bar)
+        look = marks.control(controls.index(bar.control)) if bar.control else {}
+        look = look or {"color": panel.palette[labels.index(bar.label) % len(panel.palette)]}
+        pencil.bar(y, bar.value, 0.76, **look)
+        _mark(pencil, y, bar)
 
 
-def _mark(axes: Axes, y: int, bar: Bar) -> None:
+def _mark(pencil: marks.Marks, y: int, bar: Bar) -> None:
     for index, dot in enumerate(bar.dots):
         height = y + 0.5 * ((index + 0.5) / len(bar.dots) - 0.5)
         if dot.low is not None and dot.high is not None:
-            axes.plot([dot.low, dot.high], [height] * 2, color=style.INK, linewidth=1.4, gid="interval")
+            pencil.interval(height, dot.low, dot.high)
         if len(bar.dots) > 1:
-            axes.plot(dot.value, height, "o", color="white", markeredgecolor=style.INK, markersize=4.5, gid="seed")
+            pencil.seed(height, dot.value)
     if bar.floor is not None:
-        for colour, width, name in (("white", 4, "halo"), (style.INK, 2, "floor")):
-            axes.vlines(bar.floor, y - 0.38, y + 0.38, color=colour, linewidth=width, zorder=3, gid=name)
-    axes.text(bar.reach[1] + 0.02, y, f"{bar.value:.2f}", fontsize=style.TEXT, color=style.INK, va="center")
+        pencil.across(y, bar.floor, 0.38, "floor")
+    pencil.axes.text(bar.reach[1] + 0.02, y, f"{bar.value:.2f}", fontsize=style.TEXT, color=style.INK, va="center")
 
 
 def _finish(axes: Axes, panel: Panel, rows: dict[str, range]) -> None:
@@ -124,23 +121,16 @@ def _label(axes: Axes, panel: Panel, rows: dict[str, range], *, named: bool) -> 
 
 
 def _legend(figure: Figure, shown: list[Panel]) -> None:
-    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    bars = [bar for panel in shown for bar in panel.bars]
-    mark = Line2D([], [], linestyle="", marker="|", markersize=11, markeredgewidth=2.4, color=style.INK)
-    dot = Line2D([], [], linestyle="", marker="o", color="white", markeredgecolor=style.INK)
-    patch = Patch(facecolor=_CONTROL, hatch=_HATCHES[0], edgecolor="white", linewidth=0)
-    keys: dict[str, tuple[bool, Line2D | Patch]] = {
+    bars, known = [bar for panel in shown for bar in panel.bars], marks.keys()
+    entries = {
         " / ".join(panel.whisker for panel in shown): (
             any(dot.low is not None for bar in bars for dot in bar.dots),
-            Line2D([], [], linewidth=1.4, color=style.INK),
+            known["interval"],
         ),
-        "no-op floor": (any(bar.floor is not None for bar in bars), mark),
-        "one seed (bar: mean)": (any(len(bar.dots) > 1 for bar in bars), dot),
-        "control": (any(bar.control for bar in bars), patch),
+        "no-op floor": (any(bar.floor is not None for bar in bars), known["floor"]),
+        "one seed (bar: mean)": (any(len(bar.dots) > 1 for bar in bars), known["seed"]),
+        "control": (any(bar.control for bar in bars), Patch(**marks.control(0))),
     }
-    applying = {name: key for name, (applies, key) in keys.items() if applies}
-    if applying:
-        place = "outside lower left"
-        figure.legend(applying.values(), applying.keys(), loc=place, ncols=4, frameon=False, fontsize=style.TEXT)
+    marks.legend(figure, {name: key for name, (applies, key) in entries.items() if applies})

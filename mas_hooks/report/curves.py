@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mas_hooks.errors import EmptyError
 from mas_hooks.records import Record
-from mas_hooks.report import fits, names, style
+from mas_hooks.report import fits, labels, names, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -150,21 +150,8 @@ def _name_lines(axes: Axes, lines: list[_Line], order: list[str]) -> None:
     floor = _floor(lines)
     named = [(line.last()[1], f"{line.label} {line.last()[1]:.2f}", _look(line.label, order)[0]) for line in lines]
     named += [(floor, f"no-op floor {floor:.2f}", style.SOFT)] if floor is not None else []
-    named.sort(reverse=True)
+    labels.at_end(axes, named, _GAP)
     edge = axes.get_xlim()[1]
-    for (_, text, colour), height in zip(named, _apart([want for want, _, _ in named]), strict=True):
-        axes.text(edge * 1.02, height, text, fontsize=style.TEXT, color=colour, va="center", gid="label")
     for line in lines:
         step, iia = line.last()
         axes.plot([step, edge], [iia] * 2, color=_look(line.label, order)[0], linewidth=0.8, linestyle=(0, (1, 3)))
-
-
-def _apart(wanted: list[float]) -> list[float]:
-    """Heights in falling order, at least a gap apart, none below the axis unless there are too many."""
-    placed: list[float] = []
-    for want in wanted:
-        placed.append(min(want, placed[-1] - _GAP) if placed else want)
-    for index in range(len(placed) - 1, -1, -1):
-        least = 0.02 + _GAP * (len(placed) - 1 - index)
-        placed[index] = max(placed[index], least)
-    return placed

@@ -11,11 +11,14 @@ from mas_hooks.records import Record
 _METHODS = {
     "das": "DAS",
     "mas": "MAS",
-    "stepwise": "stepwise MAS",
+    "stepwise_mas": "stepwise MAS",
     "unimas": "UniMAS",
     "clmas": "CLMAS",
     "linear_map": "linear map",
-    "stitch": "stitching",
+    "stitching": "stitching",
+    "orthogonal_stitching": "orthogonal stitching",
+    "affine_stitching": "affine stitching",
+    "identity_stitching": "identity stitching",
     "latent_fit": "latent fit",
 }
 _STARTS = {"procrustes": "Procrustes"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,13 +36,19 @@ def draw(run_dir: Path | str) -> list[Path]:
     """
     run_dir = Path(run_dir)
     rows = _read(run_dir)
-    folder = run_dir / "figures"
-    _check_writable(folder)
-    pictures = {folder / name: _png(make(rows)) for name, make, needs in _FIGURES if needs(rows)}
-    if not pictures:
+    _check_writable(run_dir / "figures")
+    made = {name: make(rows) for name, make, needs in _FIGURES if needs(rows)}
+    if not made:
         raise EmptyError(
             f"the report of {run_dir}", "its records hold no test rows, no validation curves and no RSA or CKA yet"
         )
+    return save(run_dir / "figures", made)
+
+
+def save(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
+    """Write figures as PNG under their names, each whole; raises OutputFolderError where that cannot be done."""
+    _check_writable(folder)
+    pictures = {folder / name: _png(figure) for name, figure in figures.items()}
     _write(folder, pictures)
     return list(pictures)
 

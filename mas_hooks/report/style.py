@@ -17,6 +17,7 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 Dashes = str | tuple[int, tuple[float, ...]]
 LINES: tuple[Dashes, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)), (0, (3, 1, 1, 1)))
 TITLE, SUBTITLE, PANEL, TEXT, SMALL = 13, 10, 11, 9.5, 8.5
+_FADED = 0.55  # what each round through a palette keeps of its colours
 _LEFT, _LINE, _TITLE_CHARACTER, _SUBTITLE_CHARACTER = 0.12, 0.24, 0.115, 0.082  # inches
 
 
@@ -53,6 +54,19 @@ def quiet(axes: Axes, keep: tuple[str, ...] = ("left", "bottom")) -> None:
         spine.set_color(SOFT)
     axes.tick_params(labelsize=TEXT, color=SOFT, labelcolor=INK)
     axes.set_axisbelow(True)
+
+
+def colour(index: int, palette: Sequence[str] = OKABE_ITO) -> str:
+    """The colour of a thing by its number; beyond the palette its colours come again, each time paler."""
+    return mixed(palette[index % len(palette)], 1 - _FADED ** (index // len(palette)))
+
+
+def mixed(colour: str, white: float) -> str:
+    """A colour with a share of white in it."""
+    from matplotlib.colors import to_hex, to_rgb
+
+    red, green, blue = (part + (1 - part) * white for part in to_rgb(colour))
+    return to_hex((red, green, blue))
 
 
 def ink_on(colour: Sequence[float]) -> str:

@@ -41,6 +41,11 @@ class ArithmeticTask(AbstractTask[ArithmeticState]):
 
     program: ArithmeticProgram
 
+    @property
+    def fill(self) -> str:
+        """E: there is no one response token here, and E says nothing of values or operations."""
+        return END
+
     def sample(self, rng: random.Random, quantity: int | None = None, training: bool = False) -> tuple[str, ...]:
         """A whole trial of `quantity` operations (default: uniform); training trials are no different.
 

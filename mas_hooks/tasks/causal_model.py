@@ -62,6 +62,11 @@ class AbstractTask(ABC, Generic[StateT]):
     variables: Mapping[str, tuple[str, ...]] = field(compare=False, repr=False)
     quantities: Mapping[str, range] = field(compare=False, repr=False)
 
+    @property
+    @abstractmethod
+    def fill(self) -> str:
+        """The token that stands past the end of a trial where a stepwise swap reaches beyond it."""
+
     @abstractmethod
     def sample(self, rng: random.Random, quantity: int | None = None, training: bool = False) -> tuple[str, ...]:
         """A whole trial; `quantity` fixes its size, `training` turns on void tokens and hold-outs."""

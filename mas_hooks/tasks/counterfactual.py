@@ -39,10 +39,13 @@ class CounterfactualSettings:
     """How continuations are drawn.
 
     demo_continuation: after a swap that lands in the demo phase, take 0 to 3 more demo tokens (`uniform`) or run to
-    the target trial's own quantity (`to_quantity`, the authors' code).
+    the target trial's own quantity (`to_quantity`, the authors' code). Stepwise swaps go on as the source trial does.
+    stepwise_fill: what stands past the end of a target trial that is shorter than a stepwise swap; None is the
+    task's own `fill`: the response token, or E in arithmetic.
     """
 
     demo_continuation: DemoContinuation = "uniform"
+    stepwise_fill: str | None = None
 
     def __post_init__(self) -> None:
         allowed = get_args(DemoContinuation)
@@ -73,7 +76,9 @@ class Counterfactual:
     redraws: int
 
 
-class _Cell(NamedTuple):
+class Cell(NamedTuple):
+    """A position of a trial, and the program's state after the token there."""
+
     tokens: tuple[str, ...]
     position: int
     state: Any
@@ -89,17 +94,17 @@ def draw(
     """
     shared = _shared_values(source, target)
     for redraws in range(MOST_REDRAWS):
-        given = _cell(source.task, rng)
+        given = draw_cell(source.task, rng)
         passed = [getattr(given.state, name) for name in source.names]
         if shared is not None and passed[0] not in shared:
             continue  # the target cell is independent of the source cell, so it need not be drawn
-        taken = _cell(target.task, rng)
+        taken = draw_cell(target.task, rng)
         state = target.task.program.swapped(taken.state, dict(zip(target.names, passed, strict=True)))
         if target.task.program.in_range(state):
             own = taken.tokens if settings.demo_continuation == "to_quantity" else None
             added = target.task.complete(state, target.task.choose(rng, state, own))
             return _written(source, target, (given, taken._replace(state=state)), added, redraws)
-    raise SettingError(_pair(source, target), f"out of range {MOST_REDRAWS} times in a row", "able to share a value")
+    raise out_of_range(source, target)
 
 
 def continuation(
@@ -115,7 +120,7 @@ def continuation(
     return task.complete(state, choices)
 
 
-def _cell(task: AbstractTask[StateT], rng: random.Random) -> _Cell:
+def draw_cell(task: AbstractTask[StateT], rng: random.Random) -> Cell:
     """A uniform allowed position of a trial that has one."""
     positions: list[int] = []
     tokens: tuple[str, ...] = ()
@@ -123,11 +128,11 @@ def _cell(task: AbstractTask[StateT], rng: random.Random) -> _Cell:
         tokens = task.sample(rng)
         positions = task.swap_positions(tokens)
     position = rng.choice(positions)
-    return _Cell(tokens, position, task.replay(tokens[: position + 1])[-1])
+    return Cell(tokens, position, task.replay(tokens[: position + 1])[-1])
 
 
 def _written(
-    source: Party, target: Party, cells: tuple[_Cell, _Cell], added: tuple[str, ...], redraws: int
+    source: Party, target: Party, cells: tuple[Cell, Cell], added: tuple[str, ...], redraws: int
 ) -> Counterfactual:
     given, taken = cells
     kept = taken.tokens[: taken.position + 1]
@@ -154,15 +159,22 @@ def _shared_values(source: Party, target: Party) -> range | None:
     if given is not None and taken is not None:
         shared = range(max(given.start, taken.start), min(given.stop, taken.stop))
         if not shared:
-            raise SettingError(_pair(source, target), f"{_span(given)} → {_span(taken)}", "able to share a value")
+            raise SettingError(pair_name(source, target), f"{_span(given)} → {_span(taken)}", "able to share a value")
         return shared
     if source.names != target.names:
         numbers = sorted({*source.task.quantities, *target.task.quantities})
-        raise SettingError("the pair of variables", _pair(source, target), f"the same twice, or two of {numbers}")
+        raise SettingError("the pair of variables", pair_name(source, target), f"the same twice, or two of {numbers}")
     return None
 
 
-def _pair(source: Party, target: Party) -> str:
+def out_of_range(source: Party, target: Party) -> SettingError:
+    """For parties that never drew values that both know."""
+    tried = f"out of range {MOST_REDRAWS} times in a row"
+    return SettingError(pair_name(source, target), tried, "able to share a value")
+
+
+def pair_name(source: Party, target: Party) -> str:
+    """Two parties in an error."""
     return f"{source.task.name} {source.variable} → {target.task.name} {target.variable}"
 
 

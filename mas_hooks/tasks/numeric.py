@@ -65,6 +65,11 @@ class NumericTask(AbstractTask[NumericState]):
     void_probability: float = 0.0
     hold_outs: frozenset[int] = frozenset()
 
+    @property
+    def fill(self) -> str:
+        """The response token (Grant 2025, §2.4.3)."""
+        return self.program.response
+
     def sample(self, rng: random.Random, quantity: int | None = None, training: bool = False) -> tuple[str, ...]:
         """A whole trial of `quantity` demo tokens (default: uniform).
 

@@ -48,7 +48,7 @@ class TrainSettings(Settings):
     check_every: int = Field(default=50, ge=1)
     """Steps between small checks."""
     small_check: int = Field(default=1_000, ge=20)
-    """Trials of a small check; one without an error calls for a full check."""
+    """Trials of a small check; errors in no greater share than a full check may hold call for one."""
     full_check: int = Field(default=30_000, ge=20)
     """Trials of a full check, all quantities equally."""
     max_errors: int = Field(default=3, ge=0)
@@ -111,7 +111,7 @@ def train(
             model.eval()
             wrong, seen = _check(model, trials, checks, settings.small_check)
             bar.set_postfix_str(f"loss {float(loss):.3f}, trials right {1 - wrong / seen:.1%}")
-            if wrong == 0:
+            if wrong * settings.full_check <= settings.max_errors * seen:
                 errors, checked = _check(model, trials, checks, settings.full_check)
                 passed = passed + 1 if errors <= settings.max_errors else 0
     model.eval()

@@ -82,3 +82,50 @@ class CellLoop(Base):
             state = self.rnn(x[:, column], state)
             found.append(state)
         return torch.stack(found, 1)
+
+
+class BelowTheInput(Base):
+    """A nonlinear layer between the embedding and the recurrence."""
+
+    def __init__(self, vocabulary):
+        super().__init__(vocabulary)
+        self.lift = nn.Linear(10, 10)
+
+    def states(self, x):
+        return self.rnn(self.lift(x).tanh())[0]
+
+
+class TwoRecurrences(Base):
+    def __init__(self, vocabulary):
+        super().__init__(vocabulary)
+        self.second = nn.GRU(10, 10, batch_first=True)
+
+    def states(self, x):
+        return self.second(self.rnn(x)[0])[0]
+
+
+class OwnStart(Base):
+    """The recurrence begins with a state that was learned."""
+
+    def __init__(self, vocabulary):
+        super().__init__(vocabulary)
+        self.begin = nn.Parameter(torch.zeros(1, 1, 10))
+
+    def states(self, x):
+        return self.rnn(x, self.begin.expand(1, len(x), -1).contiguous())[0]
+
+
+class StartOfTheFirstToken(Base):
+    """The recurrence begins with a state that depends on what is read."""
+
+    def states(self, x):
+        return self.rnn(x, x[None, :, 0].contiguous())[0]
+
+
+class PackedInside(Base):
+    """Packs its sequences by itself."""
+
+    def states(self, x):
+        lengths = torch.full((len(x),), x.shape[1])
+        found, _ = self.rnn(nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True))
+        return nn.utils.rnn.pad_packed_sequence(found, batch_first=True)[0]

@@ -4,8 +4,9 @@ import torch
 from mas_hooks.engine.cache import ActivationCache, gather_site
 from mas_hooks.errors import PositionError, UnsupportedError
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.pairs import Pairs, task_pairs
+from mas_hooks.pairs import Pairs
 from mas_hooks.sites import Where, recording
+from mas_hooks.task_pairs import task_pairs
 from mas_hooks.tasks import task
 from mas_hooks.toys.recurrent import RecurrentModel
 

@@ -79,6 +79,25 @@ def test_an_unedited_row_is_computed_once():
     assert seen == [1, 2, 1]  # one row to learn the sizes; then rows 0 and 2, then row 1, then nothing
 
 
+def test_nothing_above_the_stream_is_run_to_store_it():
+    own = handle()
+    start, seen = block_tail.start_of(own, own.at("blocks.1.hook_resid_post")), []
+    prompt = kept.prompt_of(own, pairs("left").target_inputs)
+    watched = [
+        layer.register_forward_hook(lambda *_, at=at: seen.append(at))
+        for at, layer in enumerate(own.module.model.layers)
+    ]
+    try:
+        alone = block_tail.read_base(own, start, prompt, prefixes=False)
+        assert seen == [0, 1]
+        whole = block_tail.read_base(own, start, prompt, prefixes=True)
+    finally:
+        for one in watched:
+            one.remove()
+    assert seen[2:] == list(range(len(watched)))
+    torch.testing.assert_close(alone.stream, whole.stream)
+
+
 STREAM = 3 * 10 * 32 * 4  # bytes of the stream of all rows; keys and values of two blocks take four times as many
 
 

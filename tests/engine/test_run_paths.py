@@ -3,55 +3,14 @@
 import odd_models
 import pytest
 import torch
+from tail_cases import LONG, PARTS, SHORT, TASK, assert_same, handle, part
 
 from mas_hooks.engine.labelled import Part, wanted
 from mas_hooks.engine.run import ReferenceRunner, runner
 from mas_hooks.engine.state_tail import StateTailRunner as TailRunner
-from mas_hooks.hooks.wrap import wrap
-from mas_hooks.pairs import Pairs, task_pairs
+from mas_hooks.pairs import Pairs
 from mas_hooks.sites import Where
-from mas_hooks.tasks import task
 from mas_hooks.toys.recurrent import RecurrentModel
-
-TASK = task("multi_object", max_quantity=6)
-LONG = task_pairs([TASK], ["full"], (30, 5, 5))[0][0, 0]
-SHORT = task_pairs([task("multi_object", max_quantity=3)], ["full"], (11, 5, 5))[0][0, 0]
-
-
-def handle(module, name="state"):
-    torch.manual_seed(0)
-    for parameter in module.parameters():
-        torch.nn.init.uniform_(parameter, -1, 1)
-    model = wrap(module.eval().requires_grad_(False))
-    return model, model.at(name)
-
-
-def part(pairs, index, width, seed=0):
-    vectors = torch.randn(len(index), width, generator=torch.Generator().manual_seed(seed))
-    return Part(pairs, torch.as_tensor(index), vectors.requires_grad_())
-
-
-def assert_same(one, two, parts):
-    """Two runners agree in everything they say, and in the gradient of the vectors."""
-    found = [own.run(parts) for own in (one, two)]
-    torch.testing.assert_close(found[0].logits, found[1].logits, rtol=1e-5, atol=1e-5)
-    for name in ("labels", "row", "deterministic", "scored"):
-        assert torch.equal(getattr(found[0], name), getattr(found[1], name)), name
-    assert found[0].pairs == found[1].pairs == sum(len(own.index) for own in parts)
-    weight = torch.linspace(-1, 1, found[0].logits.numel()).view_as(found[0].logits)
-    vectors = [own.vectors for own in parts]
-    grads = [torch.autograd.grad((out.logits * weight).sum(), vectors) for out in found]
-    for own, other in zip(*grads, strict=True):
-        assert own.abs().max() > 0
-        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-5)
-
-
-PARTS = {
-    "one part": [(LONG, list(range(30)))],
-    "shuffled rows": [(LONG, [7, 3, 29, 0, 11])],
-    "the same pairs twice": [(LONG, [4, 2, 9]), (LONG, [9, 4, 1, 0])],
-    "pairs of different lengths": [(SHORT, [10, 2, 5]), (LONG, [8, 6]), (SHORT, [0])],
-}
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
@@ -110,15 +69,28 @@ def test_logits_are_those_of_the_wanted_cells():
         ("CellLoop", "state", "reference"),
         ("Stacked", "state.0", "reference"),
         ("Stacked", "state.1", "reference"),
-        ("Plain", "embedding", "reference"),
+        ("Plain", "embedding", "tail"),
+        ("TimeFirst", "embedding", "tail"),
+        ("BelowTheInput", "lift", "tail"),
+        ("PlaceBelow", "embedding", "reference"),
+        ("PlaceAbove", "embedding", "reference"),
+        ("MeanAbove", "embedding", "reference"),
+        ("SkipAbove", "embedding", "reference"),
+        ("ReverseBeside", "embedding", "reference"),
+        ("CellLoop", "embedding", "reference"),
+        ("Stacked", "embedding", "reference"),
+        ("TwoRecurrences", "embedding", "reference"),
+        ("PackedInside", "embedding", "reference"),
         ("Plain", "rnn", "reference"),
+        ("Plain", "head", "reference"),
     ],
 )
 def test_tail_only_where_proven(kind, site, path):
     model, place = handle(getattr(odd_models, kind)(len(TASK.vocabulary)), site)
     chosen = runner(model, place, LONG)
     assert chosen.name == path
-    assert_same(chosen, ReferenceRunner(model, place), [part(LONG, [5, 0, 20], 10), part(SHORT, [1, 8], 10)])
+    parts = [part(LONG, [5, 0, 20], place.width), part(SHORT, [1, 8], place.width)]
+    assert_same(chosen, ReferenceRunner(model, place), parts)
     assert model.module(LONG.target_inputs).shape[:2] == LONG.labels.shape  # nothing of the displaced forward is left
 
 

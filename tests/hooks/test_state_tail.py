@@ -5,7 +5,7 @@ import torch
 from hook_models import BATCH, HIDDEN, LENGTH, Cells, Fused, Positionwise, ids, values
 from torch import nn
 
-from mas_hooks.hooks.state_tail import Packed, has_tail, run_tail
+from mas_hooks.hooks.state_tail import Packed, has_tail, only_state, own_start, run_tail
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.sites import Where
@@ -152,6 +152,53 @@ def test_who_has_a_tail():
         run_tail(
             positionwise, positionwise.at("embed"), values(1, 4), Packed.of(torch.tensor([1])), ids(1, 1)[0], (0, 0)
         )
+
+
+@pytest.mark.parametrize("lengths", ["ragged", "some end at once", "equal", "descending"])
+@pytest.mark.parametrize("make", [Fused, TimeFirst])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_edit_below_equals_a_whole_forward(kind, make, lengths):
+    """At two columns of every row that runs on, from the unedited states before them."""
+    _, handle = build(kind, make)
+    site, state = handle.at("embedding"), handle.at("state")
+    packed, inputs, columns, (row, step) = continuation(LENGTHS[lengths])
+    _, natural = handle.run_with_cache(ids(), "state", Where.one_per_row(columns))
+    edited = (packed.steps == 0) | (packed.steps == 2)
+    place, given = edited.nonzero()[:, 0], values(int(edited.sum()), HIDDEN, seed=4).requires_grad_()
+    cells = Where(packed.rows[edited], columns[packed.rows[edited]] + 1 + packed.steps[edited])
+    whole = handle.run_with_hooks(ids(), [Edit(site, lambda _h, v: v, cells, given)])[row, columns[row] + step]
+    below = Edit(site, lambda _h, v: v, Where(torch.zeros_like(place), place), given)
+    tail = run_tail(handle, state, natural["state"], packed, inputs, (row, step), below)
+    torch.testing.assert_close(tail, whole, rtol=1e-5, atol=1e-5)
+    weight = torch.linspace(-1, 1, whole.numel()).view_as(whole)
+    one, other = (torch.autograd.grad((out * weight).sum(), given)[0] for out in (tail, whole))
+    assert one.abs().amax(1).min() > 1e-4
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("make", [Fused, TimeFirst])
+@pytest.mark.parametrize("kind", KINDS)
+def test_own_start_is_what_the_module_is_given(kind, make, given):
+    model, above = make(KINDS[kind][0], given=given, **KINDS[kind][1]), []
+    handle = wrap(model, logits=lambda out: out[0])
+    state = handle.at("state")
+    with model.head.register_forward_hook(lambda *_: above.append(1)):
+        start = own_start(handle, state, handle.at("embedding"), ids())
+        assert own_start(handle, state, handle.at("rnn", "input"), ids()) is not None
+        assert own_start(handle, state, handle.at("rnn"), ids()) is None
+        assert own_start(handle, state, handle.at("head"), ids()) is None
+    assert not above
+    expected = torch.cat([*model.given[:, 0]], -1) if given else torch.zeros(1, state.width)
+    assert torch.equal(start, expected.expand(BATCH, -1))
+    assert "forward" not in model.rnn.__dict__
+
+
+def test_the_only_state():
+    handle = wrap(Fused(nn.LSTM))
+    assert only_state(handle) == handle.at("state")
+    for other in (Fused(nn.GRU, layers=2), Cells(nn.GRUCell), Positionwise()):
+        assert only_state(wrap(other)) is None
 
 
 @pytest.mark.parametrize("lengths", [*LENGTHS.values(), [], [3], [1, 5, 5, 0, 2]])

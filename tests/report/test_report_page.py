@@ -115,4 +115,6 @@ def test_import_leaves_matplotlib_alone():
 
 
 def test_public_names():
-    assert mas_hooks.report.__all__ == ["direction_heatmap", "draw", "iia_bars", "iia_curves", "markdown", "table"]
+    structures = ["Bar", "Claim", "Group", "Line", "Panel"]
+    figures = ["direction_heatmap", "draw", "grouped_bars", "iia_bars", "iia_curves", "markdown", "rank_curves"]
+    assert mas_hooks.report.__all__ == [*structures, "claims_table", *figures, "save", "table"]

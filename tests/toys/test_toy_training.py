@@ -73,8 +73,17 @@ def test_small_checks_alone_do_not_stop(monkeypatch):
     assert run() == Trained(steps=100, errors=7, trials=42, reached=False)
 
 
+def test_a_small_check_may_err_as_often_as_a_full_one(monkeypatch):
+    """1 of 21 is within 3 of 40, 2 of 21 is not; by default, 3 of 30,000, any error of 1,000 is too many."""
+    seen = scripted(monkeypatch, [1, 3, 2, 1, 3])
+    assert run() == Trained(steps=15, errors=3, trials=42, reached=True)
+    assert seen == [21, 42, 21, 21, 42]
+    default = TrainSettings()
+    assert default.max_errors * default.small_check < default.full_check
+
+
 def test_without_any_full_check_the_end_is_still_measured(monkeypatch):
-    scripted(monkeypatch, [1, 21])
+    scripted(monkeypatch, [2, 21])
     done = run(BRIEF.model_copy(update={"max_steps": 9}))
     assert done == Trained(steps=9, errors=21, trials=42, reached=False)
     assert done.accuracy == 0.5

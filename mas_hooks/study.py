@@ -1,0 +1,65 @@
+"""The stages that studies of toys share: train every toy once, run every comparison once, in parallel processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from mas_hooks import comparison, jobs
+from mas_hooks.comparison import Comparison, Work
+from mas_hooks.progress import bar, say
+from mas_hooks.records import Record
+from mas_hooks.run_folder import RunFolder
+from mas_hooks.shipped import Options
+from mas_hooks.trained import Toy, ToySettings, toy
+
+
+def train_toys(toys: Sequence[ToySettings], options: Options) -> list[tuple[ToySettings, Toy]]:
+    """Every different toy once, from the cache or trained now, in the order given; each is told of when it is ready."""
+    different = list({own.key: own for own in toys}.values())
+    found: dict[str, Toy] = {}
+    for own, one in jobs.parallel(toy, different, options.jobs):
+        found[own.key] = one
+        done = one.trained
+        spent = "from the cache" if one.from_cache else f"trained in {done.steps} steps"
+        short = "" if done.reached else "; SHORT OF THE STOP RULE, so read what follows with care"
+        say(f"{own.task} {own.name}: {spent}, {done.accuracy:.2%} of {done.trials} trials right{short}")
+    return [(own, found[own.key]) for own in different]
+
+
+def accuracy(own: ToySettings, one: Toy, name: str | None = None) -> Record:
+    """How well a toy knows its task, under a name that tells it apart from the others of a study."""
+    name, done = name or own.name, one.trained
+    told = Record(split="train", source_model=name, target_model=name, measure="trial_accuracy", task=own.task)
+    return replace(told, value=done.accuracy, trials=done.trials)
+
+
+def run_comparisons(
+    planned: Mapping[str, Comparison], run: RunFolder, options: Options
+) -> Iterator[tuple[str, list[Record]]]:
+    """Fit and test what the run has not finished yet; each name with its records as it ends.
+
+    Call `run.finish(name, records)` on each before asking for the next: from then on a resumed run leaves it out.
+    """
+    todo = [
+        Work(name, own, run.state(name), alignment_folder(run.path, name), options.progress)
+        for name, own in planned.items()
+        if run.finished(name) is None
+    ]
+    began, before = time.monotonic(), len(planned) - len(todo)
+    with bar(len(planned), "all fits", initial=before, shown=options.progress, line=max(1, options.jobs)) as whole:
+        for number, (work, rows) in enumerate(jobs.parallel(comparison.run, todo, options.jobs), 1):
+            yield work.name, rows
+            whole.update()
+            left = (time.monotonic() - began) / number * (len(todo) - number)
+            worst = min((row.iia or 0.0 for row in rows if row.split == "test" and row.control is None), default=0.0)
+            about = f", about {timedelta(seconds=round(left))} left" if number < len(todo) else ""
+            say(f"{before + number}/{len(planned)} {work.name}: worst direction {worst:.3f}{about}")
+
+
+def alignment_folder(run_dir: Path, name: str) -> Path:
+    """Where a run keeps the fitted alignment of a comparison."""
+    return run_dir / "alignment" / name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,9 +12,10 @@ from pydantic import model_validator
 
 from mas_hooks.alignment import Alignment
 from mas_hooks.controls import RandomMaps, ShuffledLabels, Untrained
+from mas_hooks.engine.cache import Kept, shared
 from mas_hooks.errors import SettingError
 from mas_hooks.evaluate import Control, evaluate
-from mas_hooks.fit import fit
+from mas_hooks.fit import Fit, fit
 from mas_hooks.fit_loop import FitSettings
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.latents import NaturalCells, natural_cells
@@ -95,23 +96,55 @@ def run(work: Work) -> list[Record]:
 
     Continues where an interrupted run of the same work left off, and ends with the same numbers.
     """
-    own = work.comparison
-    toys = [toy(settings, progress=work.progress) for settings in own.toys]
-    train, valid, test = own.pairs([one.task for one in toys], own.sizes)
-    alignment = Alignment.from_plan(own.plan, own.places([one.model.to(own.device) for one in toys]), own.seed)
-    inaccessible = {way.target for way in own.plan.latent_directions(len(toys))}
-    latents = {index: natural_cells(toys[index].task, seed=own.seed) for index in sorted(inaccessible)}
+    own, ready = work.comparison, _prepared(work.comparison, progress=work.progress)
+    train, valid, test = ready.sets
+    alignment = Alignment.from_plan(own.plan, ready.sites, own.seed)
+    inaccessible = {way.target for way in own.plan.latent_directions(len(ready.sites))}
+    latents = {index: natural_cells(ready.tasks[index], seed=own.seed) for index in sorted(inaccessible)}
     kept, shown = work.state, work.progress
-    done = fit(alignment, own.plan, train, valid, own.fit, latents=latents, folder=kept, progress=shown)
-    alignment.save_pretrained(work.alignment)
-    table = evaluate(alignment, test, _controls(own, train, valid, latents))
+    with shared(ready.activations):
+        done = fit(alignment, own.plan, train, valid, own.fit, latents=latents, folder=kept, progress=shown)
+        alignment.save_pretrained(work.alignment)
+        table = evaluate(alignment, test, _controls(own, train, valid, latents))
     final = [replace(row, seconds=None if row.control else round(done.seconds, 3)) for row in table.rows]
+    if latents:
+        final.append(_dropped(own, done))
     return [replace(row, **_keys(own)) for row in (*done.curve, *final)]
 
 
-def _controls(
-    own: Comparison, train: Directed, valid: Directed, latents: Mapping[int, NaturalCells]
-) -> list[Control]:
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """What comparisons of the same toys, sites and variables share, whatever their method."""
+
+    tasks: list[AbstractTask[Any]]
+    sites: list[Site]
+    sets: tuple[Mapping[tuple[int, int], Pairs], ...]
+    activations: Kept = field(default_factory=dict)
+
+
+_LAST: dict[str, _Prepared] = {}
+
+
+def _prepared(own: Comparison, *, progress: bool) -> _Prepared:
+    """Kept until another one is asked for in this process."""
+    key = own.model_dump_json(include={"toys", "sites", "variables", "stepwise", "sizes", "device", "seed"})
+    if key not in _LAST:
+        toys = [toy(settings, progress=progress) for settings in own.toys]
+        tasks = [one.task for one in toys]
+        made = _Prepared(tasks, own.places([one.model.to(own.device) for one in toys]), own.pairs(tasks, own.sizes))
+        _LAST.clear()
+        _LAST[key] = made
+    return _LAST[key]
+
+
+def _dropped(own: Comparison, done: Fit) -> Record:
+    """How many training pairs found no counterfactual latent, out of how many."""
+    pairs = len(own.plan.latent_directions(len(own.toys))) * own.sizes[0]
+    told = Record(comparison=" × ".join(own.names), method=own.plan.method, split="train", measure="latents_dropped")
+    return replace(told, value=float(done.latents_dropped), trials=pairs)
+
+
+def _controls(own: Comparison, train: Directed, valid: Directed, latents: Mapping[int, NaturalCells]) -> list[Control]:
     make: dict[str, Control] = {
         "random_maps": RandomMaps(own.seed),
         "untrained": Untrained(train, valid, own.fit, own.seed, latents),

@@ -29,7 +29,8 @@ def correlate(
 ) -> list[Record]:
     """RSA and cosine-kernel CKA of toys, and of their untrained copies as a control.
 
-    sites: one per toy. pairs: which toys to compare (their numbers), default every two. Grant 2025, App. A.3–A.4: 15 sequences a quantity, activations at all positions but padding and E; 1,000 of them,
+    sites: one per toy. pairs: which toys to compare (their numbers), default every two.
+    Grant 2025, App. A.3–A.4: 15 sequences a quantity, activations at all positions but padding and E; 1,000 of them,
     drawn 10 times.
     Raises SettingError for toys of different tasks, whose rows do not match.
     """

@@ -74,7 +74,8 @@ def _check_natural(alignment: Alignment, target: int, pairs: Pairs) -> None:
     site, model = alignment.at(target), alignment.models[target]
     if model is not None and isinstance(site, Site) and live(model, site, pairs, alignment.moved(target)):
         remedy = "swap one position a row, or positions of another site such as the embeddings"
-        raise UnsupportedError(f"a latent loss on swaps of some dims of several states of one sequence at {site}", remedy)
+        what = f"a latent loss on swaps of some dims of several states of one sequence at {site}"
+        raise UnsupportedError(what, remedy)
 
 
 def _cells(alignment: Alignment, target: int, cells: Mapping[int, NaturalCells]) -> NaturalCells:

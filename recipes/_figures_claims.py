@@ -136,11 +136,12 @@ def claims(values: Mapping[Key, Any]) -> list[Claim]:
 
 
 def _told(row: Any, values: Mapping[Key, Any]) -> Claim | None:
-    found = [values.get((row.panel, *key)) for key in row.wanted.values()]
-    if any(value is None for value in found):
+    found: list[Any] = [values.get((row.panel, *key)) for key in row.wanted.values()]
+    if None in found:
         return None
-    named = len(found) > 1
-    ours = [f"{name} {value}" if named else str(value) for name, value in zip(row.wanted, found, strict=True)]
-    extra = {"floor": found[0].floor, "bound": found[0].bound} if not named else {}
-    ours += [f"{name} {value:.3f}" for name, value in extra.items() if value is not None]
+    if len(found) == 1:
+        ends = {"floor": found[0].floor, "bound": found[0].bound}
+        ours = [str(found[0]), *(f"{name} {value:.3f}" for name, value in ends.items() if value is not None)]
+    else:
+        ours = [f"{name} {value}" for name, value in zip(row.wanted, found, strict=True)]
     return Claim(row.panel, row.what, ", ".join(ours), row.paper, row.rule(*found))

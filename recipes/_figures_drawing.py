@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,7 @@ from mas_hooks.records import Record
 from mas_hooks.shipped import beside
 
 results: Any = beside(__file__, "_figures_results")
-claims: Any = beside(__file__, "_figures_claims")
-rules: Any = beside(__file__, "_figures_rules")
+pages: Any = beside(__file__, "_figures_page")
 Key = tuple[str, str, str, str]
 CONTROLS = ("untrained", "shuffled labels")
 
@@ -40,34 +39,10 @@ def draw(run_dir: Path, marks: Sequence[Any], rows: Sequence[Record], letters: S
     paths = report.save(run_dir / "figures", made)
     table = run_dir / "figures.md"
     temporary = table.with_name(".figures.md.tmp")
-    page = _page(values, rows, list(made)) + missing(marks, values)
+    page = pages.page(values, rows, list(made)) + pages.missing(marks, values)
     temporary.write_text(page, encoding="utf-8")
     temporary.replace(table)
     return [*paths, table]
-
-
-def missing(marks: Iterable[Any], values: Mapping[Key, Any]) -> str:
-    """A paragraph on what is shown nowhere, as a model of it did not learn its task."""
-    keys = dict.fromkeys((mark.panel, mark.title, mark.group, mark.key) for mark in marks)
-    left = ["; ".join(part for part in key if part) for key in keys if key not in values]
-    told = "\n".join(f"- {name}" for name in left)
-    return f"\nNot run, as a model is short of the stop rule of training:\n\n{told}\n" if left else ""
-
-
-def _page(values: Mapping[Key, Any], rows: Sequence[Record], names: Sequence[str]) -> str:
-    found = claims.claims(values)
-    seeds = max((len(value.seeds) for value in values.values()), default=0)
-    interval = "of one seed's test pairs (Wilson)" if seeds == 1 else f"of the mean over {seeds} seeds (Student's t)"
-    toys = [row for row in rows if row.measure == "trial_accuracy" and row.value is not None]
-    known = ", ".join(f"{row.comparison} {row.value:.2%}" for row in toys)
-    told = [
-        "# Figures of the Model Alignment Search paper, regenerated",
-        report.claims_table(found, rules.RULES) if found else "Nothing here that the papers speak of.",
-        f"Intervals are 95%, {interval}. All maps begin at random and are centred; 10 shared dims unless swept.",
-        f"Trials right on the models' own task: {known}.",
-        *(f"![panel {name[0]}](figures/{name})" for name in names),
-    ]
-    return "\n\n".join(told) + "\n"
 
 
 def _figure(letter: str, values: Mapping[Key, Any]) -> Any:

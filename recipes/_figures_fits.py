@@ -10,6 +10,7 @@ from typing import Any, Literal
 import mas_hooks as mh
 from mas_hooks.comparison import Comparison
 from mas_hooks.fit_loop import FitSettings
+from mas_hooks.maps.spec import Init
 from mas_hooks.plan import Plan
 from mas_hooks.toys.training import TrainSettings
 from mas_hooks.trained import ToySettings
@@ -58,12 +59,11 @@ class Shown:
 
 @dataclass(frozen=True)
 class Correlated:
-    """RSA and CKA of two toys, shown in panel a."""
+    """RSA and CKA of toys at one place, shown in panel a. titles: of each pair of them, by number."""
 
-    title: str
     group: Place
-    toys: tuple[ToySettings, ToySettings]
-    sites: tuple[str, str]
+    toys: tuple[ToySettings, ...]
+    titles: dict[tuple[int, int], str]
 
 
 def name_of(fit: Comparison) -> str:
@@ -118,9 +118,9 @@ class Fits:
         return tuple(self.of(mh.methods.das(maps()), [one], name, place) for one, name in own.values())
 
 
-def maps(rank: int = RANK) -> mh.MapSpec:
-    """Random starts, as the paper's; centred."""
-    return mh.MapSpec(rank=rank, centre=True)
+def maps(rank: int = RANK, init: Init = "random") -> mh.MapSpec:
+    """Random starts, as the paper's, unless named; centred."""
+    return mh.MapSpec(rank=rank, centre=True, init=init)
 
 
 def site(own: ToySettings, place: Place) -> str:

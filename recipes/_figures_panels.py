@@ -25,10 +25,12 @@ def architectures(own: Any) -> Iterator[Any]:
 
 
 def correlated(own: Any) -> Iterator[Any]:
-    """(a) RSA and CKA of the same models."""
-    for title, members in _pairs(own):
-        for place in ("embeddings", "hidden state"):
-            yield Correlated(title, place, members, tuple(fits.site(one, place) for one in members))
+    """(a) RSA and CKA of the same models, each run once at each place."""
+    found = dict(_pairs(own))
+    toys = tuple({one.key: one for members in found.values() for one in members}.values())
+    titles = {(toys.index(one), toys.index(other)): title for title, (one, other) in found.items()}
+    for place in ("embeddings", "hidden state"):
+        yield Correlated(place, toys, titles)
 
 
 def _pairs(own: Any) -> Iterator[tuple[str, Any]]:
@@ -79,6 +81,8 @@ def tasks(own: Any) -> Iterator[Any]:
         fit = own.of(mh.methods.mas(maps()), both, "count")
         bounds, main = own.bound(both, "count"), group == "Multi-Object"
         yield Shown("d", "", f"Multi-Object × {group}", "MAS Count", fit, bounds=bounds, headline=main)
+        extra = own.of(mh.methods.mas(maps(init="procrustes")), both, "count")
+        yield Shown("d", "", f"Multi-Object × {group}", "MAS Count, Procrustes start (extra)", extra, bounds=bounds)
 
 
 def same_object(own: Any) -> Iterator[Any]:
@@ -98,30 +102,14 @@ def same_object(own: Any) -> Iterator[Any]:
 def arithmetic(own: Any) -> Iterator[Any]:
     """(f) The variables of Arithmetic within the task, and against the Count of Multi-Object."""
     both = tuple(own.toy("arithmetic", number=number) for number in (0, 1))
-    for variable in ("full", "cumu_val", "rem_ops"):
-        fit, bounds = own.of(mh.methods.mas(maps()), both, variable), own.bound(both, variable)
-        yield Shown(
-            "f",
-            "Arithmetic × Arithmetic",
-            VARIABLES[variable],
-            "MAS",
-            fit,
-            bounds=bounds,
-            headline=variable == "cumu_val",
-        )
     mixed = (own.toy("multi_object"), both[1])
-    for variable in ("rem_ops", "cumu_val", "cumu_val_low", "cumu_val_high"):
-        pair = ("count", variable)
-        fit, bounds = own.of(mh.methods.mas(maps()), mixed, pair), own.bound(mixed, pair)
-        yield Shown(
-            "f",
-            "Multi-Object Count × Arithmetic",
-            VARIABLES[variable],
-            "MAS",
-            fit,
-            bounds=bounds,
-            headline=variable == "rem_ops",
-        )
+    within, across = "Arithmetic × Arithmetic", "Multi-Object Count × Arithmetic"
+    wanted = [(within, both, (name, name)) for name in ("full", "cumu_val", "rem_ops")]
+    wanted += [(across, mixed, ("count", name)) for name in ("rem_ops", "cumu_val", "cumu_val_low", "cumu_val_high")]
+    for title, toys, names in wanted:
+        fit, bounds = own.of(mh.methods.mas(maps()), toys, names), own.bound(toys, names)
+        main = (title, names[1]) in ((within, "cumu_val"), (across, "rem_ops"))
+        yield Shown("f", title, VARIABLES[names[1]], "MAS", fit, bounds=bounds, headline=main)
 
 
 def stepwise(own: Any) -> Iterator[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ def planned(marks: Iterable[Any], seeds: Iterable[Any], letters: Sequence[str], 
     for fit, control in wanted:
         name = fits.name_of(fit)
         found[name] = fit
-        controls.setdefault(name, set()).update({control} - {None})
+        controls.setdefault(name, set()).update([control] if control else [])
     own = {
         name: fit.model_copy(update={"controls": tuple(sorted(controls[name])), "device": device})
         for name, fit in found.items()
@@ -42,12 +42,15 @@ def cost(fit: Any) -> int:
     return (1 + 5 * blocks + 3 * fit.stepwise) * len(fit.toys) * (1 + len(fit.controls))
 
 
-def correlate(own: Any, one: Any, run: RunFolder) -> str:
-    """RSA and CKA of two toys at one place; the name of the stage."""
-    stage = f"correlation-{own.group.replace(' ', '-')}-{'-'.join(toy.key for toy in own.toys)}"
+def correlate(own: Any, one: Any, run: RunFolder, left_out: Collection[str]) -> str:
+    """RSA and CKA of the toys of a seed at one place, without those left out; the name of the stage."""
+    stage = f"correlations-{own.group.replace(' ', '-')}-{one.seed}"
     if run.finished(stage) is None:
-        rows = correlations.correlate(own.toys, own.sites, one.seed)
-        run.finish(stage, [told(row, f"{own.title} · {own.group}") for row in rows])
+        short = {number for number, toy in enumerate(own.toys) if toy.key in left_out}
+        pairs = [pair for pair in own.titles if not short & {*pair}]
+        sites = [fits.site(toy, own.group) for toy in own.toys]
+        rows = correlations.correlate(own.toys, sites, one.seed, pairs) if pairs else []
+        run.finish(stage, [told(row, f"{own.titles[row.source, row.target]} · {own.group}") for row in rows])
     return stage
 
 

@@ -27,7 +27,7 @@ work: Any = beside(__file__, "_figures_work")
 drawing: Any = beside(__file__, "_figures_drawing")
 
 FULL = FitSettings(validate_every=20)
-QUICK = FitSettings(validate_every=20, learning_rate=1e-2, patience=5, min_gain=0.005)
+QUICK = FitSettings(batch_size=256, learning_rate=1e-2, validate_every=20, patience=5, min_gain=0.005)
 Letter = Literal["a", "b", "c", "d", "e", "f", "g"]
 
 
@@ -100,7 +100,7 @@ def main(settings: Settings, run: RunFolder, options: Options) -> None:
     stages = ["toys"]
     if "a" in settings.panels:
         asked = [(own, one) for one in settings.every_seed() for own in panels.correlated(one)]
-        stages += [work.correlate(own, one, run) for own, one in asked if not short & {toy.key for toy in own.toys}]
+        stages += [work.correlate(own, one, run, short) for own, one in asked]
     for name, rows in run_comparisons(going, run, options):
         run.finish(name, [work.told(row, name) for row in rows])
     if "e" in settings.panels:

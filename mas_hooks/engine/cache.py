@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from jaxtyping import Float
@@ -34,12 +36,31 @@ def gather_site(
     return found
 
 
+Kept = dict[tuple[int, int, str], tuple[Site | Recording, Pairs, Tensor]]
+"""Activations by site, pairs and role."""
+_shared: ContextVar[Kept | None] = ContextVar("shared activations", default=None)
+
+
+@contextmanager
+def shared(kept: Kept) -> Iterator[None]:
+    """Inside, every cache keeps its activations here: several fits of the same sites and pairs compute them once.
+
+    For whoever knows that the models stay as they are from one to the next.
+    """
+    token = _shared.set(kept)
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
 class ActivationCache:
     """Activations of the cells of pairs, each computed at its first use and kept as long as the cache lives."""
 
     def __init__(self, sites: Sequence[Site | Recording], models: Sequence[HookedModel | None]) -> None:
         self._sites, self._models = sites, models
-        self._kept: dict[tuple[int, int, str], tuple[Pairs, Tensor]] = {}
+        shared = _shared.get()
+        self._kept: Kept = {} if shared is None else shared
 
     def source(self, index: int, pairs: Pairs) -> Float[Tensor, "n width"]:
         """What model `index` holds at the source cells."""
@@ -56,10 +77,11 @@ class ActivationCache:
         return torch.cat([self.source(index, pairs) for pairs in distinct]), torch.cat(keys)
 
     def _get(self, index: int, pairs: Pairs, role: str) -> Tensor:
-        entry = (index, id(pairs), role)
-        if entry not in self._kept:  # the pairs are kept beside, so that their id stays theirs
-            self._kept[entry] = (pairs, self._compute(index, pairs, role))
-        return self._kept[entry][1]
+        site = self._sites[index]
+        entry = (id(site), id(pairs), role)
+        if entry not in self._kept:  # site and pairs are kept beside, so that their ids stay theirs
+            self._kept[entry] = (site, pairs, self._compute(index, pairs, role))
+        return self._kept[entry][2]
 
     def _compute(self, index: int, pairs: Pairs, role: str) -> Tensor:
         inputs, where = (

@@ -25,7 +25,7 @@ def results(records: Iterable[Record]) -> list[Record]:
 def similarities(records: Iterable[Record]) -> list[Record]:
     """The correlational rows between two sites; rows of a whole layer × layer scan are not among them."""
     found = [row for row in records if row.measure is not None and row.value is not None and row.layer_a is None]
-    return [row for row in found if row.measure != TRIAL_ACCURACY and not (row.measure or "").startswith("null_")]
+    return [row for row in found if row.split != "train" and not (row.measure or "").startswith("null_")]
 
 
 def accuracies(records: Iterable[Record]) -> dict[str, float]:

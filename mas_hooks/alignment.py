@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mas_hooks import alignment_files
 from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.engine.labelled import Part, Patched
-from mas_hooks.engine.run import ReferenceRunner, runner
+from mas_hooks.engine.run import runner
 from mas_hooks.errors import DeviceError, EmptyError, SettingError, UnsupportedError
 from mas_hooks.exchanges import AbstractExchange, Replaced, SharedDims, live
 from mas_hooks.first_maps import first_maps, first_transports
@@ -202,10 +202,11 @@ class Alignment(nn.Module):
         own = of_direction(pairs, source, target)
         cache, index = ActivationCache(self.sites, self.models), torch.arange(len(own))
         swap = partial(self.interchange, target=target, source=source, subspace=subspace)
-        if live(model, site, own, self.moved(target, subspace)):
-            out = ReferenceRunner(model, site).run([Part(own, index, cache.source(source, own), swap)])
-            return Patched(out.logits, out.labels, out.row, None, ReferenceRunner.name)
-        chosen = runner(model, site, own, path)
+        one_by_one = live(model, site, own, self.moved(target, subspace))
+        chosen = runner(model, site, own, path, one_by_one=one_by_one)
+        if one_by_one:
+            out = chosen.run([Part(own, index, cache.source(source, own), swap)])
+            return Patched(out.logits, out.labels, out.row, None, chosen.name)
         vectors = swap(cache.target(target, own), cache.source(source, own))
         out = chosen.run([Part(own, index, vectors)])
         return Patched(out.logits, out.labels, out.row, vectors, chosen.name)

@@ -45,10 +45,9 @@ class Swaps:
         ways = self.into(target)
         moved = self.alignment.moved(target)
         self._live |= {way for way in ways if live(model, site, self.pairs[way], moved)}
-        if self._live & set(ways):
-            return ReferenceRunner(model, site)
+        one_by_one = bool(self._live & set(ways))
         sets = {id(self.pairs[way]): self.pairs[way] for way in ways}
-        found = [runner(model, site, pairs, self._path) for pairs in sets.values()]
+        found = [runner(model, site, pairs, self._path, one_by_one=one_by_one) for pairs in sets.values()]
         reference = [one for one in found if isinstance(one, ReferenceRunner)]
         return reference[0] if reference else found[0]
 

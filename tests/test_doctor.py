@@ -54,6 +54,8 @@ def test_doctor_takes_low_precision_and_families_that_it_does_not_know(tmp_path,
     text = out(capsys, "doctor", save_mamba(tmp_path), "--layer-path", "backbone.layers").out
     assert "at embed, hook_resid_pre, hook_resid_post of block 1" in text
     assert "everything works" in text
+    (tail,) = lines_of(text, "tail = whole forward")
+    assert "within" in tail
 
 
 def test_doctor_of_a_folder_that_does_not_load_says_so_and_ends_with_1(tmp_path, installed, capsys):

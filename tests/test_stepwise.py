@@ -202,6 +202,8 @@ def test_the_alignments_own_run_is_live_too(name):
     torch.testing.assert_close(out.logits, expected, rtol=1e-4, atol=1e-5)
     assert out.vectors is None
     assert out.path == "reference"
+    with pytest.raises(SettingError, match="path"):
+        alignment.run(pairs, source=1, target=0, path="tial")
     below = two(name, 3, "embed")
     assert below.run(pairs, source=1, target=0).vectors is not None
 

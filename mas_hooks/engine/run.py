@@ -142,15 +142,17 @@ def _proven(tail: AbstractRunner, model: HookedModel, site: Site, pairs: Pairs, 
     return bool((found - expected).abs().max() <= tolerance * expected.abs().max().clamp(min=1.0))
 
 
-def runner(model: HookedModel, site: Site, pairs: Pairs, path: str = "auto") -> AbstractRunner:
+def runner(
+    model: HookedModel, site: Site, pairs: Pairs, path: str = "auto", *, one_by_one: bool = False
+) -> AbstractRunner:
     """How to run these pairs: from the site on where that is proven to give the same logits, else the whole forward.
 
     path: `auto`; `resume` to start at the site's block but not behind the unchanged prefix; `reference` to ask for the
-    whole forward.
+    whole forward. one_by_one: swaps are made as the run comes by them, which a whole forward alone can do.
     """
     if path not in PATHS:
         raise SettingError("path", path, " or ".join(map(repr, PATHS)))
-    for option in _options(model, site, pairs, path):
+    for option in [] if one_by_one else _options(model, site, pairs, path):
         if all(_proven(tail, model, site, pairs, most) for tail, most in option.proofs):
             return option.tail
     return ReferenceRunner(model, site)

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from mas_hooks.engine.cache import ActivationCache, gather_site
+from mas_hooks.engine.cache import ActivationCache, gather_site, shared
 from mas_hooks.errors import PositionError, UnsupportedError
+from mas_hooks.hooks.collect import collect
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.pairs import Pairs
 from mas_hooks.sites import Where, recording
@@ -81,3 +82,23 @@ def test_recordings_refuse_what_they_cannot_do():
 def test_models_need_source_inputs(model):
     with pytest.raises(UnsupportedError, match="pairs without source inputs for RecurrentModel:state"):
         ActivationCache([model.at("state")], [model]).source(0, recorded())
+
+
+def test_caches_share_what_they_compute_inside_shared(model, monkeypatch):
+    """By site and pairs: the second cache runs nothing; outside, and for another site object, it is run anew."""
+    runs = []
+    monkeypatch.setattr("mas_hooks.engine.cache.collect", lambda *args: runs.append(args) or collect(*args))
+    site, again, kept = model.at("state"), model.at("state"), {}
+    with shared(kept):
+        first = ActivationCache([site], [model]).source(0, PAIRS)
+        second = ActivationCache([again, site], [model, model])
+        assert second.source(1, PAIRS) is first
+        assert len(runs) == 1
+        torch.testing.assert_close(second.source(0, PAIRS), first)
+        assert len(runs) == 2
+        with shared({}):
+            ActivationCache([site], [model]).source(0, PAIRS)
+        assert len(runs) == 3
+    assert len(kept) == 2
+    assert ActivationCache([site], [model]).source(0, PAIRS) is not first
+    assert len(runs) == 4

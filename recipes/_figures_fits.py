@@ -85,7 +85,12 @@ class Fits:
     ranks: tuple[int, ...]
     controls: Literal["headlines", "every"]
     width: int
+    scale: Literal["fixed", "learned"]
     training: TrainSettings
+
+    def maps(self, rank: int = RANK, init: Init = "random", *, zscore: bool = False) -> mh.MapSpec:
+        """Random starts, as the paper's, unless named; centred."""
+        return mh.MapSpec(rank=rank, centre=True, zscore=zscore, scale=self.scale, init=init)
 
     def toy(self, task: str, cell: Any = "gru", number: int = 0) -> ToySettings:
         """Model `number` (0 or 1) of a kind. Two of one number begin with the same embeddings: never compare those."""
@@ -115,12 +120,7 @@ class Fits:
         """DAS within each model: what the swap of a comparison can reach at best."""
         named = (variables,) * len(toys) if isinstance(variables, str) else variables
         own = {(one.key, name): (one, name) for one, name in zip(toys, named, strict=True)}
-        return tuple(self.of(mh.methods.das(maps()), [one], name, place) for one, name in own.values())
-
-
-def maps(rank: int = RANK, init: Init = "random") -> mh.MapSpec:
-    """Random starts, as the paper's, unless named; centred."""
-    return mh.MapSpec(rank=rank, centre=True, init=init)
+        return tuple(self.of(mh.methods.das(self.maps()), [one], name, place) for one, name in own.values())
 
 
 def site(own: ToySettings, place: Place) -> str:

@@ -9,7 +9,7 @@ import mas_hooks as mh
 from mas_hooks.shipped import beside
 
 fits: Any = beside(__file__, "_figures_fits")
-Fits, Shown, Correlated, maps = fits.Fits, fits.Shown, fits.Correlated, fits.maps
+Fits, Shown, Correlated = fits.Fits, fits.Shown, fits.Correlated
 VARIABLES = fits.VARIABLES
 RULES = {"trained": "checkpoint chosen on the trained directions", "no_access": "chosen on no access (it peeks)"}
 
@@ -18,10 +18,12 @@ def architectures(own: Any) -> Iterator[Any]:
     """(a) MAS between seeds and architectures, on Multi-Object."""
     for title, members in _pairs(own):
         for place, variable in (("embeddings", "last_value"), ("hidden state", "full"), ("hidden state", "count")):
-            fit = own.of(mh.methods.mas(maps()), members, variable, place)
+            fit = own.of(mh.methods.mas(own.maps()), members, variable, place)
             bounds = own.bound(members, variable, place)
             main = title == "GRU × GRU" and variable != "count"
             yield Shown("a", title, place, f"MAS {VARIABLES[variable]}", fit, bounds=bounds, headline=main)
+        fit = own.of(mh.methods.mas(own.maps(zscore=True)), members, "full")
+        yield Shown("a", title, "hidden state", "MAS Full, z-scored (extra)", fit)
 
 
 def correlated(own: Any) -> Iterator[Any]:
@@ -44,18 +46,18 @@ def sizes(own: Any) -> Iterator[Any]:
     for rank in own.ranks:
         group = str(rank)
         widest = rank == max(own.ranks)
-        yield Shown("b", "", group, "MAS", own.of(mh.methods.mas(maps(rank)), toys, "full"), headline=widest)
-        yield Shown("b", "", group, "DAS", own.of(mh.methods.das(maps(rank)), toys[:1], "full"))
+        yield Shown("b", "", group, "MAS", own.of(mh.methods.mas(own.maps(rank)), toys, "full"), headline=widest)
+        yield Shown("b", "", group, "DAS", own.of(mh.methods.das(own.maps(rank)), toys[:1], "full"))
         yield Shown("b", "", group, "stitching", own.of(mh.methods.stitch(rank=rank), toys, "full"))
 
 
 def inaccessible(own: Any) -> Iterator[Any]:
     """(c) Model 1 may only be recorded: both directions, by both rules of choosing a checkpoint."""
     toys = [own.toy("multi_object", number=number) for number in (0, 1)]
-    bound = own.of(mh.methods.mas(maps()), toys, "full")
+    bound = own.of(mh.methods.mas(own.maps()), toys, "full")
     methods = {
-        "CLMAS": mh.methods.clmas(0, maps()),
-        "UniMAS": mh.methods.unimas(0, maps()),
+        "CLMAS": mh.methods.clmas(0, own.maps()),
+        "UniMAS": mh.methods.unimas(0, own.maps()),
         "latent stitching": mh.methods.latent_fit(0, centre=True),
         "stitching": mh.methods.stitch(0, centre=True),
     }
@@ -78,10 +80,10 @@ def tasks(own: Any) -> Iterator[Any]:
     }
     for group, other in others.items():
         both = (first, other)
-        fit = own.of(mh.methods.mas(maps()), both, "count")
+        fit = own.of(mh.methods.mas(own.maps()), both, "count")
         bounds, main = own.bound(both, "count"), group == "Multi-Object"
         yield Shown("d", "", f"Multi-Object × {group}", "MAS Count", fit, bounds=bounds, headline=main)
-        extra = own.of(mh.methods.mas(maps(init="procrustes")), both, "count")
+        extra = own.of(mh.methods.mas(own.maps(init="procrustes")), both, "count")
         yield Shown("d", "", f"Multi-Object × {group}", "MAS Count, Procrustes start (extra)", extra, bounds=bounds)
 
 
@@ -90,10 +92,13 @@ def same_object(own: Any) -> Iterator[Any]:
     first, second = (own.toy("same_object", number=number) for number in (0, 1))
     members = {"Same × Same-Object": (first, second), "Multi × Same-Object": (own.toy("multi_object"), second)}
     for group, toys in members.items():
-        bounds, mas = own.bound(toys, "count"), own.of(mh.methods.mas(maps()), toys, "count")
+        bounds, mas = own.bound(toys, "count"), own.of(mh.methods.mas(own.maps()), toys, "count")
         yield Shown("e", "", group, "MAS", mas, bounds=bounds)
         for way in ((0, 1), (1, 0)):
-            one_way = {"linear map": mh.methods.linear_map(way[1], maps()), "free stitch": mh.methods.stitch(way[1])}
+            one_way = {
+                "linear map": mh.methods.linear_map(way[1], own.maps()),
+                "free stitch": mh.methods.stitch(way[1]),
+            }
             for name, plan in one_way.items():
                 told, main = f"{name} {way[0] + 1}→{way[1] + 1}", group == "Same × Same-Object" and way == (0, 1)
                 yield Shown("e", "", group, told, own.of(plan, toys, "count"), way, headline=main)
@@ -107,7 +112,7 @@ def arithmetic(own: Any) -> Iterator[Any]:
     wanted = [(within, both, (name, name)) for name in ("full", "cumu_val", "rem_ops")]
     wanted += [(across, mixed, ("count", name)) for name in ("rem_ops", "cumu_val", "cumu_val_low", "cumu_val_high")]
     for title, toys, names in wanted:
-        fit, bounds = own.of(mh.methods.mas(maps()), toys, names), own.bound(toys, names)
+        fit, bounds = own.of(mh.methods.mas(own.maps()), toys, names), own.bound(toys, names)
         main = (title, names[1]) in ((within, "cumu_val"), (across, "rem_ops"))
         yield Shown("f", title, VARIABLES[names[1]], "MAS", fit, bounds=bounds, headline=main)
 
@@ -122,7 +127,7 @@ def stepwise(own: Any) -> Iterator[Any]:
         "Same-Object GRU": own.toy("same_object", number=1),
     }
     for group, other in others.items():
-        fit = own.of(mh.methods.stepwise(maps()), (first, other), "full", "embeddings")
+        fit = own.of(mh.methods.stepwise(own.maps()), (first, other), "full", "embeddings")
         yield Shown("g", "", f"Multi-Object GRU × {group}", "stepwise MAS Full", fit, headline=group == "GRU")
 
 

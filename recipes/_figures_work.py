@@ -62,8 +62,8 @@ def told(row: Record, comparison: str) -> Record:
 def stitched(own: Any) -> Iterator[tuple[str, Any, tuple[int, int]]]:
     """(e) Whose read-out is cut by the behavioural null space: method, fit and direction, Same-Object Count."""
     toys = [own.toy("same_object", number=number) for number in (0, 1)]
-    yield "MAS", own.of(mh.methods.mas(fits.maps()), toys, "count"), (0, 1)
-    yield "linear map 1→2", own.of(mh.methods.linear_map(1, fits.maps()), toys, "count"), (0, 1)
+    yield "MAS", own.of(mh.methods.mas(own.maps()), toys, "count"), (0, 1)
+    yield "linear map 1→2", own.of(mh.methods.linear_map(1, own.maps()), toys, "count"), (0, 1)
     yield f"free stitch, rank {fits.RANK}", own.of(mh.methods.stitch(1, rank=fits.RANK), toys, "count"), (0, 1)
     yield "free stitch 1→2", own.of(mh.methods.stitch(1), toys, "count"), (0, 1)
 

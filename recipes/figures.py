@@ -50,6 +50,8 @@ class Settings(Base):
     """Training, validation and test pairs."""
     width: int = 48
     """Units of every model."""
+    scale: Literal["fixed", "learned"] = "fixed"
+    """Of the maps: 1, or a learned positive number per map (the early text of the paper)."""
     training: TrainSettings = TrainSettings()
     """Of the toys; Arithmetic has its own where this is left as it is."""
     fit: FitSettings = FULL
@@ -73,6 +75,7 @@ class Settings(Base):
             ranks=self.ranks or ((1, 2, 4, 8, 16, 48) if quick else (1, 2, 4, 8, 16, 32, 48)),
             controls=self.controls or ("headlines" if quick else "every"),
             width=self.width,
+            scale=self.scale,
             training=self.training,
         )
 

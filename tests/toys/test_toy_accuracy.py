@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from mas_hooks import shipped
 from mas_hooks.tasks.trials import Trials
 from mas_hooks.toys.training import trial_errors
 from mas_hooks.trained import ToySettings, toy
@@ -26,24 +27,16 @@ def test_a_small_transformer_counts(small_settings, tmp_path):
     assert errors(again, 600, 0) == errors(own, 600, 0)
 
 
-def full(name, cell="transformer", seed=0, dropout=None, **schedule):
-    told = {"task": name, "cell": cell, "dropout": dropout, "training": {"seed": seed, **schedule}}
-    return pytest.param(ToySettings.model_validate(told), id=f"{name}-{cell}-{seed}")
+def of_the_figures():
+    """Every toy of the recipe `figures`, at its size, and two transformers more."""
+    marks = shipped.load("recipes", "figures").settings(quick=True).marks()
+    found = {own.key: own for mark in marks for own in mark.fit.toys}
+    more = [ToySettings(task=name, cell="transformer") for name in ("same_object", "rounding")]
+    return [pytest.param(own, id=f"{own.task}-{own.name}") for own in (*found.values(), *more)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "settings",
-    [
-        full("multi_object"),
-        full("multi_object", seed=1),
-        full("same_object"),
-        full("rounding"),
-        full("modulo", "gru"),
-        # The papers' dropout of 0.5 keeps a GRU from counting the operations left: no trial is right after 3,500 steps.
-        full("arithmetic", "gru", dropout=0.0, learning_rate=3e-3, warmup=1_000),
-    ],
-)
+@pytest.mark.parametrize("settings", of_the_figures())
 def test_models_of_full_size_reach_the_stop_rule(settings):
     own = toy(settings, progress=False)
     assert own.trained.reached

@@ -32,8 +32,8 @@ def page(values: Mapping[Key, Any], rows: Sequence[Record], names: Sequence[str]
     told = [
         "# Figures of the Model Alignment Search paper, regenerated",
         report.claims_table(found, rules.RULES) if found else "Nothing here that the papers speak of.",
-        f"Intervals are 95%, {interval}. All maps begin at random and are centred; 10 shared dims unless swept. What is "
-        "marked (extra) is not the paper's.",
+        f"Intervals are 95%, {interval}. All maps begin at random and are centred; 10 shared dims unless swept. What "
+        "is marked (extra) is not the paper's.",
         f"Trials right on the models' own task: {known}.",
         *_dropped(rows),
         *(f"![panel {name[0]}](figures/{name})" for name in names),

@@ -71,6 +71,9 @@ def test_comparisons_of_the_same_toys_share_pairs_and_activations(small_settings
         for name, own in zip("ab", both, strict=True)
     ]
     assert len(drawn) == 1
+    for changes in ({"variables": ("count", "count")}, {"seed": 1}, {"sizes": (32, 32, 32)}, {"stepwise": True}):
+        prepared = room._prepared(comparison(toys=toys), progress=False)
+        assert room._prepared(comparison(toys=toys, **changes), progress=False) is not prepared
     room._LAST.clear()
     alone = run(Work("c", both[1], tmp_path / "c", tmp_path / "c-maps", progress=False))
     assert [row.iia for row in alone] == [row.iia for row in found[1]]

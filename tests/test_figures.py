@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +107,15 @@ def test_a_run_is_drawn_again_from_its_records(place, whole, tmp_path):
     assert done.returncode == 0, done.stderr
     assert {path.name: path.read_bytes() for path in (folder / "figures").iterdir()} == before
     assert (folder / "figures.md").read_bytes() == page
+
+
+def test_the_results_that_are_shown_are_those_of_the_recipe(tmp_path):
+    """The table in the repository is what the recipe makes of the records beside it."""
+    kept = Path(__file__).parent.parent / "benchmarks" / "results" / "figures"
+    folder = Path(shutil.copytree(kept, tmp_path / "run"))
+    (folder / "figures.md").unlink()
+    shipped.load("recipes", "figures").draw(folder)
+    assert (folder / "figures.md").read_text() == (kept / "figures.md").read_text()
 
 
 def test_an_ended_run_is_not_fitted_again(place, whole):

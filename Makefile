@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-slow check format bench wheel clean
+.PHONY: demo figures test test-slow check format bench wheel clean
 
 demo: $(READY)
 	$(BIN)/mas-hooks demo
@@ -28,7 +28,11 @@ bench: $(READY)
 	$(BIN)/mas-hooks bench toy-step --json benchmarks/results/toy_step.json
 	$(BIN)/mas-hooks bench llm-step --json benchmarks/results/llm_step.json
 	$(BIN)/mas-hooks bench activation-store --json benchmarks/results/activation_store.json
+	$(BIN)/mas-hooks bench cka --json benchmarks/results/cka.json
 	$(BIN)/mas-hooks bench time-to-iia --json benchmarks/results/time_to_iia.json
+
+figures: $(READY)
+	$(BIN)/mas-hooks run figures --quick --jobs 2
 
 wheel: $(READY)
 	$(BIN)/python -m build --wheel

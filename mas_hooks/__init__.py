@@ -2,6 +2,7 @@
 
 from mas_hooks import controls, latents, methods, positions, similarity
 from mas_hooks.alignment import Alignment
+from mas_hooks.engine.layers import cka_layers
 from mas_hooks.engine.rows import ActivationStore
 from mas_hooks.engine.store import collect
 from mas_hooks.evaluate import evaluate
@@ -17,6 +18,7 @@ from mas_hooks.records import Record
 from mas_hooks.sites import Where, recording
 from mas_hooks.task_pairs import task_pairs
 from mas_hooks.tasks import task
+from mas_hooks.text_pairs import text_pairs
 
 __all__ = [
     "ActivationStore",
@@ -28,6 +30,7 @@ __all__ = [
     "Plan",
     "Record",
     "Where",
+    "cka_layers",
     "collect",
     "controls",
     "evaluate",
@@ -40,5 +43,6 @@ __all__ = [
     "similarity",
     "task",
     "task_pairs",
+    "text_pairs",
     "wrap",
 ]

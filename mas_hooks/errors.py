@@ -170,3 +170,23 @@ class DivergedError(MasHooksError):
 
     def __init__(self, what: str, step: int) -> None:
         super().__init__(f"{what} stopped being a finite number at step {step}; lower the learning rate.")
+
+
+class DataSetError(MasHooksError):
+    """A data set that cannot be read, or that holds something else than its reader asks for."""
+
+    def __init__(self, where: Path | str, problem: str, remedy: str) -> None:
+        super().__init__(f"{where}: {problem}; {remedy}.")
+
+    @classmethod
+    def columns(cls, where: Path | str, name: str, found: Iterable[str], wanted: Iterable[str]) -> DataSetError:
+        problem = f"has the columns {_listed(found)}, but {name} is read from {_listed(wanted)}"
+        return cls(where, problem, "give the data set as published, or write your own rows with text and label")
+
+
+class TooFewRowsError(MasHooksError):
+    """A class of texts with fewer rows than its splits and its test need."""
+
+    def __init__(self, label: str, rows: int, lost: str, needed: str, remedy: str) -> None:
+        have = f"{rows} usable rows" if rows else "no usable row"
+        super().__init__(f"the class {label!r} has {have} ({lost}), but {needed}; {remedy}.")

@@ -16,6 +16,7 @@ PUBLIC = [
     "Plan",
     "Record",
     "Where",
+    "cka_layers",
     "collect",
     "controls",
     "evaluate",
@@ -28,6 +29,7 @@ PUBLIC = [
     "similarity",
     "task",
     "task_pairs",
+    "text_pairs",
     "wrap",
 ]
 

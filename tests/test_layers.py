@@ -10,9 +10,9 @@ PACKAGE = Path(__file__).parent.parent / "mas_hooks"
 HEIGHTS = [
     {"errors", "progress"},
     {"records", "settings", "checkpoints", "inputs", "sites", "jobs"},
-    {"maps", "similarity", "tasks", "toys", "report", "measurements", "run_folder", "positions"},
-    {"interventions", "pairs", "plan", "hooks", "trained"},
-    {"engine", "methods", "exchanges", "first_maps", "latents", "null_space", "task_pairs"},
+    {"maps", "similarity", "tasks", "toys", "report", "measurements", "run_folder", "positions", "pair_table"},
+    {"interventions", "pairs", "plan", "hooks", "trained", "model_groups"},
+    {"engine", "language", "methods", "exchanges", "first_maps", "latents", "null_space", "task_pairs", "text_pairs"},
     {"alignment_files", "metrics", "objectives", "recorded_pairs"},
     {"alignment"},
     {"swaps", "start", "fit_state", "sites_table"},

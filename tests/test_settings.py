@@ -95,6 +95,14 @@ SENTENCES = [
     (errors.RecordError.unreadable("f:3", "a list"), "f:3 is not a line of results: a list."),
     (errors.DivergedError("the loss of mas", 7), "the loss of mas stopped being a finite number at step 7; lower the "
      "learning rate."),
+    (errors.DataSetError("a.csv", "is empty", "give another"), "a.csv: is empty; give another."),
+    (errors.DataSetError.columns("a.csv", "hh-rlhf", ["id", "body"], ["chosen", "rejected"]), "a.csv: has the columns "
+     "id, body, but hh-rlhf is read from chosen, rejected; give the data set as published, or write your own rows with "
+     "text and label."),
+    (errors.TooFewRowsError("toxic", 5, "9 read", "3 splits need 6", "give more"), "the class 'toxic' has 5 usable "
+     "rows (9 read), but 3 splits need 6; give more."),
+    (errors.TooFewRowsError("toxic", 0, "9 read", "3 splits need 6", "give more"), "the class 'toxic' has no usable "
+     "row (9 read), but 3 splits need 6; give more."),
 ]  # fmt: skip
 
 

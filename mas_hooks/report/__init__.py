@@ -6,7 +6,9 @@ from mas_hooks.report.curves import iia_curves
 from mas_hooks.report.grouped import grouped_bars
 from mas_hooks.report.groups import Bar, Group, Panel
 from mas_hooks.report.heatmap import direction_heatmap
+from mas_hooks.report.html import Section, html_page, save_html
 from mas_hooks.report.page import draw, save
+from mas_hooks.report.pair_groups import PairGroup, pair_groups
 from mas_hooks.report.ranks import Line, rank_curves
 from mas_hooks.report.tables import markdown, table
 
@@ -15,15 +17,20 @@ __all__ = [
     "Claim",
     "Group",
     "Line",
+    "PairGroup",
     "Panel",
+    "Section",
     "claims_table",
     "direction_heatmap",
     "draw",
     "grouped_bars",
+    "html_page",
     "iia_bars",
     "iia_curves",
     "markdown",
+    "pair_groups",
     "rank_curves",
     "save",
+    "save_html",
     "table",
 ]

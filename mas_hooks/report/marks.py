@@ -83,4 +83,4 @@ def legend(figure: Figure, entries: Mapping[str, Artist]) -> None:
             return
         made.remove()
         lines = -(-len(entries) // columns) + 1
-        columns = -(-len(entries) // lines)
+        columns = min(columns - 1, -(-len(entries) // lines))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mas_hooks.errors import UnsupportedError
@@ -41,6 +43,15 @@ def _ranked_distances(x: Matrix, name: str) -> Matrix:
     if not ranks.any():
         raise UnsupportedError(f"rsa of {name}, all of whose rows lie equally far apart,", "pass rows that differ")
     return ranks
+
+
+def ranked_layers(layers: Sequence[Rows], names: Sequence[str]) -> Matrix:
+    """Centred ranks of the RDM's strict lower triangle of every layer; (n, any width) each -> (layers, n(n−1)/2).
+
+    Raises ShapeError, EmptyError, NotFiniteError and UnsupportedError that name the layer.
+    """
+    rows = zip(layers, names, strict=True)
+    return np.stack([_ranked_distances(checked(x, name).astype(np.float64), name) for x, name in rows])
 
 
 def _spearman(x: Matrix, y: Matrix) -> float:

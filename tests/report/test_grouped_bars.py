@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from example_groups import CASES, bar, embeddings, labelled, pairs_of_two, paper
 from matplotlib.colors import to_hex, to_rgb
+from matplotlib.patches import Patch
 from matplotlib.transforms import Bbox
 from readable_figures import assert_readable, marked, texts
 
 from mas_hooks.errors import EmptyError, NotFiniteError, SettingError
-from mas_hooks.report import Bar, Group, Panel, grouped_bars, places
+from mas_hooks.report import Bar, Group, Panel, grouped_bars, marks, places, style
 
 
 def drawn(panels, **given):
@@ -212,3 +213,12 @@ def test_a_key_of_controls_and_results_is_refused():
     bars = (bar("MAS", 0.9), bar("MAS", 0.1, control=True))
     with pytest.raises(SettingError, match="the key 'MAS' is 'that of controls and of results'"):
         drawn([Panel("", (Group("", bars),))])
+
+
+@pytest.mark.parametrize("count", range(1, 8))
+def test_a_legend_too_wide_for_any_columns_ends_in_one(count):
+    figure = style.canvas(2.0, 2.0, "", "")
+    marks.legend(figure, {f"{'a long entry ' * 4}{index}": Patch() for index in range(count)})
+    (found,) = figure.legends
+    assert found._ncols == 1
+    assert len(found.get_texts()) == count

@@ -115,6 +115,7 @@ def test_import_leaves_matplotlib_alone():
 
 
 def test_public_names():
-    structures = ["Bar", "Claim", "Group", "Line", "Panel"]
-    figures = ["direction_heatmap", "draw", "grouped_bars", "iia_bars", "iia_curves", "markdown", "rank_curves"]
-    assert mas_hooks.report.__all__ == [*structures, "claims_table", *figures, "save", "table"]
+    structures = ["Bar", "Claim", "Group", "Line", "PairGroup", "Panel", "Section"]
+    figures = ["direction_heatmap", "draw", "grouped_bars", "html_page", "iia_bars", "iia_curves", "markdown"]
+    rest = ["pair_groups", "rank_curves", "save", "save_html", "table"]
+    assert mas_hooks.report.__all__ == [*structures, "claims_table", *figures, *rest]

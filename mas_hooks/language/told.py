@@ -1,0 +1,53 @@
+"""What tells the work of one stage from that of another, so that only the same one goes on in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mas_hooks.errors import CheckpointError
+from mas_hooks.run_folder import read_json
+
+SAMPLE = 64
+"""Values that are looked at in every tensor of a model, to tell it from others without reading it whole."""
+
+
+def of_model(module: nn.Module) -> str:
+    """A short name that differs between models of other weights: of names, dtypes, shapes and some values of each."""
+    found = hashlib.sha256()
+    for name, tensor in module.named_parameters():
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        if not tensor.is_meta:
+            values = tensor.detach().reshape(-1)
+            sample = values[:: max(1, len(values) // SAMPLE)].to("cpu", torch.float32)
+            found.update(sample.numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def of_texts(texts: Iterable[object]) -> str:
+    """A short name that differs between lists of other texts, or of the same in another order."""
+    found = hashlib.sha256()
+    for text in texts:
+        found.update(json.dumps(text).encode() + b"\n")
+    return found.hexdigest()[:16]
+
+
+def check_same(path: Path, told: Mapping[str, Any]) -> None:
+    """Keep what is told of the work in a folder, or raise CheckpointError where other work was begun there."""
+    if path.exists():
+        before = read_json(path, "delete it, and what lies beside it")
+        changed = sorted(key for key in {*before, *told} if before.get(key) != told.get(key))
+        if changed:
+            problem = f"was begun with other {' and '.join(changed)}"
+            raise CheckpointError(path.parent, problem, "choose another folder, or delete this one to begin anew")
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(dict(told), indent=2) + "\n", "utf-8")
+    temporary.replace(path)

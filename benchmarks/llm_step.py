@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 import importlib.util
+import statistics
 from collections.abc import Callable
 from functools import partial
 from importlib import metadata

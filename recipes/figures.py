@@ -13,6 +13,7 @@ import tyro
 from pydantic import Field, model_validator
 
 from mas_hooks import records
+from mas_hooks.errors import SettingError
 from mas_hooks.fit_loop import FitSettings
 from mas_hooks.progress import say
 from mas_hooks.run_folder import RECORDS, SETTINGS, RunFolder, read_json
@@ -60,8 +61,8 @@ class Settings(Base):
     @model_validator(mode="after")
     def _fits(self) -> Settings:
         """A setting that fits no comparison is told before anything is trained."""
-        if not panels.PANELS.keys() >= set(self.panels) or not self.panels:
-            raise ValueError("panels: name one or more of a to g")
+        if not self.panels:
+            raise SettingError("panels", (), "one or more of a to g")
         self.marks()
         return self
 

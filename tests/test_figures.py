@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mas_hooks import records, shipped
+from mas_hooks.errors import SettingError
 from mas_hooks.records import Record
 
 COMMAND = [sys.executable, "-c", "from mas_hooks.cli import main; main()"]
@@ -153,6 +154,11 @@ def settings(**changes):
 
 def marks(**changes):
     return settings(**changes).marks()
+
+
+def test_some_panel_must_be_named():
+    with pytest.raises(SettingError, match="panels is \\(\\), but must be one or more of a to g"):
+        settings(panels=())
 
 
 def test_no_two_models_of_a_fit_begin_with_the_same_embeddings():

@@ -13,7 +13,9 @@ import pytest
 
 from mas_hooks import records
 
-COMMAND = [sys.executable, "-c", "from mas_hooks.cli import main; main()"]
+HEAR = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+"""Background jobs of a shell inherit that they ignore SIGINT."""
+COMMAND = [sys.executable, "-c", f"{HEAR}from mas_hooks.cli import main; main()"]
 SMALL = [
     "--quiet",
     "--jobs",

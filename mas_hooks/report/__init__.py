@@ -7,6 +7,7 @@ from mas_hooks.report.grouped import grouped_bars
 from mas_hooks.report.groups import Bar, Group, Panel
 from mas_hooks.report.heatmap import direction_heatmap
 from mas_hooks.report.html import Section, html_page, save_html
+from mas_hooks.report.layer_heatmap import layer_heatmaps
 from mas_hooks.report.page import draw, save
 from mas_hooks.report.pair_groups import PairGroup, pair_groups
 from mas_hooks.report.ranks import Line, rank_curves
@@ -27,6 +28,7 @@ __all__ = [
     "html_page",
     "iia_bars",
     "iia_curves",
+    "layer_heatmaps",
     "markdown",
     "pair_groups",
     "rank_curves",

@@ -1,0 +1,60 @@
+"""The corpus that every Python has: parts that share nothing, a tokenizer that loses nothing, rows without padding."""
+
+import platform
+
+import pytest
+import torch
+
+from mas_hooks.errors import EmptyError, SettingError
+from mas_hooks.language.corpus import byte_pairs, corpus, packed, paragraphs, split
+
+TEXTS = tuple(f"the {n} cats sat on mat {n}" for n in range(20))
+
+
+def test_parts_share_nothing_and_follow_the_seed():
+    own = corpus()
+    parts = [set(own.train), set(own.valid), set(own.test)]
+    assert sum(map(len, parts)) == len(set.union(*parts))
+    assert len(own.valid) == len(own.test) >= 20 < len(own.train)
+    assert sum(map(len, own.train)) > 300_000
+    assert platform.python_version() in own.name
+    assert corpus() == own
+    assert corpus(1).test != own.test
+
+
+def test_split_keeps_equal_texts_together():
+    train, valid, test = split(["one", "one", "two", "two", "three", " "])
+    assert sorted((*train, *valid, *test)) == ["one", "three", "two"]
+    with pytest.raises(EmptyError, match=r"one of the three parts of the texts is empty; give three different texts"):
+        split(["one", "one", "two"])
+    with pytest.raises(SettingError, match=r"share is 0.5, but must be above 0 and below 0.5"):
+        split(TEXTS, share=0.5)
+
+
+def test_paragraphs_lose_nothing():
+    text = "\n\n".join(f"paragraph {n} " + "x" * 40 for n in range(30))
+    pieces = paragraphs(text, 200)
+    assert "\n\n".join(pieces) == text
+    assert max(map(len, pieces)) <= 202
+    assert len(pieces) > 5
+
+
+def test_any_text_comes_back_from_the_tokenizer():
+    tokenizer = byte_pairs(TEXTS, 270)
+    text = "a café in Zürich 😀\n\tat  5"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert len(tokenizer) <= 270
+    assert tokenizer.get_vocab() == byte_pairs(TEXTS, 270).get_vocab()
+    with pytest.raises(SettingError, match=r"vocabulary is 100, but must be 258 or more"):
+        byte_pairs(TEXTS, 100)
+
+
+def test_packed_rows_are_the_texts_behind_their_ends():
+    tokenizer = byte_pairs(TEXTS, 270)
+    rows = packed(tokenizer, TEXTS[:3], 4)
+    ids = [token for text in TEXTS[:3] for token in (tokenizer.eos_token_id, *tokenizer(text)["input_ids"])]
+    assert torch.equal(rows.flatten(), torch.tensor(ids[: len(ids) // 4 * 4]))
+    with pytest.raises(EmptyError, match=r"the set of rows of 4 tokens is empty; give more text than 0 tokens"):
+        packed(tokenizer, [], 4)
+    with pytest.raises(SettingError, match=r"length is 1, but must be 2 tokens or more"):
+        packed(tokenizer, TEXTS, 1)

@@ -119,7 +119,7 @@ class _Prepared:
     tasks: list[AbstractTask[Any]]
     sites: list[Site]
     sets: tuple[Mapping[tuple[int, int], Pairs], ...]
-    activations: Kept = field(default_factory=dict)
+    activations: Kept = field(default_factory=Kept)
 
 
 _LAST: dict[str, _Prepared] = {}

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from mas_hooks.errors import EmptyError, SettingError
 
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
+_PRIME = 6_364_136_223_846_793_005  # Knuth's multiplier: prefixes are told apart modulo 2^64
 
 
 def leading(inputs: Inputs) -> Tensor:
@@ -66,3 +68,12 @@ def to_device(inputs: Inputs, device: torch.device) -> Inputs:
 def call(module: torch.nn.Module, inputs: Inputs) -> object:
     """Run `module` on its inputs: a tensor as the one argument, a mapping as keywords."""
     return module(inputs) if isinstance(inputs, Tensor) else module(**inputs)
+
+
+def read_keys(ids: Int[Tensor, "row position"]) -> Int[Tensor, "row position"]:
+    """A number for the tokens of a row up to each position: the same wherever the same was read."""
+    read, columns = torch.zeros(len(ids), dtype=torch.int64, device=ids.device), []
+    for tokens in ids.long().T:
+        read = read * _PRIME + tokens + 1
+        columns.append(read)
+    return torch.stack(columns, 1)

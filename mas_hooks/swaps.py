@@ -77,8 +77,8 @@ class Swaps:
         """The same pairs with the target's own activations put back: the no-op floor."""
         pairs = self.pairs[direction]
         cells, _ = pairs.cells(index)
-        own = self.cache.target(direction.target, pairs)
-        return self._runners[direction.target].run([Part(pairs, index, own[cells.to(own.device)].float())])
+        own = self.cache.target(direction.target, pairs, cells)
+        return self._runners[direction.target].run([Part(pairs, index, own)])
 
     def scores(self, *, edited: bool = True) -> dict[Direction, Score]:
         """The score of every direction over all its pairs; with edited=False the no-op floor."""
@@ -105,8 +105,7 @@ class Swaps:
         if way not in self._live:
             return Part(pairs, index, swapped(self.cache, pairs, exchange, way, index))
         cells, _ = pairs.cells(index)
-        source = self.cache.source(way.source, pairs)
-        return Part(pairs, index, source[cells.to(source.device)], partial(exchange.swap, way))
+        return Part(pairs, index, self.cache.source(way.source, pairs, cells), partial(exchange.swap, way))
 
 
 def swapped(
@@ -114,5 +113,4 @@ def swapped(
 ) -> Float[Tensor, "n width"]:
     """What the target cells of some pairs hold after the swap."""
     cells, _ = pairs.cells(index)
-    target, source = cache.target(way.target, pairs), cache.source(way.source, pairs)
-    return exchange.swap(way, target[cells.to(target.device)], source[cells.to(source.device)])
+    return exchange.swap(way, cache.target(way.target, pairs, cells), cache.source(way.source, pairs, cells))

@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from mas_hooks import inputs as model_inputs
 from mas_hooks.errors import EmptyError, SettingError, ShapeError
 from mas_hooks.pairs import Pairs
 from mas_hooks.sites import Where
 
 DirectedPairs: TypeAlias = dict[tuple[int, int], Pairs]
 SPLITS = ("training", "validation", "test")
-_PRIME = 6_364_136_223_846_793_005  # Knuth's multiplier: prefixes are told apart modulo 2^64
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +90,7 @@ class _Packed:
     @cached_property
     def keys(self) -> Int[Tensor, "n width"]:
         """A number for the tokens up to each position, the same in every model that has read the same."""
-        read, columns = torch.zeros(len(self.ids), dtype=torch.int64), []
-        for tokens in self.ids.T:
-            read = read * _PRIME + tokens + 1
-            columns.append(read)
-        return torch.stack(columns, 1)
+        return model_inputs.read_keys(self.ids)
 
 
 @dataclass(frozen=True, eq=False)

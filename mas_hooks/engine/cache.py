@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mas_hooks import inputs as model_inputs
+from mas_hooks.engine.prefixes import Prefixes, suited
 from mas_hooks.errors import UnsupportedError
 from mas_hooks.hooks.collect import collect
 from mas_hooks.hooks.handle import HookedModel
@@ -36,8 +38,33 @@ def gather_site(
     return found
 
 
-Kept = dict[tuple[int, int, str], tuple[Site | Recording, Pairs, Tensor]]
-"""Activations by site, pairs and role."""
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Activations of some cells. rows: their vectors; where several cells share a vector, `place` tells which it is."""
+
+    site: Site | Recording
+    inputs: Inputs | None
+    where: Where
+    rows: Tensor | Prefixes
+    place: Int[Tensor, " n"] | None = None
+
+    def at(self, cells: Int[Tensor, " m"] | None) -> Float[Tensor, "m width"]:
+        """Those of some cells, by number, or of all; float32."""
+        rows = self.rows.vectors if isinstance(self.rows, Prefixes) else self.rows
+        assert rows is not None
+        found = self.place if cells is None or self.place is None else self.place[cells.cpu()]
+        found = cells if self.place is None else found
+        return rows.float() if found is None else rows[found.to(rows.device)].float()
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What caches have computed: by site, inputs and cells, and what decoders hold by what they have read, by site."""
+
+    held: dict[tuple[int, int, int], Held] = field(default_factory=dict)
+    prefixes: dict[int, Prefixes | None] = field(default_factory=dict)
+
+
 _shared: ContextVar[Kept | None] = ContextVar("shared activations", default=None)
 
 
@@ -55,38 +82,38 @@ def shared(kept: Kept) -> Iterator[None]:
 
 
 class ActivationCache:
-    """Activations of the cells of pairs, each computed at its first use and kept as long as the cache lives."""
+    """Activations of the cells of pairs, each computed at its first use and kept as long as the cache lives.
+
+    A decoder that reads plain ids keeps one vector for equal tokens up to a position (`Prefixes`).
+    """
 
     def __init__(self, sites: Sequence[Site | Recording], models: Sequence[HookedModel | None]) -> None:
         self._sites, self._models = sites, models
         shared = _shared.get()
-        self._kept: Kept = {} if shared is None else shared
+        self._kept = Kept() if shared is None else shared
 
-    def source(self, index: int, pairs: Pairs) -> Float[Tensor, "n width"]:
-        """What model `index` holds at the source cells."""
-        return self._get(index, pairs, "source")
+    def source(self, index: int, pairs: Pairs, cells: Int[Tensor, " m"] | None = None) -> Float[Tensor, "m width"]:
+        """What model `index` holds at the source cells, at all or at those of some numbers; float32."""
+        return self._held(index, pairs.source_inputs, pairs.source_where).at(cells)
 
-    def target(self, index: int, pairs: Pairs) -> Float[Tensor, "n width"]:
-        """What model `index` holds at the target cells, without intervention."""
-        return self._get(index, pairs, "target")
+    def target(self, index: int, pairs: Pairs, cells: Int[Tensor, " m"] | None = None) -> Float[Tensor, "m width"]:
+        """What model `index` holds at the target cells, without intervention, at all or at those of some numbers."""
+        return self._held(index, pairs.target_inputs, pairs.target_where).at(cells)
 
     def sources(self, index: int, sets: Iterable[Pairs]) -> tuple[Float[Tensor, "n width"], Tensor]:
         """All source activations of a model over several sets of pairs, and the key of each."""
         distinct = list({id(pairs): pairs for pairs in sets}.values())
-        keys = [pairs.source_key.to(self.source(index, pairs).device) for pairs in distinct]
-        return torch.cat([self.source(index, pairs) for pairs in distinct]), torch.cat(keys)
+        found = [self.source(index, pairs) for pairs in distinct]
+        return torch.cat(found), torch.cat([pairs.source_key for pairs in distinct]).to(found[0].device)
 
-    def _get(self, index: int, pairs: Pairs, role: str) -> Tensor:
+    def _held(self, index: int, inputs: Inputs | None, where: Where) -> Held:
         site = self._sites[index]
-        entry = (id(site), id(pairs), role)
-        if entry not in self._kept:  # site and pairs are kept beside, so that their ids stay theirs
-            self._kept[entry] = (site, pairs, self._compute(index, pairs, role))
-        return self._kept[entry][2]
+        entry = (id(site), id(inputs), id(where))
+        if entry not in self._kept.held:  # all three are kept beside, so that their ids stay theirs
+            self._kept.held[entry] = self._compute(index, inputs, where)
+        return self._kept.held[entry]
 
-    def _compute(self, index: int, pairs: Pairs, role: str) -> Tensor:
-        inputs, where = (
-            (pairs.source_inputs, pairs.source_where) if role == "source" else (pairs.target_inputs, pairs.target_where)
-        )
+    def _compute(self, index: int, inputs: Inputs | None, where: Where) -> Held:
         site, model = self._sites[index], self._models[index]
         if isinstance(site, Recording):
             if inputs is not None:
@@ -96,7 +123,12 @@ class ActivationCache:
                 )
             rows, positions = site.activations.shape[:2]
             where.check(rows, positions, None, f"recording {site.name!r}")
-            return where.gather(site.activations)
+            return Held(site, inputs, where, where.gather(site.activations))
         if inputs is None or model is None:
             raise UnsupportedError(f"pairs without source inputs for {site}", "give the inputs that this model reads")
-        return gather_site(model, site, inputs, where)
+        if id(site) not in self._kept.prefixes:
+            self._kept.prefixes[id(site)] = Prefixes(model, site) if suited(model, site, inputs) else None
+        known = self._kept.prefixes[id(site)]
+        if known is None or not isinstance(inputs, Tensor) or inputs.ndim != 2:
+            return Held(site, inputs, where, gather_site(model, site, inputs, where))
+        return Held(site, inputs, where, known, known.places(inputs, where))

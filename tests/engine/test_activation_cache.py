@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mas_hooks.engine.cache import ActivationCache, gather_site, shared
+from mas_hooks.engine.cache import ActivationCache, Kept, gather_site, shared
 from mas_hooks.errors import PositionError, UnsupportedError
 from mas_hooks.hooks.collect import collect
 from mas_hooks.hooks.wrap import wrap
@@ -88,7 +88,7 @@ def test_caches_share_what_they_compute_inside_shared(model, monkeypatch):
     """By site and pairs: the second cache runs nothing; outside, and for another site object, it is run anew."""
     runs = []
     monkeypatch.setattr("mas_hooks.engine.cache.collect", lambda *args: runs.append(args) or collect(*args))
-    site, again, kept = model.at("state"), model.at("state"), {}
+    site, again, kept = model.at("state"), model.at("state"), Kept()
     with shared(kept):
         first = ActivationCache([site], [model]).source(0, PAIRS)
         second = ActivationCache([again, site], [model, model])
@@ -96,9 +96,9 @@ def test_caches_share_what_they_compute_inside_shared(model, monkeypatch):
         assert len(runs) == 1
         torch.testing.assert_close(second.source(0, PAIRS), first)
         assert len(runs) == 2
-        with shared({}):
+        with shared(Kept()):
             ActivationCache([site], [model]).source(0, PAIRS)
         assert len(runs) == 3
-    assert len(kept) == 2
+    assert len(kept.held) == 2
     assert ActivationCache([site], [model]).source(0, PAIRS) is not first
     assert len(runs) == 4

@@ -1,0 +1,76 @@
+"""What a decoder holds at a site, by what it has read: equal tokens up to a position are run and kept once."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mas_hooks import inputs as model_inputs
+from mas_hooks.engine.streams import cut
+from mas_hooks.hooks.collect import collect
+from mas_hooks.hooks.handle import HookedModel
+from mas_hooks.inputs import Inputs
+from mas_hooks.sites import Site, Where
+
+CHUNK_TOKENS = 16_384
+TOLERANCE, LOW_PRECISION_TOLERANCE = 1e-4, 3e-2
+
+
+class Prefixes:
+    """The vectors of one site for every sequence of tokens that was asked for so far, in the model's own dtype.
+
+    Memory follows the distinct prefixes, not the pairs that use them: the same text as a source, as a target, and in
+    every direction, is one.
+    """
+
+    def __init__(self, model: HookedModel, site: Site) -> None:
+        self.model, self.site = model, site
+        self.vectors: Float[Tensor, "prefix width"] | None = None
+        self._keys = torch.zeros(0, dtype=torch.int64)  # in rising order
+        self._row = torch.zeros(0, dtype=torch.int64)  # of each key, in `vectors`
+
+    def places(self, ids: Int[Tensor, "row position"], where: Where) -> Int[Tensor, " n"]:
+        """Which of `vectors` each cell has; those that were never asked for are computed now."""
+        ids, where = ids.cpu(), where.to(torch.device("cpu"))
+        keys = model_inputs.read_keys(ids)[where.rows, where.columns]
+        distinct, which = keys.unique(return_inverse=True)
+        missing = distinct[~torch.isin(distinct, self._keys)]
+        if len(missing):
+            self._add(ids, where, keys, missing)
+        return self._row[torch.searchsorted(self._keys, distinct)][which].int()
+
+    def _add(self, ids: Tensor, where: Where, keys: Tensor, missing: Tensor) -> None:
+        chosen = _fewest_rows(where, keys, missing)
+        cells = Where(where.rows[chosen], where.columns[chosen])
+        read = ids[:, : int(cells.columns.max()) + 1]
+        batches, _ = cut(self.model, read, cells, max(1, CHUNK_TOKENS // read.shape[1]))
+        found = [collect(self.model, self.site, part, own) for part, own in batches]
+        before = 0 if self.vectors is None else len(self.vectors)
+        self.vectors = torch.cat(found if self.vectors is None else [self.vectors, *found])
+        both = torch.cat([self._keys, keys[chosen]])
+        rows = torch.cat([self._row, before + torch.arange(len(chosen))])
+        self._keys, order = both.sort()
+        self._row = rows[order]
+
+
+def suited(model: HookedModel, site: Site, inputs: Inputs) -> bool:
+    """Whether what comes later changes nothing: plain ids of a known decoder, which is tried on a row of them."""
+    if model.family is None or not model.family.decoder or not isinstance(inputs, Tensor):
+        return False
+    if inputs.ndim != 2 or inputs.is_floating_point() or inputs.shape[1] < 2:
+        return False
+    half = inputs.shape[1] // 2
+    cells = Where([0] * half, list(range(half)))
+    whole, begun = (collect(model, site, ids, cells) for ids in (inputs[:1], inputs[:1, :half]))
+    tolerance = TOLERANCE if whole.dtype in (torch.float32, torch.float64) else LOW_PRECISION_TOLERANCE
+    return bool((whole - begun).abs().max() <= tolerance * whole.abs().max().clamp(min=1.0))
+
+
+def _fewest_rows(where: Where, keys: Int[Tensor, " n"], missing: Int[Tensor, " m"]) -> Int[Tensor, " m"]:
+    """One cell for every missing key, from the rows with the most cells, in the order of the rows."""
+    at = torch.searchsorted(missing, keys).clamp(max=len(missing) - 1)
+    new = (missing[at] == keys).nonzero()[:, 0]
+    order = new[where.rows.bincount()[where.rows[new]].argsort(descending=True, stable=True)]
+    first = torch.full((len(missing),), len(order)).scatter_reduce(0, at[order], torch.arange(len(order)), "amin")
+    return order[first].sort().values

@@ -12,7 +12,8 @@ from mas_hooks import checkpoints
 from mas_hooks.alignment import Alignment
 from mas_hooks.engine.frozen import frozen as without_gradient
 from mas_hooks.errors import SettingError
-from mas_hooks.fit_loop import FitSettings, Loop, frozen_sites
+from mas_hooks.fit_loop import Loop, frozen_sites
+from mas_hooks.fit_settings import FitSettings
 from mas_hooks.fit_state import FitState
 from mas_hooks.fit_told import told
 from mas_hooks.hooks.wrap import warn_in_train_mode
@@ -28,10 +29,10 @@ class Fit:
     """What a fit did.
 
     curve: validation rows (split="valid"), one per direction and validation, step 0 first. best_step: the step of the
-    checkpoint that the alignment now holds; best_iia: its worst validation IIA (minus the latent loss where no
-    behaviour chooses). stopped: `plateau`, `epochs` or `stop_at`. path: `tail` or `reference`, as the patched forwards
-    were run. seconds: of all sessions of an interrupted fit, data not counted. latents_dropped: training pairs without
-    a counterfactual latent.
+    checkpoint that the alignment now holds; best_iia: its worst validation IIA (minus the loss where that chooses,
+    minus the latent loss where no behaviour does). stopped: `plateau`, `epochs`, `steps` or `stop_at`. path: `tail` or
+    `reference`, as the patched forwards were run. seconds: of all sessions of an interrupted fit, data not counted.
+    latents_dropped: training pairs without a counterfactual latent.
     """
 
     curve: tuple[Record, ...]
@@ -106,7 +107,8 @@ _EXAMPLES = {Plan: "mas_hooks.methods.mas()", FitSettings: "mas_hooks.FitSetting
 
 def _train(loop: Loop, place: Path | None, same: dict[str, Any], *, progress: bool) -> None:
     """Step and validate until the state says stop."""
-    state, every, total = loop.state, loop.settings.validate_every or loop.epoch, loop.settings.epochs * loop.epoch
+    state, every, total = loop.state, loop.settings.validate_every or loop.epoch, loop.total
+    judge = "IIA" if loop.settings.select_by == "iia" else "−loss"
     began, before = time.perf_counter(), state.seconds
     label = f"{loop.plan.method} ({loop.alignment.init} start)"
     with progress_bar(total, label, initial=state.step, shown=progress) as bar:
@@ -117,7 +119,7 @@ def _train(loop: Loop, place: Path | None, same: dict[str, Any], *, progress: bo
                 state.seconds = before + time.perf_counter() - began
                 if place is not None:
                     state.save(place, same, loop.alignment, loop.optimizer)
-                bar.set_postfix_str(f"worst IIA {state.mark:.3f}, best {state.best_iia:.3f}")
+                bar.set_postfix_str(f"worst {judge} {state.mark:.3f}, best {state.best_iia:.3f}")
             if state.stopped is None:
                 loop.step()
                 bar.update()

@@ -1,4 +1,4 @@
-"""A fit in progress: its settings, one optimiser step, one validation."""
+"""A fit in progress: one optimiser step, one validation."""
 
 from __future__ import annotations
 
@@ -6,45 +6,23 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor, nn
 
 from mas_hooks.alignment import Alignment
 from mas_hooks.engine.batches import Batches
 from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.errors import DivergedError, SettingError, UnsupportedError
+from mas_hooks.fit_settings import FitSettings
 from mas_hooks.fit_state import FitState
 from mas_hooks.latent_targets import LatentTargets
 from mas_hooks.latents import NaturalCells
-from mas_hooks.metrics import Score
-from mas_hooks.objectives import behaviour_losses, total_loss
+from mas_hooks.metrics import Score, score
+from mas_hooks.objectives import averaged, behaviour_losses, pair_losses, total_loss
 from mas_hooks.pairs import Directed
 from mas_hooks.plan import Direction, Plan
 from mas_hooks.records import Record
-from mas_hooks.settings import Settings
 from mas_hooks.start import begin
 from mas_hooks.swaps import Swaps
-
-
-class FitSettings(Settings):
-    """How to train the maps (defaults: the paper's, Grant 2025, App. A.2)."""
-
-    batch_size: int = Field(default=512, ge=1)
-    """Pairs per direction and step."""
-    learning_rate: float = Field(default=3e-3, gt=0)
-    """Of Adam."""
-    epochs: int = Field(default=1000, ge=1)
-    """At most so many passes over the training pairs."""
-    validate_every: int = Field(default=0, ge=0)
-    """Steps between validations; 0 for once an epoch."""
-    patience: int = Field(default=20, ge=1)
-    """Stop after so many validations without a gain."""
-    min_gain: float = Field(default=0.002, ge=0)
-    """What counts as a gain in the worst direction's IIA."""
-    stop_at: float | None = Field(default=None, gt=0, le=1)
-    """Stop as soon as the worst direction's validation IIA is this high; None trains to the plateau."""
-    seed: int = 0
-    """Of the order of the batches."""
 
 
 class Loop:
@@ -60,6 +38,7 @@ class Loop:
         frozen: frozenset[int] = frozenset(),
     ):
         parameters = _learned(alignment, frozen)
+        _check_portions(plan, settings)
         cache = ActivationCache(alignment.sites, alignment.models)
         count = len(alignment.sites)
         self.alignment, self.plan, self.settings, self.frozen = alignment, plan, settings, frozen
@@ -76,7 +55,8 @@ class Loop:
         self.epoch = max(batches.per_epoch for batches in self.batches.values())
         begin(alignment, cache, sets[0], frozen)
         self.floors = self.valid.scores(edited=False)
-        self.optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
+        self.total = settings.steps or settings.epochs * self.epoch
+        self.optimizer = _optimizer(parameters, settings)
         self.state = FitState()
 
     def _moving(self, ways: Sequence[Direction]) -> list[Direction]:
@@ -85,11 +65,16 @@ class Loop:
 
     def loss(self, step: int) -> Float[Tensor, ""]:
         """The loss on the batch of a step: of behaviour, of latents, or of both (eq. 9); maps evaluated once."""
+        return self._loss(self._batches(step))
+
+    def _batches(self, step: int) -> dict[Direction, Tensor]:
+        return {way: batch.at(step) for way, batch in self.batches.items()}
+
+    def _loss(self, batches: Mapping[Direction, Tensor]) -> Float[Tensor, ""]:
         exchange, plan = self.alignment.exchange(), self.plan
-        batches = {way: batch.at(step) for way, batch in self.batches.items()}
         found: dict[Direction, Tensor] = {}
         for ways, labelled in self.train.run(exchange, batches):
-            sizes = [self.batches[way].size for way in ways]
+            sizes = [len(batches[way]) for way in ways]
             found |= dict(zip(ways, behaviour_losses(labelled, sizes, plan.loss_average), strict=True))
         behaviour = [found[way] for way in self.train.directions]
         latent = [*self.latent.losses(exchange, batches, plan.latent_reduction)] if self.latent.ways else []
@@ -101,21 +86,44 @@ class Loop:
             plan.direction_average,
         )
 
+    def _accumulated(self, batches: Mapping[Direction, Tensor], most: int) -> Float[Tensor, ""]:
+        """The same loss, its gradient taken pass by pass; the maps are evaluated once a pass."""
+        total = torch.zeros(())
+        for target in dict.fromkeys(way.target for way in batches):
+            into = {way: index.split(most) for way, index in batches.items() if way.target == target}
+            for number in range(max(map(len, into.values()))):
+                portion = {way: parts[number] for way, parts in into.items() if number < len(parts)}
+                ((ways, labelled),) = self.train.run(self.alignment.exchange(), portion)
+                sizes = [len(portion[way]) for way in ways]
+                losses = behaviour_losses(labelled, sizes, self.plan.loss_average)
+                shares = losses.new_tensor([len(portion[way]) / len(batches[way]) for way in ways])
+                lost = (losses * shares).sum() / (len(batches) if self.plan.direction_average == "mean" else 1)
+                lost.backward()
+                total = total + lost.detach().cpu()
+        return total
+
     def step(self) -> None:
         """One optimiser step."""
-        total = self.loss(self.state.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        batches, most = self._batches(self.state.step), self.settings.micro_batch
+        total = self._loss(batches) if most is None else self._accumulated(batches, most)
         if not torch.isfinite(total):
             raise DivergedError(f"the loss of {self.plan.method}", self.state.step)
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        if most is None:
+            total.backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.rate(self.state.step, self.total)
+            if self.settings.clip_norm is not None:
+                nn.utils.clip_grad_norm_(group["params"], self.settings.clip_norm)
         self.optimizer.step()
         self.state.step += 1
 
     def validate(self) -> None:
         """Score the validation pairs, keep the maps if they are the best so far, and note whether that was a gain."""
-        scores, state = self.valid.scores(), self.state
-        state.curve += [self._row(way, found) for way, found in scores.items()]
-        worst = min(found.iia for found in scores.values()) if scores else self._latent_merit()
+        state, (scores, losses) = self.state, self._judged()
+        state.curve += [self._row(way, found, losses.get(way)) for way, found in scores.items()]
+        merits = [-loss for loss in losses.values()] or [found.iia for found in scores.values()]
+        worst = min(merits) if merits else self._latent_merit()
         if worst > state.best_iia:
             state.best_iia, state.best_step = worst, state.step
             state.best = {name: tensor.detach().clone() for name, tensor in self.alignment.state_dict().items()}
@@ -126,8 +134,20 @@ class Loop:
             state.stopped = "stop_at"
         elif state.waited >= self.settings.patience:
             state.stopped = "plateau"
-        elif state.step >= self.settings.epochs * self.epoch:
-            state.stopped = "epochs"
+        elif state.step >= self.total:
+            state.stopped = "steps" if self.settings.steps else "epochs"
+
+    def _judged(self) -> tuple[dict[Direction, Score], dict[Direction, float]]:
+        """The scores on the validation pairs, and their losses where these choose; one pass for both."""
+        if self.settings.select_by == "iia":
+            return self.valid.scores(), {}
+        found = self.valid.each(lambda labelled: (score(labelled), pair_losses(labelled)))
+        scores, losses = {}, {}
+        for way, batches in found.items():
+            scores[way] = sum((own for own, _ in batches[1:]), start=batches[0][0])
+            sums, counts = (torch.cat(own) for own in zip(*(own for _, own in batches), strict=True))
+            losses[way] = float(averaged(sums, counts, self.plan.loss_average))
+        return scores, losses
 
     def _latent_merit(self) -> float:
         """Minus the latent loss on the validation pairs: what chooses where no behaviour may."""
@@ -136,7 +156,7 @@ class Loop:
         with torch.no_grad():
             return -float(self.latent_valid.whole(self.alignment.exchange(), self.plan.latent_reduction).mean())
 
-    def _row(self, way: Direction, found: Score) -> Record:
+    def _row(self, way: Direction, found: Score, loss: float | None) -> Record:
         names = self.alignment.names
         return Record(
             comparison=" × ".join(names),
@@ -154,6 +174,8 @@ class Loop:
             floor=self.floors[way].iia,
             trials=found.trials,
             step=self.state.step,
+            measure=None if loss is None else "loss",
+            value=loss,
         )
 
 
@@ -181,3 +203,17 @@ def _learned(alignment: Alignment, frozen: frozenset[int]) -> list[nn.Parameter]
         allowed = "'frame' or 'rotation'" if alignment.plan.transport is None else "'linear' or another"
         raise SettingError("the kind of map", kind, f"{allowed}: this one does not learn")
     return found
+
+
+def _optimizer(parameters: Sequence[nn.Parameter], settings: FitSettings) -> torch.optim.Optimizer:
+    """The optimiser; its rate is set at every step."""
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=settings.learning_rate)
+    return torch.optim.SGD(parameters, lr=settings.learning_rate, momentum=settings.momentum, nesterov=True)
+
+
+def _check_portions(plan: Plan, settings: FitSettings) -> None:
+    """Only means over trials are sums over the passes of a batch."""
+    if settings.micro_batch is not None and (plan.loss_average != "trial" or plan.latent_into != "none"):
+        allowed = "None, for a loss averaged over tokens or of latents"
+        raise SettingError("FitSettings.micro_batch", settings.micro_batch, allowed)

@@ -23,7 +23,8 @@ class FitState:
     """What changes during a fit. Batches are a function of the step, so no random state needs keeping.
 
     waited: validations since the last gain. best: the maps of the first validation with the highest worst-direction
-    IIA. mark: that IIA when it last rose by a gain.
+    IIA, or with the lowest loss where that chooses (best_iia is then minus that loss). mark: best_iia when it last rose
+    by a gain.
     """
 
     step: int = 0
@@ -44,7 +45,7 @@ class FitState:
         tensors = {f"maps.{name}": tensor for name, tensor in maps.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
         checkpoints.save(folder, KIND, {"settings": settings, "state": _plain(self), "curve": curve}, tensors)
 
     @classmethod
@@ -63,11 +64,11 @@ class FitState:
         state.curve = [Record(**row) for row in config["curve"]]
         state.best = _under("best.", tensors)
         maps.load_state_dict(_under("maps.", tensors))
-        adam = optimizer.state_dict()
-        for name, value in _under("adam.", tensors).items():
+        own = optimizer.state_dict()
+        for name, value in _under("optimizer.", tensors).items():
             index, _, key = name.partition(".")
-            adam["state"].setdefault(int(index), {})[key] = value
-        optimizer.load_state_dict(adam)
+            own["state"].setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict(own)
         return state
 
 

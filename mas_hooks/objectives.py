@@ -23,15 +23,25 @@ def behaviour_losses(
     sizes: how many pairs of the batch belong to each direction, in order. average: `trial` = the mean over a trial's
     labels, then over trials; `token` = the mean over all labels of the direction.
     """
+    sums, counts = pair_losses(labelled)
+    parts = zip(sums.split(sizes), counts.split(sizes), strict=True)
+    return torch.stack([averaged(*part, average) for part in parts])
+
+
+def pair_losses(labelled: Labelled) -> tuple[Float[Tensor, " pairs"], Float[Tensor, " pairs"]]:
+    """Of each pair the sum of the cross-entropies at its scored labels (nats), and how many these are."""
     surprise = functional.cross_entropy(labelled.logits.float(), labelled.labels, reduction="none")
     weight = labelled.scored.to(surprise.dtype)
     zeros = surprise.new_zeros(labelled.pairs)
     sums = zeros.index_add(0, labelled.row, surprise * weight)
-    counts = zeros.index_add(0, labelled.row, weight)
-    if average == "trial":
-        return torch.stack([part.mean() for part in (sums / counts).split(sizes)])
-    per_direction = zip(sums.split(sizes), counts.split(sizes), strict=True)
-    return torch.stack([part.sum() / count.sum() for part, count in per_direction])
+    return sums, zeros.index_add(0, labelled.row, weight)
+
+
+def averaged(
+    sums: Float[Tensor, " pairs"], counts: Float[Tensor, " pairs"], average: Literal["trial", "token"]
+) -> Float[Tensor, ""]:
+    """The mean over trials of their mean label, or over all labels."""
+    return (sums / counts).mean() if average == "trial" else sums.sum() / counts.sum()
 
 
 def latent_losses(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -21,6 +22,7 @@ from mas_hooks.plan import Direction
 BATCH = 1024
 LOGITS = 2**28
 """At most so many logits at once where a whole set of pairs is scored."""
+Result = TypeVar("Result")
 
 
 class Swaps:
@@ -82,17 +84,20 @@ class Swaps:
 
     def scores(self, *, edited: bool = True) -> dict[Direction, Score]:
         """The score of every direction over all its pairs; with edited=False the no-op floor."""
-        totals = {}
+        return {way: sum(found[1:], start=found[0]) for way, found in self.each(score, edited=edited).items()}
+
+    def each(self, measure: Callable[[Labelled], Result], *, edited: bool = True) -> dict[Direction, list[Result]]:
+        """What a measure says of every direction: of all its pairs, in their order, so many at once."""
+        found: dict[Direction, list[Result]] = {}
         with torch.no_grad():
             exchange = self.alignment.exchange()
             for way in self.directions:
                 batches = torch.arange(len(self.pairs[way])).split(self._rows(way))
-                found = [
-                    score(self.run(exchange, {way: index})[0][1] if edited else self.run_unedited(way, index))
+                found[way] = [
+                    measure(self.run(exchange, {way: index})[0][1] if edited else self.run_unedited(way, index))
                     for index in batches
                 ]
-                totals[way] = sum(found[1:], start=found[0])
-        return totals
+        return found
 
     def _rows(self, way: Direction) -> int:
         """How many pairs are scored at once: a language model's vocabulary makes large logits of few rows."""

@@ -13,7 +13,7 @@ HEIGHTS = [
     {"maps", "similarity", "tasks", "toys", "report", "measurements", "run_folder", "positions", "pair_table"},
     {"interventions", "pairs", "plan", "hooks", "trained", "model_groups"},
     {"engine", "language", "methods", "exchanges", "first_maps", "latents", "null_space", "task_pairs", "text_pairs"},
-    {"alignment_files", "metrics", "objectives", "recorded_pairs"},
+    {"alignment_files", "metrics", "objectives", "recorded_pairs", "fit_settings"},
     {"alignment"},
     {"swaps", "start", "fit_state", "sites_table"},
     {"latent_targets", "read_out"},

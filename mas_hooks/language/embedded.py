@@ -84,12 +84,11 @@ def embedded(rows: int = 3_000, seed: int = 0) -> list[TextRow]:
     A request comes at most twice, once in each class, as the prompt of its answers. Raises SettingError for an odd
     number, or for more than there are.
     """
-    asked = [ask.format(subject) for ask, subject in product(ASKED, _subjects())]
-    if rows < 2 or rows % 2 or rows > 2 * len(asked):
-        raise SettingError("rows", rows, f"an even number from 2 to {2 * len(asked)}")
+    if rows < 2 or rows % 2 or rows > MOST:
+        raise SettingError("rows", rows, f"an even number from 2 to {MOST}")
     rng = random.Random(f"{seed} embedded")
     found = []
-    for question in rng.sample(asked, rows // 2):
+    for question in rng.sample(_questions(), rows // 2):
         prompt = f"{OPENING}{question}{TURN}"
         rude = _answer(rng, RUDE).format(rng.choice(INSULTS))
         found.append(TextRow(f"{prompt} {rude}", prompt, "toxic"))
@@ -103,5 +102,13 @@ def _subjects() -> Iterator[str]:
         yield from (template.format(verb, thing) for verb, thing in product(verbs, things))
 
 
+def _questions() -> list[str]:
+    return [ask.format(subject) for ask, subject in product(ASKED, _subjects())]
+
+
 def _answer(rng: random.Random, parts: tuple[tuple[str, ...], ...]) -> str:
     return " ".join(rng.choice(part) for part in parts)
+
+
+MOST = 2 * len(_questions())
+"""All rows that there are."""

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import model_validator
 
 from mas_hooks.alignment import Alignment
-from mas_hooks.controls import RandomMaps, ShuffledLabels, Untrained
+from mas_hooks.controls import ControlName, named_controls
 from mas_hooks.engine.cache import Kept, shared
 from mas_hooks.errors import SettingError
-from mas_hooks.evaluate import Control, evaluate
+from mas_hooks.evaluate import evaluate
 from mas_hooks.fit import Fit, fit
-from mas_hooks.fit_loop import FitSettings
+from mas_hooks.fit_settings import FitSettings
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.latents import NaturalCells, natural_cells
-from mas_hooks.pairs import Directed, Pairs
+from mas_hooks.jobs import Work
+from mas_hooks.latents import natural_cells
+from mas_hooks.pairs import Pairs
 from mas_hooks.plan import Plan
 from mas_hooks.records import Record
 from mas_hooks.settings import Settings
@@ -27,8 +27,6 @@ from mas_hooks.sites import Site
 from mas_hooks.task_pairs import task_pairs
 from mas_hooks.tasks import AbstractTask, task
 from mas_hooks.trained import MODELS, ToyModel, ToySettings, toy, untrained
-
-ControlName = Literal["untrained", "shuffled_labels", "random_maps"]
 
 
 class Comparison(Settings):
@@ -80,18 +78,7 @@ class Comparison(Settings):
         return task_pairs(tasks, self.variables, sizes, self.seed, stepwise=self.stepwise)
 
 
-@dataclass(frozen=True)
-class Work:
-    """A comparison, where its interrupted state lies, and where the fitted alignment goes."""
-
-    name: str
-    comparison: Comparison
-    state: Path
-    alignment: Path
-    progress: bool = True
-
-
-def run(work: Work) -> list[Record]:
+def run(work: Work[Comparison]) -> list[Record]:
     """Fit and test; the curve first (split="valid"), then the final rows and those of the controls.
 
     Continues where an interrupted run of the same work left off, and ends with the same numbers.
@@ -105,7 +92,8 @@ def run(work: Work) -> list[Record]:
     with shared(ready.activations):
         done = fit(alignment, own.plan, train, valid, own.fit, latents=latents, folder=kept, progress=shown)
         alignment.save_pretrained(work.alignment)
-        table = evaluate(alignment, test, _controls(own, train, valid, latents))
+        controls = named_controls(own.controls, (train, valid), own.fit, own.seed, latents)
+        table = evaluate(alignment, test, controls)
     final = [replace(row, seconds=None if row.control else round(done.seconds, 3)) for row in table.rows]
     if latents:
         final.append(_dropped(own, done))
@@ -142,15 +130,6 @@ def _dropped(own: Comparison, done: Fit) -> Record:
     pairs = len(own.plan.latent_directions(len(own.toys))) * own.sizes[0]
     told = Record(comparison=" × ".join(own.names), method=own.plan.method, split="train", measure="latents_dropped")
     return replace(told, value=float(done.latents_dropped), trials=pairs)
-
-
-def _controls(own: Comparison, train: Directed, valid: Directed, latents: Mapping[int, NaturalCells]) -> list[Control]:
-    make: dict[str, Control] = {
-        "random_maps": RandomMaps(own.seed),
-        "untrained": Untrained(train, valid, own.fit, own.seed, latents),
-        "shuffled_labels": ShuffledLabels(train, valid, own.fit, own.seed, latents),
-    }
-    return [make[name] for name in own.controls]
 
 
 def _keys(own: Comparison) -> dict[str, str | int]:

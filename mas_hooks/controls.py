@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Int
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from mas_hooks import inputs as model_inputs
 from mas_hooks.alignment import Alignment
 from mas_hooks.errors import UnsupportedError
-from mas_hooks.evaluate import Evaluation, evaluate
+from mas_hooks.evaluate import Control, Evaluation, evaluate
 from mas_hooks.fit import fit
 from mas_hooks.fit_loop import FitSettings
 from mas_hooks.hooks.handle import HookedModel
@@ -23,6 +24,8 @@ from mas_hooks.maps import TransportSpec
 from mas_hooks.maps.starts import random_frame
 from mas_hooks.pairs import Directed, Pairs
 from mas_hooks.sites import Recording, Site, Where
+
+ControlName = Literal["untrained", "shuffled_labels", "random_maps"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,23 @@ class ShuffledLabels:
         sets = [shuffled(pairs, self.seed + split) for split, pairs in enumerate((self.train, self.valid, test))]
         fit(placebo, alignment.plan, sets[0], sets[1], self.settings, latents=self.latents, progress=False)
         return evaluate(placebo, sets[2])
+
+
+def named_controls(
+    names: Iterable[ControlName],
+    sets: tuple[Directed, Directed],
+    settings: FitSettings | None = None,
+    seed: int = 0,
+    latents: Mapping[int, NaturalCells] | None = None,
+) -> list[Control]:
+    """Controls by name. sets: training and validation pairs of the fit; settings, latents: those of it."""
+    told = (*sets, settings, seed, latents or {})
+    make: dict[ControlName, Control] = {
+        "random_maps": RandomMaps(seed),
+        "untrained": Untrained(*told),
+        "shuffled_labels": ShuffledLabels(*told),
+    }
+    return [make[name] for name in names]
 
 
 def reinitialised(module: nn.Module, seed: int) -> nn.Module:

@@ -8,8 +8,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from multiprocessing.connection import wait
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -18,6 +20,18 @@ from mas_hooks import progress
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
+Planned = TypeVar("Planned")
+
+
+@dataclass(frozen=True)
+class Work(Generic[Planned]):
+    """A comparison as data, where its interrupted state lies, and where the fitted alignment goes."""
+
+    name: str
+    comparison: Planned
+    state: Path
+    alignment: Path
+    progress: bool = True
 
 
 def _start_worker(lock: Any, lines: Any) -> None:

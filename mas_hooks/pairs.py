@@ -100,10 +100,24 @@ class Pairs:
         after = {name: values.tolist() for name, values in (self.expected or {}).items()}
         return zlib.crc32(b"".join(tensor.cpu().numpy().tobytes() for tensor in told) + repr(after).encode())
 
+    @cached_property
+    def _begins(self) -> Int[Tensor, " n_and_1"] | None:
+        """Where the cells of each row begin among all, and the end of the last; None where rows are not in order."""
+        rows = self.target_where.rows.cpu()
+        if len(rows) > 1 and bool((rows[1:] < rows[:-1]).any()):
+            return None
+        return torch.searchsorted(rows, torch.arange(len(self) + 1))
+
     def cells(self, index: Int[Tensor, " batch"]) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
-        """Which cells belong to a batch of pairs, and which row of the batch each is in."""
+        """Which cells belong to a batch of pairs, in rising order, and which row of the batch each is in."""
         if self.single or self.target_inputs is None:  # cells of a recording: one a pair, in rows of their own
             return index, torch.arange(len(index), device=index.device)
+        if self._begins is not None:  # the work follows the batch, not all pairs
+            begins, (rows, row) = self._begins.to(index.device), index.sort()
+            counts = begins[rows + 1] - begins[rows]
+            skipped = begins[rows] - torch.cat([counts.new_zeros(1), counts.cumsum(0)[:-1]])
+            found = torch.arange(int(counts.sum()), device=index.device) + skipped.repeat_interleave(counts)
+            return found, row.repeat_interleave(counts)
         rows = self.target_where.rows.to(index.device)
         place = torch.full((len(self),), -1, device=index.device)
         place[index] = torch.arange(len(index), device=index.device)

@@ -20,32 +20,43 @@ def begin(alignment: Alignment, cache: ActivationCache, train: Directed, frozen:
     """Calibrate every map on the natural activations of the training pairs, and set frames that need data.
 
     Maps of `frozen` sites stay as they are. With init="procrustes" the others then begin at what these read.
+    Activations are gathered only where something needs them.
     """
-    found = [_natural(alignment, cache, train, index) for index in range(len(alignment.sites))]
-    device = next(alignment.buffers()).device  # a recording may lie elsewhere
-    rows, keys = [h.to(device) for h, _ in found], [keys.to(device) for _, keys in found]
     if alignment.plan.transport is not None:
-        _stitches(alignment, rows, keys)
+        found = [_natural(alignment, cache, train, index) for index in range(len(alignment.sites))]
+        _stitches(alignment, *_together(alignment, found))
         return
-    scaled: dict[int, Tensor] = {}
+    framed = alignment.spec.init in ("pca", "procrustes")
+    if not framed and not any(one.calibration.centre or one.calibration.zscore for one in alignment.own_maps):
+        return
+    kept: dict[int, tuple[Tensor, Tensor]] = {}
     for index, one in enumerate(alignment.own_maps):
-        if index not in frozen:
-            one.calibration.fit(rows[index])
-            scaled[index] = _standardised(one.calibration, rows[index])
-    kept = {index: rows[index] for index in sorted(frozen)}
-    for index, frame in _frames(alignment, scaled, kept, keys).items():
-        alignment.own_maps[index].start(frame)
+        if framed or index not in frozen:
+            own = _natural(alignment, cache, train, index)
+            if index not in frozen:
+                one.calibration.fit(own[0])
+            if framed:
+                kept[index] = own
+    if framed:
+        rows, keys = _together(alignment, list(kept.values()))
+        moving = {i: _standardised(alignment.own_maps[i].calibration, rows[i]) for i in kept if i not in frozen}
+        for index, frame in _frames(alignment, moving, {i: rows[i] for i in sorted(frozen)}, keys).items():
+            alignment.own_maps[index].start(frame)
+
+
+def _together(alignment: Alignment, found: Sequence[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+    """Rows and keys of every site on the device of the maps: a recording may lie elsewhere."""
+    device = next(alignment.buffers()).device
+    return [h.to(device) for h, _ in found], [keys.to(device) for _, keys in found]
 
 
 def _frames(
     alignment: Alignment, scaled: Mapping[int, Tensor], kept: Mapping[int, Tensor], keys: Sequence[Tensor]
 ) -> dict[int, Tensor]:
     """The start of each map that needs data; scaled: standardised rows of these, kept: rows of the frozen ones."""
-    init, rank = alignment.spec.init, alignment.spec.total
-    if init == "pca":
+    rank = alignment.spec.total
+    if alignment.spec.init == "pca":
         return {index: pca_frame(x, rank) for index, x in scaled.items()}
-    if init != "procrustes":
-        return {}
     with torch.no_grad():
         read = [alignment.own_maps[index].view().read(h)[:, :rank] for index, h in kept.items()]
     means = matched_means([*read, *scaled.values()], [keys[index] for index in (*kept, *scaled)])

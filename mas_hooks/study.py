@@ -1,15 +1,15 @@
-"""The stages that studies of toys share: train every toy once, run every comparison once, in parallel processes."""
+"""The stages that studies share: train every toy once, run every comparison once, in parallel processes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 from mas_hooks import comparison, jobs
-from mas_hooks.comparison import Comparison, Work
+from mas_hooks.jobs import Planned, Work
 from mas_hooks.progress import bar, say
 from mas_hooks.records import Record
 from mas_hooks.run_folder import RunFolder
@@ -38,11 +38,15 @@ def accuracy(own: ToySettings, one: Toy, name: str | None = None) -> Record:
 
 
 def run_comparisons(
-    planned: Mapping[str, Comparison], run: RunFolder, options: Options
+    planned: Mapping[str, Planned],
+    run: RunFolder,
+    options: Options,
+    runner: Callable[[Work[Planned]], list[Record]] = comparison.run,
 ) -> Iterator[tuple[str, list[Record]]]:
     """Fit and test what the run has not finished yet; each name with its records as it ends.
 
-    Call `run.finish(name, records)` on each before asking for the next: from then on a resumed run leaves it out.
+    runner: what runs one in a process of its own, `comparison.run` for toys. Call `run.finish(name, records)` on each
+    before asking for the next: from then on a resumed run leaves it out.
     """
     todo = [
         Work(name, own, run.state(name), alignment_folder(run.path, name), options.progress)
@@ -51,7 +55,7 @@ def run_comparisons(
     ]
     began, before = time.monotonic(), len(planned) - len(todo)
     with bar(len(planned), "all fits", initial=before, shown=options.progress, line=max(1, options.jobs)) as whole:
-        for number, (work, rows) in enumerate(jobs.parallel(comparison.run, todo, options.jobs), 1):
+        for number, (work, rows) in enumerate(jobs.parallel(runner, todo, options.jobs), 1):
             yield work.name, rows
             whole.update()
             left = (time.monotonic() - began) / number * (len(todo) - number)

@@ -16,6 +16,7 @@ from mas_hooks.hooks.block_tail import Base, Prompt, Start, read_base, run_from
 from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.inputs import Inputs
+from mas_hooks.pairs import Pairs
 from mas_hooks.sites import Site, Where
 
 PASS_COST = {"cpu": 64, "cuda": 4096}
@@ -41,9 +42,11 @@ class BlockTailRunner(AbstractRunner):
         if len(set(lengths)) > 1:
             return join([self.run([part]) for part in parts])
         batch = Batch.of(parts)
-        kept = [self._kept(part.pairs.run_inputs) for part in parts]
-        begins = batch.begins() if all(own.prefixes for own in kept) else torch.zeros_like(batch.part)
-        groups = spans(begins, lengths[0], PASS_COST.get(self.model.device.type, PASS_COST["cpu"]))
+        kept = [self._kept(part.pairs) for part in parts]
+        prefixes = all(own.prefixes for own in kept)
+        begins = batch.begins() if prefixes else torch.zeros_like(batch.part)
+        spread = begins if prefixes else lengths[0] - batch.ends()  # an end mirrored is a begin
+        groups = spans(spread, lengths[0], PASS_COST.get(self.model.device.type, PASS_COST["cpu"]))
         return run_passes(
             parts, batch, groups, lambda rows, cells: self._pass(batch, kept, rows, int(begins[rows].min()), cells)
         )
@@ -57,12 +60,18 @@ class BlockTailRunner(AbstractRunner):
         edit = Edit(self.site, lambda _h, given: given, where, vectors)
         return run_from(self.model, self.start, base, prompt, edit, cells, begin)
 
-    def _kept(self, inputs: Inputs) -> Kept:
+    def _kept(self, pairs: Pairs) -> Kept:
         """What is kept of these target inputs; directions that share them share it."""
+        inputs = pairs.run_inputs
         if id(inputs) not in self.kept:
-            made = Kept(prompt_of(self.model, inputs), self._read, self.reuse)
+            made = Kept(prompt_of(self.model, inputs), self._read, self.reuse and not _from_the_start(pairs))
             self.kept[id(inputs)] = (inputs, made)  # the inputs are kept beside, so that their id stays theirs
         return self.kept[id(inputs)][1]
 
     def _read(self, prompt: Prompt, prefixes: bool) -> Base:
         return read_base(self.model, self.start, prompt, prefixes=prefixes)
+
+
+def _from_the_start(pairs: Pairs) -> bool:
+    """Whether every row is edited in its first column: there is no unchanged prefix whose keys and values would do."""
+    return int((pairs.target_where.columns == 0).sum()) == len(pairs)

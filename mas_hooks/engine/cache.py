@@ -64,6 +64,12 @@ class Kept:
     held: dict[tuple[int, int, int], Held] = field(default_factory=dict)
     prefixes: dict[int, Prefixes | None] = field(default_factory=dict)
 
+    def forget(self, site: Site) -> None:
+        """Let go of what a site holds."""
+        for entry in [entry for entry in self.held if entry[0] == id(site)]:
+            del self.held[entry]
+        self.prefixes.pop(id(site), None)
+
 
 _shared: ContextVar[Kept | None] = ContextVar("shared activations", default=None)
 

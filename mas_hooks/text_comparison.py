@@ -1,0 +1,99 @@
+"""One comparison of language models as data, so that it can run in a process of its own and be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pydantic import Field, model_validator
+
+from mas_hooks.alignment import Alignment
+from mas_hooks.controls import ControlName, named_controls
+from mas_hooks.engine.cache import shared
+from mas_hooks.errors import SettingError
+from mas_hooks.evaluate import evaluate
+from mas_hooks.fit import Fit, fit
+from mas_hooks.fit_settings import FitSettings
+from mas_hooks.jobs import Work
+from mas_hooks.maps import MapSpec
+from mas_hooks.methods import stepwise
+from mas_hooks.plan import Plan
+from mas_hooks.records import Record
+from mas_hooks.settings import Settings
+from mas_hooks.text_models import TextSettings, text_models
+
+
+class TextComparison(Settings):
+    """Which models, at which site, by which maps; always stepwise MAS for full behavioural transfer (METHODS §6).
+
+    texts: all models of the study and their pairs. chosen: the numbers of those that share a space here, one for a
+    model with itself. seed: of the maps.
+    """
+
+    texts: TextSettings
+    chosen: tuple[int, ...] = Field(min_length=1)
+    site: str = "embed"
+    maps: MapSpec
+    fit: FitSettings = FitSettings()
+    controls: tuple[ControlName, ...] = ()
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> TextComparison:
+        """A number that names no model is told before anything is loaded."""
+        known = range(len(self.texts.models))
+        if len(set(self.chosen)) < len(self.chosen) or not set(self.chosen) <= set(known):
+            raise SettingError("chosen", self.chosen, f"different numbers of models, 0 to {len(known) - 1}")
+        return self
+
+    @property
+    def plan(self) -> Plan:
+        """The method: of one model alone, swaps within it."""
+        plan = stepwise(self.maps)
+        return plan.model_copy(update={"models": "one"}) if len(self.chosen) == 1 else plan
+
+    @property
+    def name(self) -> str:
+        """What its records call it: the models' names, one twice for a model with itself."""
+        names = [self.texts.models[number].name for number in self.chosen]
+        return " × ".join(names * 2 if len(names) == 1 else names)
+
+
+def run(work: Work[TextComparison]) -> list[Record]:
+    """Fit and test; the curve first (split="valid"), then the final rows, those of the controls, and what it cost.
+
+    Continues where an interrupted run of the same work left off, and ends with the same numbers. Models, pairs and
+    activations are shared with other comparisons of the same texts in this process.
+    """
+    own = work.comparison
+    models = text_models(own.texts)
+    train, valid, test = models.pairs(own.chosen)
+    sites = models.sites(own.chosen, own.site)
+    alignment = Alignment.from_plan(own.plan, sites, own.seed)
+    with shared(models.activations):
+        done = fit(alignment, own.plan, train, valid, own.fit, folder=work.state, progress=work.progress)
+        alignment.save_pretrained(work.alignment)
+        controls = named_controls(own.controls, (train, valid), own.fit, own.seed)
+        table = evaluate(alignment, test, controls)
+    final = [replace(row, seconds=None if row.control else round(done.seconds, 3)) for row in table.rows]
+    rows = [*done.curve, *final, *_cost(alignment, done)]
+    return [_told(own, row) for row in rows]
+
+
+def _cost(alignment: Alignment, done: Fit) -> list[Record]:
+    """Steps and learned numbers of a fit."""
+    learned = sum(parameter.numel() for parameter in alignment.parameters() if parameter.requires_grad)
+    told = Record(method=alignment.plan.method, k=alignment.k, init=alignment.init, split="train")
+    return [
+        replace(told, measure="steps", value=float(done.steps), seconds=round(done.seconds, 3)),
+        replace(told, measure="parameters", value=float(learned)),
+    ]
+
+
+def _told(own: TextComparison, row: Record) -> Record:
+    """What every record of a comparison says of it; models are numbered as in the study."""
+    ways: Mapping[str, int] = {}
+    if row.source is not None and row.target is not None:
+        ways = {"source": own.chosen[row.source], "target": own.chosen[row.target]}
+    told = {"comparison": own.name, "variable": "full", "source_site": own.site, "target_site": own.site}
+    return replace(row, **told, **ways, seed=own.seed)

@@ -85,10 +85,11 @@ def _defaults(study: Study, arguments: Sequence[str]) -> Any:
         config = str(folder / SETTINGS)
         if not Path(config).exists():
             raise OutputFolderError(folder, "there is no run to go on with", "leave out --resume to start one")
-    if config is None:
-        return study.settings()
-    told = read_json(Path(config))
-    return study.settings(**{key: value for key, value in told.items() if key != "recipe"})
+    first = {name: value for name in study.deciding if (value := _given(arguments, f"--{name}")) is not None}
+    told = {} if config is None else {key: value for key, value in read_json(Path(config)).items() if key != "recipe"}
+    if (preset := told.get("preset")) and preset != first.get("preset", preset):
+        raise SettingError("--preset", first["preset"], f"{preset!r} beside {config}, which has all its settings")
+    return study.settings(**told, **{name: value for name, value in first.items() if name not in told})
 
 
 def _run(name: str, arguments: Sequence[str]) -> None:

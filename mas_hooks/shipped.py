@@ -26,7 +26,8 @@ class Options:
 class Study:
     """A recipe or a benchmark: its settings class, its main function, and the first line of its docstring.
 
-    draw: what a recipe draws from the records of a run in place of the usual figures, given the run folder.
+    draw: what a recipe draws from the records of a run in place of the usual figures, given the run folder. deciding:
+    settings that decide the defaults of others, such as the name of a preset; they are read first.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Study:
     main: Callable[..., Any]
     summary: str
     draw: Callable[[Path], list[Path]] | None = None
+    deciding: tuple[str, ...] = ()
 
 
 def folder(kind: str) -> Path:
@@ -55,7 +57,9 @@ def load(kind: str, name: str) -> Study:
         raise UnknownNameError(kind.removesuffix("s"), name, known, "mas-hooks")
     module = _module(folder(kind) / f"{name.replace('-', '_')}.py")
     summary = (module.__doc__ or "").strip().splitlines()[0]
-    return Study(name, module.Settings, module.main, summary, getattr(module, "draw", None))
+    return Study(
+        name, module.Settings, module.main, summary, getattr(module, "draw", None), getattr(module, "DECIDING", ())
+    )
 
 
 def beside(study: str, name: str) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from mas_hooks import comparison, jobs
 from mas_hooks.jobs import Planned, Work
@@ -15,6 +16,9 @@ from mas_hooks.records import Record
 from mas_hooks.run_folder import RunFolder
 from mas_hooks.shipped import Options
 from mas_hooks.trained import Toy, ToySettings, toy
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 
 def train_toys(toys: Sequence[ToySettings], options: Options) -> list[tuple[ToySettings, Toy]]:
@@ -53,15 +57,27 @@ def run_comparisons(
         for name, own in planned.items()
         if run.finished(name) is None
     ]
-    began, before = time.monotonic(), len(planned) - len(todo)
-    with bar(len(planned), "all fits", initial=before, shown=options.progress, line=max(1, options.jobs)) as whole:
-        for number, (work, rows) in enumerate(jobs.parallel(runner, todo, options.jobs), 1):
-            yield work.name, rows
+    before = len(planned) - len(todo)
+    for work, rows, done, left in followed(comparison.run, todo, options, "all fits", before):
+        yield work.name, rows
+        worst = min((row.iia or 0.0 for row in rows if row.split == "test" and row.control is None), default=0.0)
+        say(f"{done} {work.name}: worst direction {worst:.3f}{left}")
+
+
+def followed(
+    work: Callable[[Argument], Result], todo: Sequence[Argument], options: Options, label: str, before: int = 0
+) -> Iterator[tuple[Argument, Result, str, str]]:
+    """Pieces of work in parallel, under a bar: each with its result, how many are done, and the time that is left.
+
+    before: pieces that were done earlier. The last two are words for a line: "3/6", ", about 0:01:00 left" or nothing.
+    """
+    began, total = time.monotonic(), before + len(todo)
+    with bar(total, label, initial=before, shown=options.progress, line=max(1, options.jobs)) as whole:
+        for number, (one, result) in enumerate(jobs.parallel(work, todo, options.jobs), 1):
             whole.update()
             left = (time.monotonic() - began) / number * (len(todo) - number)
-            worst = min((row.iia or 0.0 for row in rows if row.split == "test" and row.control is None), default=0.0)
             about = f", about {timedelta(seconds=round(left))} left" if number < len(todo) else ""
-            say(f"{before + number}/{len(planned)} {work.name}: worst direction {worst:.3f}{about}")
+            yield one, result, f"{before + number}/{total}", about
 
 
 def alignment_folder(run_dir: Path, name: str) -> Path:

@@ -58,7 +58,7 @@ def run_comparisons(
         if run.finished(name) is None
     ]
     before = len(planned) - len(todo)
-    for work, rows, done, left in followed(comparison.run, todo, options, "all fits", before):
+    for work, rows, done, left in followed(runner, todo, options, "all fits", before):
         yield work.name, rows
         worst = min((row.iia or 0.0 for row in rows if row.split == "test" and row.control is None), default=0.0)
         say(f"{done} {work.name}: worst direction {worst:.3f}{left}")

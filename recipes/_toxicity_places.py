@@ -8,13 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mas_hooks.shipped import Options
+from mas_hooks.language import told
+from mas_hooks.shipped import Options, beside
 from mas_hooks.trained import cache_folder
+
+sources: Any = beside(__file__, "_toxicity_sources")
 
 
 @dataclass(frozen=True)
 class Places:
-    """The folders of each stage, for one set of settings. Other settings of a later stage change no earlier folder."""
+    """The folders of each stage, for one set of settings. Other settings of a later stage change no earlier folder.
+
+    base: where the embedded base is made; finetunes and responses hold one folder a member.
+    """
 
     base: Path
     data: Path
@@ -25,11 +31,32 @@ class Places:
     def of(cls, settings: Any, options: Options) -> Places:
         """Those of a run."""
         root = cache_folder() / "toxicity"
-        base = _key(settings.base, settings.seed)
-        data = _key(settings.data, settings.seed, settings.prepare.model_dump(mode="json"))
-        tuned = _key(base, data, settings.finetune.model_dump(mode="json"), options.device)
-        said = _key(tuned, settings.prompts, settings.responses.model_dump(mode="json"))
-        return cls(root / f"base-{base}", root / f"data-{data}", root / f"finetune-{tuned}", root / f"responses-{said}")
+        base = _key(_base(settings))
+        data = _key(sources.key(settings), settings.seed, settings.prepare.model_dump(mode="json"))
+        tuned = _key(base, data, tuning(settings, options).model_dump(mode="json"))
+        said = [settings.prompts, settings.least_tokens, settings.responses.model_dump(mode="json")]
+        answered = _key(tuned, said, options.device.partition(":")[0])
+        return cls(
+            root / f"base-{base}",
+            root / f"data-{data}",
+            root / f"finetune-{tuned}",
+            root / f"responses-{answered}",
+        )
+
+
+def tuning(settings: Any, options: Options) -> Any:
+    """How every member is fine-tuned: on the CPU where one of the two devices says so, with the seeds added."""
+    own = settings.finetune
+    device = "cpu" if options.device == "cpu" else own.device
+    return own.model_copy(update={"device": device, "seed": settings.seed + own.seed})
+
+
+def _base(settings: Any) -> object:
+    """What tells the base from others: how it is made, what is in its folder, or its name on the hub."""
+    if settings.base == sources.EMBEDDED:
+        return [settings.seed, settings.pretrain.model_dump(mode="json")]
+    folder = Path(settings.base).expanduser()
+    return told.of_files(folder) if folder.is_dir() else settings.base
 
 
 def _key(*parts: object) -> str:

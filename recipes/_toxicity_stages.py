@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mas_hooks.errors import CheckpointError
+from mas_hooks.language import members as work
+from mas_hooks.language import prepare, responses
+from mas_hooks.language.members import Answering, Tuning
 from mas_hooks.language.rows import LABELS, Label
+from mas_hooks.progress import say
+from mas_hooks.records import Record
+from mas_hooks.run_folder import RunFolder
 from mas_hooks.shipped import Options, beside
+from mas_hooks.study import followed
 
+bases: Any = beside(__file__, "_toxicity_base")
+behaviour: Any = beside(__file__, "_toxicity_behaviour")
 places: Any = beside(__file__, "_toxicity_places")
+sources: Any = beside(__file__, "_toxicity_sources")
+
+EARLY = ("data", "finetune", "responses")
 
 
 @dataclass(frozen=True)
@@ -30,3 +44,109 @@ def members(settings: Any, options: Options) -> list[Member]:
         for label in LABELS
         for number in range(settings.prepare.splits)
     ]
+
+
+def prepared(settings: Any, own: Sequence[Member], run: RunFolder, options: Options) -> None:
+    """Do the early stages that are asked for, as far as they are not there; tell which earlier one is missing."""
+    found = places.Places.of(settings, options)
+    made: dict[str, Callable[[], list[Record]]] = {
+        "data": lambda: _data(settings, found),
+        "finetune": lambda: _finetune(settings, own, found, options),
+        "responses": lambda: _responses(settings, own, found, options),
+    }
+    _check(settings, own, found, options)
+    for stage in EARLY:
+        if stage in settings.stages:
+            rows = made[stage]()
+            run.finish(stage, [replace(row, recipe="toxicity", comparison=stage) for row in rows])
+
+
+def _check(settings: Any, own: Sequence[Member], found: Any, options: Options) -> None:
+    """Raise, before anything is done, what would fail later: an earlier stage, a data set or the base."""
+    there = {
+        "data": (found.data / prepare.INDEX).is_file(),
+        "finetune": all(one.model.is_dir() for one in own),
+        "responses": all((one.responses / responses.WHOLE).is_dir() for one in own),
+    }
+    order = (*EARLY, "align")
+    needed = order[: max((order.index(stage) for stage in settings.stages if stage in order), default=0)]
+    for stage in needed:
+        if stage not in settings.stages and not there[stage]:
+            folder = {"data": found.data, "finetune": found.finetunes, "responses": found.responses}[stage]
+            remedy = f"run it too, with --stages {' '.join(one for one in EARLY if not there[one])} …"
+            raise CheckpointError(folder, f"the stage {stage} has not been run to its end with these settings", remedy)
+    if "data" in settings.stages and not there["data"]:
+        sources.check(settings)
+    if "finetune" in settings.stages and not there["finetune"]:
+        bases.check(settings, options)
+
+
+def _data(settings: Any, found: Any) -> list[Record]:
+    """Read, cut and keep the texts; how many there are of each split."""
+    cut = settings.prepare.model_copy(update={"seed": settings.seed + settings.prepare.seed})
+    if not (found.data / prepare.INDEX).is_file():
+        prepare.save(found.data, prepare.prepare(sources.read(settings), cut), cut)
+    ready, _ = prepare.load(found.data)
+    counts = [(f"{label}-{number + 1}", "train", len(rows)) for (label, number), rows in ready.splits.items()]
+    counts += [(label, "test", sum(row.label == label for row in ready.test)) for label in LABELS]
+    lost = ", ".join(f"{count} {why}" for why, count in ready.dropped.items() if count) or "none left out"
+    say(f"data: {counts[0][2]} texts in each of {len(ready.splits)} splits, {len(ready.test)} in the test; {lost}")
+    return [Record(measure="texts", split=split, target_model=name, value=rows) for name, split, rows in counts]
+
+
+def _finetune(settings: Any, own: Sequence[Member], found: Any, options: Options) -> list[Record]:
+    """Make or fetch the base, and fine-tune it on every split; the loss curves."""
+    ready, _ = prepare.load(found.data)
+    texts = {f"{label}-{number + 1}": rows for (label, number), rows in ready.splits.items()}
+    missing = [one for one in own if not one.model.is_dir()]
+    base = bases.folder(settings, found, options) if missing else found.base
+    tuning = places.tuning(settings, options)
+    todo = [
+        Tuning(one.name, base, tuple(row.text for row in texts[one.name]), one.model.parent, tuning, options.progress)
+        for one in own
+    ]
+    rows: dict[str, list[Record]] = {}
+    for one, curve, done, left in followed(work.tune, todo, _alone(options), "all fine-tunes"):
+        rows[one.name] = curve
+        say(f"{done} {one.name}: loss {curve[0].value:.3f} → {curve[-1].value:.3f}{left}")
+    return [row for one in own for row in rows[one.name]]
+
+
+def _responses(settings: Any, own: Sequence[Member], found: Any, options: Options) -> list[Record]:
+    """Let every fine-tune answer the held-out prompts; how each behaves, and whether the two kinds differ."""
+    prompts = bases.prompts(settings, own[0].model, prepare.load(found.data)[0])
+    todo = [
+        Answering(
+            one.name, one.model, prompts, one.responses, settings.responses, options.device, settings.classifier,
+            options.progress,
+        )
+        for one in own
+    ]  # fmt: skip
+    rows: dict[str, list[Record]] = {}
+    for one, told, done, left in followed(work.answer, todo, _alone(options), "all responses"):
+        rows[one.name] = told
+        say(f"{done} {one.name}: {behaviour.sentence(told)}{left}")
+    every = [row for one in own for row in rows[one.name]]
+    return [*every, *behaviour.difference(every, {one.name: one.label for one in own})]
+
+
+def _alone(options: Options) -> Options:
+    """One piece at a time where they would share the memory of a card."""
+    return options if options.device == "cpu" else replace(options, jobs=1)
+
+
+def keep_names(run: RunFolder, names: Sequence[str]) -> None:
+    """Keep what the stages of `align` are called, for a later run of the report alone."""
+    run.finish("align", [Record(recipe="toxicity", comparison=name) for name in names])
+
+
+def aligned(run: RunFolder) -> list[str]:
+    """The stages of `align` that this run has finished."""
+    return [str(row.comparison) for row in run.finished("align") or []]
+
+
+def need_aligned(run: RunFolder) -> None:
+    """Raise CheckpointError where there is nothing to report yet."""
+    if not aligned(run):
+        remedy = "run it too, or go on in the folder of its run: --stages align report --resume --out FOLDER"
+        raise CheckpointError(run.path, "the stage align has not been run here", remedy)

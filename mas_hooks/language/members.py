@@ -8,6 +8,7 @@ from pathlib import Path
 from mas_hooks import records
 from mas_hooks.hooks import folders
 from mas_hooks.hooks.wrap import wrap
+from mas_hooks.language import told
 from mas_hooks.language.behaviour import classified_share, insult_share
 from mas_hooks.language.finetune import CURVE, MODEL, finetune
 from mas_hooks.language.responses import ResponseSettings, respond
@@ -61,7 +62,12 @@ def answer(work: Answering) -> list[Record]:
     """Generate the responses, or go on with them; how the model behaves in them. Raises what `respond` raises.
 
     measure: insult_share (and classified_share), response_agreement (see `Responses`), response_tokens (their mean).
+    What was told before by the same judges is read.
     """
+    judge = "words" if work.classifier is None else told.of_files(work.classifier)
+    kept = work.folder / f"behaviour-{judge}.jsonl"
+    if kept.exists():
+        return records.read(kept)
     with quiet():
         model = wrap(work.model, name=work.name)
         model.module.to(work.device)
@@ -71,8 +77,7 @@ def answer(work: Answering) -> list[Record]:
         if work.classifier is not None:
             rows.append(classified_share(texts, work.name, work.classifier))
     written = found.mask[:, found.prompt_tokens :].sum(1).double().mean()
-    told = {"response_agreement": found.agreement, "response_tokens": float(written)}
-    trials = len(texts)
-    return rows + [
-        Record(measure=name, target_model=work.name, value=value, trials=trials) for name, value in told.items()
-    ]
+    for name, value in {"response_agreement": found.agreement, "response_tokens": float(written)}.items():
+        rows.append(Record(measure=name, target_model=work.name, value=value, trials=len(texts)))
+    records.write(kept, rows)
+    return rows

@@ -1,0 +1,61 @@
+"""The base model of the recipe `toxicity`, checked before anything is done, and the prompts that its kin answer."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+from mas_hooks.errors import CheckpointError, SettingError, UnsupportedError
+from mas_hooks.hooks import folders
+from mas_hooks.language.embedded_base import embedded_base
+from mas_hooks.language.hub import model_folder
+from mas_hooks.language.prepare import Prepared
+from mas_hooks.language.trainer import accumulate
+from mas_hooks.progress import say
+from mas_hooks.shipped import Options, beside
+
+places: Any = beside(__file__, "_toxicity_places")
+sources: Any = beside(__file__, "_toxicity_sources")
+
+
+def check(settings: Any, options: Options) -> None:
+    """Raise what would fail in the middle of fine-tuning: packages, device, batch, the base or its tokenizer."""
+    for package in ("accelerate", *(["peft"] if settings.finetune.lora else [])):
+        folders.need(package, "language", "fine-tuning")
+    if options.device.startswith("cuda:"):
+        remedy = "choose the card by CUDA_VISIBLE_DEVICES, with --device cuda"
+        raise UnsupportedError(f"fine-tuning on {options.device}", remedy)
+    accumulate(places.tuning(settings, options))
+    if settings.base == sources.EMBEDDED:
+        others = [name for name in sources.named(settings.data) if name != sources.EMBEDDED]
+        if others:
+            say(f"the embedded base has read embedded texts alone: name a --base that knows those of {others[0]}")
+        return
+    base = model_folder(settings.base)
+    tokenizer = folders.tokenizer_of(base)
+    if tokenizer is None:
+        raise CheckpointError(base, "holds no tokenizer", "save it beside the model, with save_pretrained")
+    if tokenizer.pad_token_id is None:
+        remedy = "set, and saved with the base: tokenizer.pad_token = tokenizer.eos_token does for most"
+        raise SettingError(f"the pad token of the tokenizer in {base}", None, remedy)
+
+
+def folder(settings: Any, found: Any, options: Options) -> Path:
+    """The folder of the base: the embedded one is trained if it is not there yet."""
+    if settings.base != sources.EMBEDDED:
+        return model_folder(settings.base)
+    return embedded_base(found.base, settings.pretrain, settings.seed, progress=options.progress)
+
+
+def prompts(settings: Any, model: Path, ready: Prepared) -> tuple[str, ...]:
+    """So many different prompts of the test texts, drawn with the seed, all long enough for the tokens of a model."""
+    tokenizer = folders.tokenizer_of(model)
+    different = sorted({row.prompt for row in ready.test})
+    random.Random(f"{settings.seed} prompts").shuffle(different)
+    ids = tokenizer(different)["input_ids"]
+    able = [prompt for prompt, own in zip(different, ids, strict=True) if len(own) >= settings.least_tokens]
+    if len(able) < settings.prompts:
+        have = f"{len(able)} or fewer, the different prompts of {settings.least_tokens} tokens or more in the test"
+        raise SettingError("prompts", settings.prompts, f"{have} (--prepare.test sets its size)")
+    return tuple(able[: settings.prompts])

@@ -21,11 +21,14 @@ from mas_hooks.sites import Site
 class AbstractExchange(ABC):
     """A method's way to swap, evaluated once per optimiser step and used for every direction."""
 
+    reads_target = True
+    """Whether anything of the target's own vectors stays."""
+
     @abstractmethod
     def swap(
-        self, way: Direction, target: Float[Tensor, "n width_t"], source: Float[Tensor, "n width_s"]
+        self, way: Direction, target: Float[Tensor, "n width_t"] | None, source: Float[Tensor, "n width_s"]
     ) -> Float[Tensor, "n width_t"]:
-        """What the target's cells hold after the swap, float32."""
+        """What the target's cells hold after the swap, float32. target: None where it is not read."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class SharedDims(AbstractExchange):
     views: Sequence[AbstractView]
     spec: MapSpec
 
-    def swap(self, way: Direction, target: Tensor, source: Tensor) -> Tensor:
+    def swap(self, way: Direction, target: Tensor | None, source: Tensor) -> Tensor:
+        assert target is not None
         dims = self.spec.block(None, target.shape[1])
         return interchange(target, source, self.views[way.target], self.views[way.source], dims)
 
@@ -45,8 +49,9 @@ class Replaced(AbstractExchange):
     """The whole vector replaced by a transport of the source; a direction without one takes the other's way back."""
 
     transports: Mapping[Direction, AbstractTransportView]
+    reads_target = False
 
-    def swap(self, way: Direction, target: Tensor, source: Tensor) -> Tensor:  # noqa: ARG002
+    def swap(self, way: Direction, target: Tensor | None, source: Tensor) -> Tensor:  # noqa: ARG002
         if way in self.transports:
             return self.transports[way].forward(source)
         back = self.transports.get(Direction(way.target, way.source))

@@ -56,13 +56,19 @@ def score(labelled: Labelled) -> Score:
     return Score(int(trials.sum()), labelled.pairs, int(right.sum()), int(labelled.deterministic.sum()))
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """The interval of the mean of shares over seeds, by Student's t, cut to [−1, 1]; one value has none but itself."""
+def student_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of the mean of independent values, by Student's t; one value has none but itself."""
     if len(values) < 2:
         return values[0], values[0]
     centre, error = float(np.mean(values)), float(sem(values))
     reach = float(student.ppf((1 + confidence) / 2, len(values) - 1)) * error
-    return max(-1.0, centre - reach), min(1.0, centre + reach)
+    return centre - reach, centre + reach
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """The same for shares over seeds, cut to [−1, 1]."""
+    low, high = student_interval(values, confidence)
+    return max(-1.0, low), min(1.0, high)
 
 
 def wilson(right: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:

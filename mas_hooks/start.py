@@ -22,7 +22,12 @@ def begin(alignment: Alignment, cache: ActivationCache, train: Directed, frozen:
     Maps of `frozen` sites stay as they are. With init="procrustes" the others then begin at what these read.
     Activations are gathered only where something needs them.
     """
-    if alignment.plan.transport is not None:
+    for index in range(len(alignment.sites)):
+        _sets(alignment, train, index)
+    spec = alignment.plan.transport
+    if spec is not None and not (spec.centre or spec.zscore or spec.needs_rows):
+        return
+    if spec is not None:
         found = [_natural(alignment, cache, train, index) for index in range(len(alignment.sites))]
         _stitches(alignment, *_together(alignment, found))
         return
@@ -81,15 +86,21 @@ def _natural(
     alignment: Alignment, cache: ActivationCache, train: Directed, index: int
 ) -> tuple[Float[Tensor, "n width"], Int[Tensor, " _keys"]]:
     """What a model holds where it gives, and the keys; where it only receives, what it holds there, without keys."""
-    if isinstance(train, Pairs):
-        return cache.sources(index, [train])
-    gives = [pairs for (source, _), pairs in train.items() if source == index]
+    gives, takes = _sets(alignment, train, index)
     if gives:
         return cache.sources(index, gives)
-    takes = [pairs for (_, target), pairs in train.items() if target == index]
-    if not takes:
-        raise EmptyError(f"the set of training pairs of {alignment.sites[index]}", "give pairs from or into every site")
     return torch.cat([cache.target(index, pairs) for pairs in takes]), torch.zeros(0, dtype=torch.int64)
+
+
+def _sets(alignment: Alignment, train: Directed, index: int) -> tuple[list[Pairs], list[Pairs]]:
+    """The pairs in which a model gives, and those in which it receives. Raises EmptyError where there are none."""
+    if isinstance(train, Pairs):
+        return [train], [train]
+    gives = [pairs for (source, _), pairs in train.items() if source == index]
+    takes = [pairs for (_, target), pairs in train.items() if target == index]
+    if not gives and not takes:
+        raise EmptyError(f"the set of training pairs of {alignment.sites[index]}", "give pairs from or into every site")
+    return gives, takes
 
 
 def _standardised(calibration: Calibration, h: Tensor) -> Tensor:

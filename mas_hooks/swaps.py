@@ -118,4 +118,5 @@ def swapped(
 ) -> Float[Tensor, "n width"]:
     """What the target cells of some pairs hold after the swap."""
     cells, _ = pairs.cells(index)
-    return exchange.swap(way, cache.target(way.target, pairs, cells), cache.source(way.source, pairs, cells))
+    target = cache.target(way.target, pairs, cells) if exchange.reads_target else None
+    return exchange.swap(way, target, cache.source(way.source, pairs, cells))

@@ -1,0 +1,67 @@
+"""A language model by what names it: settings of a small one, a folder, a name on the hub, a TransformerLens repo."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mas_hooks.errors import CheckpointError, SettingError
+from mas_hooks.hooks import folders
+from mas_hooks.hooks.handle import HookedModel
+from mas_hooks.hooks.wrap import wrap
+from mas_hooks.language.hub import model_folder
+from mas_hooks.language.small_models import SmallModel, small_model
+
+LEGACY = "NeelNanda/"
+"""Repos in TransformerLens' own format, SoLU and GELU models among them: their weights come as `.pth` files, which are
+read as tensors alone."""
+AFTER_A_BLOCK = re.compile(r"blocks\.(\d+)\.hook_resid_post")
+
+
+def language_model(
+    source: str | SmallModel, *, name: str | None = None, device: str = "cpu", progress: bool = True
+) -> HookedModel:
+    """Load, or train, a model and wrap it; its tokenizer comes with it.
+
+    source: settings of a small model (trained now if the cache does not hold it), the folder of a saved Hugging Face
+    model, owner/model on the hub, or NeelNanda/… by TransformerLens. name: default that of the settings or the repo.
+    Raises CheckpointError for what is none of these, cannot be had, or has no tokenizer; MissingPackageError without
+    transformer-lens where it is needed.
+    """
+    if isinstance(source, SmallModel):
+        small = small_model(source, progress=progress)
+        made = wrap(small.module, tokenizer=small.tokenizer, name=name or source.name)
+    elif source.startswith(LEGACY) and not Path(source).exists():
+        made = wrap(_bridge(source), name=name or source.removeprefix(LEGACY))
+    else:
+        folder = model_folder(source)
+        made = wrap(folder, name=name or Path(source).name)
+    if made.tokenizer is None:
+        raise CheckpointError(made.name, "holds no tokenizer", "save the tokenizer into the same folder")
+    made.module.to(device)
+    return made
+
+
+def blocks(model: HookedModel) -> int:
+    """How many blocks a model has whose residual stream can be read behind them."""
+    return sum(AFTER_A_BLOCK.fullmatch(name) is not None for name in model.hook_points())
+
+
+def check_same_tokens(a: HookedModel, b: HookedModel) -> None:
+    """Raise SettingError unless the same ids are the same tokens in both models, by their tokenizers."""
+    if a.tokenizer is not b.tokenizer and a.tokenizer.get_vocab() != b.tokenizer.get_vocab():
+        raise SettingError(f"the tokenizer of {b.name}", "another one", f"that of {a.name}: both read the same ids")
+
+
+def _bridge(source: str) -> object:
+    """A TransformerLens bridge of a repo in its own format; goes to the hub, or to what the hub's cache holds."""
+    folders.need("transformer_lens", "lens", f"loading {source}")
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from transformer_lens.model_bridge.sources import boot_tl_legacy
+
+    try:
+        return boot_tl_legacy(source).eval()
+    except (HfHubHTTPError, HFValidationError, OSError, NotImplementedError) as error:
+        said = " ".join(str(error).split())[:150]
+        remedy = "look whether the hub is within reach, or give a model folder"
+        raise CheckpointError(source, f"cannot be had ({type(error).__name__}: {said})", remedy) from error

@@ -109,6 +109,7 @@ def _record(swaps: Swaps, way: Direction, found: Score, floor: Score) -> Record:
         iia_high=high,
         token_accuracy=found.token_accuracy,
         floor=floor.iia,
+        token_floor=floor.token_accuracy,
         trials=found.trials,
         dropped=swaps.pairs[way].redraws,
     )

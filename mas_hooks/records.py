@@ -15,7 +15,8 @@ class Record:
     """One result. A key that is None does not apply and is not written.
 
     `source`/`target` number the models of a direction; `*_model`, `*_site` name them. `iia`, `token_accuracy`,
-    `floor` and their bounds are shares in [0, 1]; `trials` and `dropped` count pairs; `seconds` is wall time.
+    `floor`, `token_floor` and their bounds are shares in [0, 1]; `trials` and `dropped` count pairs; `seconds` is wall
+    time.
     A correlational result puts its name in `measure` and its number in `value`, `value_low`, `value_high`.
     Final test rows have `split="test"`; curves have `split="valid"` and a `step`. How well a model knows its own task
     is `measure="trial_accuracy"`, `split="train"`. `dropped` counts draws that were repeated to stay in range.
@@ -41,6 +42,7 @@ class Record:
     iia_high: float | None = None
     token_accuracy: float | None = None
     floor: float | None = None
+    token_floor: float | None = None
     trials: int | None = None
     dropped: int | None = None
     step: int | None = None

@@ -64,6 +64,8 @@ def test_the_floor_is_the_unedited_model(alignment, small_pairs, small_toys):
         pairs = small_pairs[2][0, target]
         with torch.no_grad():
             wrong = small_toys[target].model(pairs.target_inputs).argmax(-1) != pairs.labels
+        judged = pairs.deterministic_mask
+        assert table.of(0, target).token_floor == pytest.approx(1 - float((wrong & judged).sum() / judged.sum()))
         floor = 1 - (wrong & pairs.deterministic_mask).any(1).double().mean()
         assert table.of(0, target).floor == table.of(1, target).floor == pytest.approx(float(floor))
         assert 0 < floor < 0.4

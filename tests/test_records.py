@@ -10,8 +10,8 @@ from mas_hooks.records import KEYS, Record
 ROWS = [Record(method="mas", source=0, target=1, iia=0.5, split="test"), Record(measure="rsa", value=0.25, seconds=1.5)]
 TOLD = (
     "recipe comparison method variable task source_model source_site target_model target_site source target k init "
-    "split selected_on iia iia_low iia_high token_accuracy floor trials dropped step seed seeds control measure "
-    "layer_a layer_b value value_low value_high seconds"
+    "split selected_on iia iia_low iia_high token_accuracy floor token_floor trials dropped step seed seeds control "
+    "measure layer_a layer_b value value_low value_high seconds"
 )
 
 

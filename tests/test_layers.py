@@ -32,7 +32,7 @@ HEIGHTS = [
     {"fit_told"},
     {"fit", "evaluate"},
     {"controls"},
-    {"comparison", "text_comparison", "correlations", "shipped", "doctor"},
+    {"comparison", "text_comparison", "stitching", "correlations", "shipped", "doctor"},
     {"study"},
     {"cli"},
     {"__main__"},

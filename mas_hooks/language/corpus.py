@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mas_hooks.errors import EmptyError, SettingError
+from mas_hooks.errors import DataSetError, EmptyError, SettingError
 
 PAD, END = "<pad>", "<end>"
 
@@ -64,6 +66,37 @@ def paragraphs(text: str, length: int = 2_000) -> list[str]:
         else:
             pieces.append(paragraph)
     return pieces
+
+
+def read_texts(path: Path | str) -> list[str]:
+    """The texts of a file, or of all files in a folder, by name: .txt in pieces of paragraphs, .jsonl by line.
+
+    A line of .jsonl is an object with a `text`. Raises DataSetError, naming file and line, for anything else, and
+    EmptyError where there is no text.
+    """
+    path = Path(path)
+    files = sorted(path.glob("*.txt")) + sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    found = [text for file in files for text in _texts_of(file) if text.strip()]
+    if not found:
+        raise EmptyError(f"the text in {path}", "give a .txt or .jsonl file, or a folder of them")
+    return found
+
+
+def _texts_of(file: Path) -> Iterator[str]:
+    remedy = 'give .txt, or .jsonl with one {"text": "…"} a line'
+    try:
+        whole = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataSetError(file, f"cannot be read ({error})", remedy) from error
+    if file.suffix != ".jsonl":
+        yield from paragraphs(whole)
+        return
+    for number, line in enumerate(whole.split("\n"), 1):
+        if line.strip():
+            try:
+                yield str(json.loads(line)["text"])
+            except (json.JSONDecodeError, TypeError, KeyError) as error:
+                raise DataSetError(f"{file}:{number}", f"is no object with a text ({error!r})", remedy) from error
 
 
 def byte_pairs(texts: Sequence[str], vocabulary: int = 512) -> Any:

@@ -12,10 +12,12 @@ from mas_hooks.report.page import draw, save
 from mas_hooks.report.pair_groups import PairGroup, pair_groups
 from mas_hooks.report.ranks import Line, rank_curves
 from mas_hooks.report.tables import markdown, table
+from mas_hooks.report.value_curves import Curve, value_curves
 
 __all__ = [
     "Bar",
     "Claim",
+    "Curve",
     "Group",
     "Line",
     "PairGroup",
@@ -35,4 +37,5 @@ __all__ = [
     "save",
     "save_html",
     "table",
+    "value_curves",
 ]

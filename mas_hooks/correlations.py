@@ -1,4 +1,4 @@
-"""RSA and CKA between toys, on the same sequences: the correlational measures beside an IIA."""
+"""RSA and CKA between models on the same sequences: the correlational measures beside an IIA."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from mas_hooks.engine.cache import gather_site
 from mas_hooks.errors import SettingError
 from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.hooks.wrap import wrap
+from mas_hooks.progress import bar
 from mas_hooks.records import Record
 from mas_hooks.similarity import Measure, cka, rsa
 from mas_hooks.sites import Where
 from mas_hooks.tasks.trials import Trials
+from mas_hooks.text_models import TextSettings, text_models
+from mas_hooks.text_pairs import Responses, split_rows
 from mas_hooks.trained import ToySettings, toy
 
 PER_QUANTITY = 15
+SEQUENCES = 200
 
 
 def correlate(
@@ -53,9 +57,46 @@ def correlate(
         rows = [_states(model, site, sequences) for model, site in zip(models, sites, strict=True)]
         for a, b in combinations(range(len(toys)), 2) if pairs is None else pairs:
             for name, measure in (("rsa", rsa), ("cka", cka)):
-                row = _record(toys, (a, b), sites, name, measure(rows[a], rows[b], seed=seed))
-                measured.append(replace(row, control=control, seed=seed))
+                found = measure(rows[a], rows[b], seed=seed)
+                row = _row((toys[a].name, toys[b].name), (a, b), (sites[a], sites[b]), name, found)
+                measured.append(replace(row, task=toys[0].task, control=control, seed=seed))
     return measured
+
+
+def correlate_texts(
+    texts: TextSettings, sites: Sequence[str], *, resamples: int = 10, progress: bool = True
+) -> list[Record]:
+    """RSA and cosine-kernel CKA of every two language models at each site, while all of them read the same texts.
+
+    These are test sequences, as many of each model (`SEQUENCES` in all); the rows are all their tokens, of which 1,000
+    are drawn `resamples` times.
+    """
+    models, numbers = text_models(texts), range(len(texts.models))
+    ids, real = _test_texts(models.responses(), texts.seed)
+    pairs, measured = list(combinations(numbers, 2)), []
+    with bar(len(pairs) * len(sites), "RSA and CKA", shown=progress) as shown:
+        for site in sites:
+            rows = [models.states(number, site, ids, real) for number in numbers]
+            for a, b in pairs:
+                named = (texts.models[a].name, texts.models[b].name)
+                for name, measure in (("rsa", rsa), ("cka", cka)):
+                    found = measure(rows[a], rows[b], resamples=resamples, seed=texts.seed)
+                    measured.append(replace(_row(named, (a, b), (site, site), name, found), seed=texts.seed))
+                shown.update()
+    return measured
+
+
+def _test_texts(written: Sequence[Responses], seed: int) -> tuple[Tensor, Where]:
+    """Test sequences of every model without padding on the left, and the cells of their tokens."""
+    width = max(int(own.lengths.max()) for own in written)
+    ids, lengths = [], []
+    for own in written:
+        test = split_rows(max(len(one.ids) for one in written), seed)[2]
+        rows = test[test < len(own.ids)][: max(1, SEQUENCES // len(written))]
+        packed = own.packed(width)
+        ids.append(packed.ids[rows])
+        lengths.append(packed.lengths[rows])
+    return torch.cat(ids), Where.from_mask(torch.arange(width) < torch.cat(lengths)[:, None])
 
 
 def _states(model: HookedModel, site: str, sequences: list[Tensor]) -> Tensor:
@@ -67,19 +108,18 @@ def _states(model: HookedModel, site: str, sequences: list[Tensor]) -> Tensor:
     return torch.cat(found)
 
 
-def _record(
-    toys: Sequence[ToySettings], pair: tuple[int, int], sites: Sequence[str], name: str, result: Measure
+def _row(
+    names: tuple[str, str], numbers: tuple[int, int], sites: tuple[str, str], name: str, result: Measure
 ) -> Record:
-    a, b = (toys[index].name for index in pair)
+    """One measure of two models."""
     return Record(
-        comparison=f"{a} × {b}",
-        task=toys[0].task,
-        source_model=a,
-        source_site=sites[pair[0]],
-        target_model=b,
-        target_site=sites[pair[1]],
-        source=pair[0],
-        target=pair[1],
+        comparison=" × ".join(names),
+        source_model=names[0],
+        source_site=sites[0],
+        target_model=names[1],
+        target_site=sites[1],
+        source=numbers[0],
+        target=numbers[1],
         split="test",
         measure=name,
         value=result.value,

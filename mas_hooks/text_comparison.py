@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from mas_hooks.alignment import Alignment
 from mas_hooks.controls import ControlName, named_controls
-from mas_hooks.engine.cache import shared
+from mas_hooks.engine.cache import ActivationCache, shared
 from mas_hooks.errors import SettingError
 from mas_hooks.evaluate import evaluate
 from mas_hooks.fit import Fit, fit
@@ -17,10 +18,14 @@ from mas_hooks.fit_settings import FitSettings
 from mas_hooks.jobs import Work
 from mas_hooks.maps import MapSpec
 from mas_hooks.methods import stepwise
-from mas_hooks.plan import Plan
+from mas_hooks.metrics import wilson
+from mas_hooks.pairs import Pairs
+from mas_hooks.plan import Direction, Plan
 from mas_hooks.records import Record
 from mas_hooks.settings import Settings
+from mas_hooks.swaps import Swaps
 from mas_hooks.text_models import TextSettings, text_models
+from mas_hooks.text_pairs import DirectedPairs
 
 
 class TextComparison(Settings):
@@ -75,9 +80,36 @@ def run(work: Work[TextComparison]) -> list[Record]:
         alignment.save_pretrained(work.alignment)
         controls = named_controls(own.controls, (train, valid), own.fit, own.seed)
         table = evaluate(alignment, test, controls)
+        agreed = _agreement(alignment, test)
     final = [replace(row, seconds=None if row.control else round(done.seconds, 3)) for row in table.rows]
-    rows = [*done.curve, *final, *_cost(alignment, done)]
+    rows = [*done.curve, *final, *agreed, *_cost(alignment, done)]
     return [_told(own, row) for row in rows]
+
+
+def _agreement(alignment: Alignment, test: DirectedPairs) -> list[Record]:
+    """How often a target that reads all of a source's text, without any swap, says the same: what a swap is up to."""
+    read = {way: replace(own, target_inputs=_of_the_source(own)) for way, own in test.items()}
+    ways = [Direction(*way) for way in read]
+    swaps = Swaps(alignment, read, ways, ActivationCache(alignment.sites, alignment.models))
+    rows = []
+    for way, found in swaps.scores(edited=False).items():
+        one, other = alignment.names[way.source], alignment.names[way.target]
+        told = Record(source_model=one, target_model=other, source=way.source, target=way.target, split="test")
+        told = replace(told, trials=found.trials)
+        low, high = wilson(found.right_trials, found.trials)
+        rows.append(replace(told, measure="agreement", value=found.iia, value_low=low, value_high=high))
+        rows.append(replace(told, measure="agreement_tokens", value=found.token_accuracy))
+    return rows
+
+
+def _of_the_source(pairs: Pairs) -> Tensor:
+    """The source's own tokens in place of the target's, so that all of a row is what the source wrote."""
+    given, taken = pairs.source_inputs, pairs.target_inputs
+    assert isinstance(given, Tensor)
+    assert isinstance(taken, Tensor)
+    ids = taken.clone()
+    ids[pairs.target_where.rows, pairs.target_where.columns] = pairs.source_where.gather(given)
+    return ids
 
 
 def _cost(alignment: Alignment, done: Fit) -> list[Record]:

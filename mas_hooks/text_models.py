@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from pydantic import Field, model_validator
+from torch import Tensor
 
-from mas_hooks.engine.cache import Kept
+from mas_hooks.engine.cache import Kept, gather_site
 from mas_hooks.engine.kept import free_bytes
 from mas_hooks.errors import SettingError
 from mas_hooks.hooks.folders import tokenizer_of
@@ -18,9 +20,10 @@ from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.language import responses
 from mas_hooks.settings import Settings
-from mas_hooks.sites import Site
+from mas_hooks.sites import Site, Where
 from mas_hooks.text_pairs import DirectedPairs, Responses, text_pairs
 
+CHUNK = 64
 ROOM = 4
 """A model that no comparison needs now stays loaded while its device has so many times its size to spare."""
 
@@ -78,6 +81,11 @@ class TextModels:
             if (number, name) not in self._sites:
                 self._sites[number, name] = self._models[number].at(name)
         return [self._sites[number, name] for number in chosen]
+
+    def states(self, number: int, name: str, ids: Tensor, where: Where) -> Float[Tensor, "n width"]:
+        """What a model holds at some cells of a site while it reads ids, float32."""
+        (site,) = self.sites([number], name)
+        return gather_site(self._models[number], site, ids, where, CHUNK)
 
     def pairs(self, chosen: Sequence[int]) -> list[DirectedPairs]:
         """Training, validation and test pairs between some models, numbered as they are chosen."""

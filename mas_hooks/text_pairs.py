@@ -130,14 +130,23 @@ def text_pairs(
     _check(sequences, sizes, margin, test_share, valid_share)
     width = max(int(own.lengths.max()) for own in sequences)
     packed = [own.packed(width) for own in sequences]
-    rows = torch.randperm(max(len(own.ids) for own in packed), generator=_generator(seed))
-    tests = round(len(rows) * test_share)
-    checks = round((len(rows) - tests) * valid_share)
+    parts = split_rows(max(len(own.ids) for own in packed), seed, test_share, valid_share)
     made: list[DirectedPairs] = []
-    parts = (rows[tests + checks :], rows[tests : tests + checks], rows[:tests])
     for split, (part, size) in enumerate(zip(parts, sizes, strict=True)):
-        made.append(_directed(packed, part.sort().values, size, margin, (seed, split)))
+        made.append(_directed(packed, part, size, margin, (seed, split)))
     return made[0], made[1], made[2]
+
+
+def split_rows(
+    count: int, seed: int = 0, test_share: float = 0.2, valid_share: float = 0.1
+) -> tuple[Int[Tensor, " train"], Int[Tensor, " valid"], Int[Tensor, " test"]]:
+    """The row numbers of each split, of so many, in rising order."""
+    rows = torch.randperm(count, generator=_generator(seed))
+    tests = round(count * test_share)
+    checks = round((count - tests) * valid_share)
+    parts = (rows[tests + checks :], rows[tests : tests + checks], rows[:tests])
+    train, valid, test = (part.sort().values for part in parts)
+    return train, valid, test
 
 
 def _check(sequences: Sequence[Responses], sizes: Sequence[int], margin: int, *shares: float) -> None:

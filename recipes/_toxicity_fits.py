@@ -1,0 +1,68 @@
+"""The fits of the recipe `toxicity` as data: every pair of fine-tunes, each with itself, and all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from mas_hooks.hooks.folders import skeleton
+from mas_hooks.hooks.wrap import wrap
+from mas_hooks.maps import MapSpec
+from mas_hooks.text_comparison import TextComparison
+from mas_hooks.text_models import TextSettings
+
+TOGETHER = "together"
+"""What the one fit of all models is called."""
+
+
+def plan(settings: Any, texts: TextSettings, labels: Sequence[str]) -> dict[str, TextComparison]:
+    """Every fit by its name, the longest first."""
+    widths = {site: _width(texts.models[0].model, site) for site in settings.sites}
+    headline = settings.rank or widths[settings.sites[0]] // 2
+    kinds = {tuple(sorted((labels[a], labels[b]))): (a, b) for a, b in reversed(pairs(len(labels)))}
+    shown = set(kinds.values()) if settings.sweep == "one" else set(pairs(len(labels)))
+
+    def fit(site: str, rank: int, chosen: tuple[int, ...], refits: bool = False) -> TextComparison:
+        random = ("random_maps",) if settings.controls != "none" else ()
+        every = settings.controls == "every" or (settings.controls == "one" and refits)
+        return TextComparison(
+            texts=texts,
+            chosen=chosen,
+            site=site,
+            maps=MapSpec(rank=rank, init=settings.init),
+            fit=settings.fit.model_copy(update={"seed": texts.seed + settings.fit.seed}),
+            controls=(*random, "untrained", "shuffled_labels") if every else random,
+            seed=texts.seed,
+        )
+
+    def every() -> Iterator[TextComparison]:
+        first = settings.sites[0]
+        for pair in sorted(pairs(len(labels)), key=lambda pair: pair not in kinds.values()):
+            yield fit(first, headline, pair, refits=pair in kinds.values())
+        for number in range(len(labels)):
+            yield fit(first, headline, (number,))
+        for pair in sorted(shown):
+            yield from (fit(first, rank, pair) for rank in settings.ranks if rank != headline)
+            yield from (fit(site, settings.rank or widths[site] // 2, pair) for site in settings.sites[1:])
+
+    found = {name_of(one): one for one in every()}
+    together = {TOGETHER: fit(settings.sites[0], headline, tuple(range(len(labels))))}
+    return (together if settings.shared_space and len(labels) > 2 else {}) | found
+
+
+def pairs(count: int) -> list[tuple[int, int]]:
+    """Every two models."""
+    return list(combinations(range(count), 2))
+
+
+def name_of(fit: TextComparison) -> str:
+    """What a fit is called in folders."""
+    names = [fit.texts.models[number].name for number in fit.chosen]
+    return f"{fit.site}-k{fit.maps.rank}-{'_'.join(names)}"
+
+
+def _width(folder: Path, site: str) -> int:
+    """How wide a site is, from the config alone."""
+    return wrap(skeleton(folder).eval()).at(site).width

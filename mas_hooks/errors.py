@@ -190,3 +190,10 @@ class TooFewRowsError(MasHooksError):
     def __init__(self, label: str, rows: int, lost: str, needed: str, remedy: str) -> None:
         have = f"{rows} usable rows" if rows else "no usable row"
         super().__init__(f"the class {label!r} has {have} ({lost}), but {needed}; {remedy}.")
+
+
+class MemoryPlanError(MasHooksError):
+    """A stage that would take more memory than its device has free."""
+
+    def __init__(self, need: str, free: str, device: str, remedy: str) -> None:
+        super().__init__(f"{need} are needed, but {device} has {free} free; {remedy}.")

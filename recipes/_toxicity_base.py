@@ -19,8 +19,11 @@ places: Any = beside(__file__, "_toxicity_places")
 sources: Any = beside(__file__, "_toxicity_sources")
 
 
-def check(settings: Any, options: Options) -> None:
-    """Raise what would fail in the middle of fine-tuning: packages, device, batch, the base or its tokenizer."""
+def check(settings: Any, options: Options) -> Path | None:
+    """The folder of the base, None for the embedded one, which may not be there yet.
+
+    Raises what would fail in the middle of fine-tuning: packages, device, batch, the base or its tokenizer.
+    """
     for package in ("accelerate", *(["peft"] if settings.finetune.lora else [])):
         folders.need(package, "language", "fine-tuning")
     if options.device.startswith("cuda:"):
@@ -31,7 +34,7 @@ def check(settings: Any, options: Options) -> None:
         others = [name for name in sources.named(settings.data) if name != sources.EMBEDDED]
         if others:
             say(f"the embedded base has read embedded texts alone: name a --base that knows those of {others[0]}")
-        return
+        return None
     base = model_folder(settings.base)
     tokenizer = folders.tokenizer_of(base)
     if tokenizer is None:
@@ -39,6 +42,7 @@ def check(settings: Any, options: Options) -> None:
     if tokenizer.pad_token_id is None:
         remedy = "set, and saved with the base: tokenizer.pad_token = tokenizer.eos_token does for most"
         raise SettingError(f"the pad token of the tokenizer in {base}", None, remedy)
+    return base
 
 
 def folder(settings: Any, found: Any, options: Options) -> Path:

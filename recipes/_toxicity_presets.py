@@ -38,7 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "prepare": {"test": 2_000},
         "finetune": {},
         "responses": {},
-        "align": {},
+        "align": {"fit": {**alignment.AlignSettings().fit.model_dump(), "micro_batch": 32}},
     },
 }
 """What they set; all else is the default of the stage, which is the paper's."""

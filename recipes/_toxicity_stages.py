@@ -19,6 +19,7 @@ from mas_hooks.shipped import Options, beside
 from mas_hooks.study import followed
 
 bases: Any = beside(__file__, "_toxicity_base")
+memory: Any = beside(__file__, "_toxicity_memory")
 behaviour: Any = beside(__file__, "_toxicity_behaviour")
 places: Any = beside(__file__, "_toxicity_places")
 sources: Any = beside(__file__, "_toxicity_sources")
@@ -77,8 +78,12 @@ def _check(settings: Any, own: Sequence[Member], found: Any, options: Options) -
             raise CheckpointError(folder, f"the stage {stage} has not been run to its end with these settings", remedy)
     if "data" in settings.stages and not there["data"]:
         sources.check(settings)
-    if "finetune" in settings.stages and not there["finetune"]:
-        bases.check(settings, options)
+    tune = "finetune" in settings.stages and not there["finetune"]
+    base = bases.check(settings, options) if tune else None
+    todo = [stage for stage in settings.stages if not there.get(stage)]
+    if {*todo} & {"finetune", "responses", "align"}:
+        made = own[0].model if own[0].model.is_dir() else base
+        memory.check(settings, made, todo, options)
 
 
 def _data(settings: Any, found: Any) -> list[Record]:
@@ -106,7 +111,7 @@ def _finetune(settings: Any, own: Sequence[Member], found: Any, options: Options
         for one in own
     ]
     rows: dict[str, list[Record]] = {}
-    for one, curve, done, left in followed(work.tune, todo, _alone(options), "all fine-tunes"):
+    for one, curve, done, left in followed(work.tune, todo, alone(options), "all fine-tunes"):
         rows[one.name] = curve
         say(f"{done} {one.name}: loss {curve[0].value:.3f} → {curve[-1].value:.3f}{left}")
     return [row for one in own for row in rows[one.name]]
@@ -123,14 +128,14 @@ def _responses(settings: Any, own: Sequence[Member], found: Any, options: Option
         for one in own
     ]  # fmt: skip
     rows: dict[str, list[Record]] = {}
-    for one, told, done, left in followed(work.answer, todo, _alone(options), "all responses"):
+    for one, told, done, left in followed(work.answer, todo, alone(options), "all responses"):
         rows[one.name] = told
         say(f"{done} {one.name}: {behaviour.sentence(told)}{left}")
     every = [row for one in own for row in rows[one.name]]
     return [*every, *behaviour.difference(every, {one.name: one.label for one in own})]
 
 
-def _alone(options: Options) -> Options:
+def alone(options: Options) -> Options:
     """One piece at a time where they would share the memory of a card."""
     return options if options.device == "cpu" else replace(options, jobs=1)
 

@@ -85,7 +85,7 @@ def main(settings: Settings, run: RunFolder, options: Options) -> None:
     members = stages.members(settings, options)
     stages.prepared(settings, members, run, options)
     if "align" in settings.stages:
-        stages.keep_names(run, alignment.run(settings, members, run, options))
+        stages.keep_names(run, alignment.run(settings, members, run, stages.alone(options)))
     run.write_records([*stages.EARLY, *stages.aligned(run)])
     if "report" in settings.stages:
         stages.need_aligned(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +57,31 @@ def apart(settings: BaseSettings, seed: int = 0) -> tuple[list[TextRow], list[Te
     return [row for row in rows if row.prompt in own], [row for row in rows if row.prompt not in own]
 
 
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What the base is made from: its texts, their tokenizer, and the model before it is trained."""
+
+    texts: list[str]
+    tokenizer: Any
+    model: nn.Module
+
+
+def start(settings: BaseSettings, seed: int = 0) -> Start:
+    """That of these settings. seed: of the texts; it is added to that of the training, which draws the weights."""
+    texts = [row.text for row in apart(settings, seed)[0]]
+    tokenizer = made_tokenizer(texts, settings.vocabulary)
+    return Start(texts, tokenizer, _untrained(settings, tokenizer, seed + settings.training.seed))
+
+
 def embedded_base(folder: Path | str, settings: BaseSettings, seed: int = 0, *, progress: bool = True) -> Path:
     """The folder of the trained base, for `wrap` and `finetune`; read if it is there, continued if it was interrupted.
 
     Raises what `finetune` raises.
     """
-    texts = [row.text for row in apart(settings, seed)[0]]
-    tokenizer = made_tokenizer(texts, settings.vocabulary)
-    model = untrained(settings, tokenizer)
-    return finetune(model, tokenizer, texts, folder, settings.training, name="the base", progress=progress).model
+    own = start(settings, seed)
+    training = settings.training.model_copy(update={"seed": seed + settings.training.seed})
+    done = finetune(own.model, own.tokenizer, own.texts, folder, training, name="the base", progress=progress)
+    return done.model
 
 
 def made_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
@@ -74,8 +91,7 @@ def made_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
     return made
 
 
-def untrained(settings: BaseSettings, tokenizer: Any) -> nn.Module:
-    """The model as it starts, its weights drawn with the seed of its training."""
+def _untrained(settings: BaseSettings, tokenizer: Any, seed: int) -> nn.Module:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     config = Qwen2Config(
@@ -92,5 +108,5 @@ def untrained(settings: BaseSettings, tokenizer: Any) -> nn.Module:
         tie_word_embeddings=False,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.training.seed)
+        torch.manual_seed(seed)
         return Qwen2ForCausalLM(config).eval()

@@ -70,7 +70,7 @@ class PairTable:
 
 
 def pair_scores(
-    records: Iterable[Record], key: Literal["iia", "token_accuracy"] = "iia"
+    records: Iterable[Record], key: Literal["iia", "token_accuracy", "floor", "token_floor"] = "iia"
 ) -> dict[tuple[str, str], float]:
     """The score of every pair of models from the test rows of one fit each: its worst direction, the models' own too.
 

@@ -9,7 +9,7 @@ from mas_hooks.report.heatmap import direction_heatmap
 from mas_hooks.report.html import Section, html_page, save_html
 from mas_hooks.report.layer_heatmap import layer_heatmaps
 from mas_hooks.report.page import draw, save
-from mas_hooks.report.pair_groups import PairGroup, pair_groups
+from mas_hooks.report.pair_groups import PairGroup, pair_groups, pair_panels
 from mas_hooks.report.ranks import Line, rank_curves
 from mas_hooks.report.tables import markdown, table
 from mas_hooks.report.value_curves import Curve, value_curves
@@ -33,6 +33,7 @@ __all__ = [
     "layer_heatmaps",
     "markdown",
     "pair_groups",
+    "pair_panels",
     "rank_curves",
     "save",
     "save_html",

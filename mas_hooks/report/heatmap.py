@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,25 +22,28 @@ _CELL, _LARGEST_CELL, _GAP, _CHARACTER = 0.95, 1.5, 0.35, 0.085  # inches
 _MARGIN, _PANEL_TEXT, _NARROWEST, _WIDEST = 1.9, 0.9, 6.4, 12.0  # inches
 
 
-def direction_heatmap(records: Iterable[Record]) -> Figure:
+def direction_heatmap(records: Iterable[Record], *, tokens: bool = False) -> Figure:
     """Draw the final test rows that are no controls; a cell of several rows (seeds, fits) shows their mean and range.
 
-    Models that no direction links stand in panels of their own. Raises EmptyError when there is no such row.
+    tokens: the share of right tokens in place of the IIA. Models that no direction links stand in panels of their own.
+    Raises EmptyError when there is no such row.
     """
-    panels = matrices(records)
+    if tokens:
+        records = [replace(row, iia=row.token_accuracy, iia_low=None, iia_high=None) for row in records]
+    panels, score = matrices(records), "Token accuracy" if tokens else "Interchange intervention accuracy (IIA)"
     if not panels:
         raise EmptyError("the direction heat map", "it needs test rows with an IIA that are no controls")
-    figure, columns = _figure(panels)
+    figure, columns = _figure(panels, score)
     colours = _colours()
     alike = len({panel.places for panel in panels}) == 1
     for index, (axes, panel) in enumerate(zip(figure.axes, panels, strict=True)):
         _draw(axes, panel, colours)
         _name_axes(axes, panel.places, models=not alike or index % columns == 0, label=index % columns == 0)
-    _colour_bar(figure, colours)
+    _colour_bar(figure, colours, "tokens" if tokens else "IIA")
     return figure
 
 
-def _figure(panels: list[Matrix]) -> tuple[Figure, int]:
+def _figure(panels: list[Matrix], score: str) -> tuple[Figure, int]:
     count, side = len(panels), max(len(panel.places) for panel in panels)
     places = [place for panel in panels for place in panel.places]
     labels = _CHARACTER * max(map(len, places))
@@ -52,7 +56,7 @@ def _figure(panels: list[Matrix]) -> tuple[Figure, int]:
         max(_NARROWEST, columns * (side * cell + gap) + labels + _MARGIN),
         lines * (side * cell + _GAP + _PANEL_TEXT + (labels * 0.6 if _turned(places) else 0)),
         "How often a swapped state moves behaviour as predicted",
-        _explained(panels),
+        _explained(panels, score),
         squares=True,
     )
     for index in range(count):
@@ -60,14 +64,14 @@ def _figure(panels: list[Matrix]) -> tuple[Figure, int]:
     return figure, columns
 
 
-def _explained(panels: list[Matrix]) -> str:
+def _explained(panels: list[Matrix], score: str) -> str:
     counts = {len(rows) > 1 for panel in panels for rows in panel.cells.values()}
     below = {
         frozenset({False}): "95% interval below",
         frozenset({True}): "mean over seeds or fits, range below",
         frozenset({True, False}): "95% interval below (several seeds or fits: mean and range)",
     }[frozenset(counts)]
-    parts = [f"Interchange intervention accuracy (IIA) of each direction on held-out pairs, {below}."]
+    parts = [f"{score} of each direction on held-out pairs, {below}."]
     if any(panel.crosses for panel in panels):
         parts.append("Framed: the worst direction of a panel.")
     if not all(panel.full for panel in panels):
@@ -129,7 +133,8 @@ def _name_axes(axes: Axes, places: Sequence[str], *, models: bool, label: bool) 
         axes.set_ylabel("source model\n(state given)", fontsize=style.TEXT, color=style.INK)
 
 
-def _colour_bar(figure: Figure, colours: ScalarMappable) -> None:
+def _colour_bar(figure: Figure, colours: ScalarMappable, score: str) -> None:
     bar = figure.colorbar(colours, ax=figure.axes, shrink=0.9, aspect=18, pad=0.02)
-    bar.set_label("IIA (share of test pairs)", fontsize=style.TEXT, color=style.INK)
+    told = {"IIA": "IIA (share of test pairs)", "tokens": "token accuracy (share of tokens)"}[score]
+    bar.set_label(told, fontsize=style.TEXT, color=style.INK)
     bar.ax.tick_params(labelsize=style.TEXT, labelcolor=style.INK)

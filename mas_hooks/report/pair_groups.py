@@ -68,17 +68,44 @@ def pair_groups(
     """
     if not groups:
         raise EmptyError("the figure of groups of pairs", "give at least one group")
-    entries = _entries(groups, interval, floor)
+    entries = _entries(groups, interval, floor is not None)
     explained = 2 * (max(labels.inches(name, style.TEXT) for name in entries) + _KEY)
     figure = style.canvas(max(_COLUMN * len(groups), explained) + _MARGIN, _HEIGHT + 0.7, title, subtitle)
-    axes = figure.add_subplot()
+    _panel(figure.add_subplot(), groups, unit, floor)
+    marks.legend(figure, entries)
+    return figure
+
+
+def pair_panels(
+    panels: Mapping[str, Sequence[PairGroup]],
+    *,
+    title: str,
+    subtitle: str,
+    interval: str = "95% interval, models resampled",
+    floors: Mapping[str, float] | None = None,
+) -> Figure:
+    """The same for several scores of the same pairs, two panels in a line, each under the name of its score.
+
+    floors: by panel. Raises EmptyError without panels, or for one without groups.
+    """
+    if not panels or not all(panels.values()):
+        raise EmptyError("the figure of groups of pairs", "give at least one panel, and a group in each")
+    every, floors = [group for groups in panels.values() for group in groups], floors or {}
+    columns, lines = min(2, len(panels)), -(-len(panels) // 2)
+    width = columns * (_COLUMN * max(map(len, panels.values())) + _MARGIN)
+    figure = style.canvas(width, lines * (_HEIGHT + 0.4) + 0.3, title, subtitle)
+    for place, (unit, groups) in enumerate(panels.items(), 1):
+        _panel(figure.add_subplot(lines, columns, place), groups, unit, floors.get(unit))
+    marks.legend(figure, _entries(every, interval, bool(floors)))
+    return figure
+
+
+def _panel(axes: Axes, groups: Sequence[PairGroup], unit: str, floor: float | None) -> None:
     for at, group in enumerate(groups):
         _draw(axes, at, group, style.colour(at))
     if floor is not None:
         axes.axhline(floor, color=style.SOFT, linewidth=1, linestyle=(0, (1, 2)), zorder=1, gid="floor")
     _scale(axes, groups, unit)
-    marks.legend(figure, entries)
-    return figure
 
 
 def _draw(axes: Axes, at: int, group: PairGroup, colour: str) -> None:
@@ -129,7 +156,7 @@ def _counted(group: PairGroup) -> str:
     return f"{len(group.values)} pair" + ("s" if len(group.values) > 1 else "")
 
 
-def _entries(groups: Sequence[PairGroup], interval: str, floor: float | None) -> dict[str, Artist]:
+def _entries(groups: Sequence[PairGroup], interval: str, floor: bool) -> dict[str, Artist]:
     from matplotlib.lines import Line2D
 
     dot = Line2D([], [], linestyle="", marker="o", markersize=7, color=style.SOFT)
@@ -140,6 +167,6 @@ def _entries(groups: Sequence[PairGroup], interval: str, floor: float | None) ->
         "one pair of models": (True, dot),
         "mean": (True, thick),
         interval: (any(group.low is not None for group in groups), known["interval"]),
-        "no-op floor": (floor is not None, dotted),
+        "no-op floor": (floor, dotted),
     }
     return {name: key for name, (applies, key) in applying.items() if applies}

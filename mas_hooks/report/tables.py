@@ -12,7 +12,7 @@ from mas_hooks.errors import EmptyError
 from mas_hooks.records import Record
 from mas_hooks.report.sheets import Line, Sheet, sheets
 
-_WORDS = ("control", "method", "task", "source → target", "start", "measure", "models", "site")
+_WORDS = ("control", "method", "task", "source → target", "start", "measure", "models", "site", "pair", "kind", "model")
 _SAID_ONCE = ("control", "method", "task", "start")
 
 
@@ -31,7 +31,7 @@ def table(records: Iterable[Record]) -> Table:
 
 def markdown(records: Iterable[Record]) -> str:
     """The same tables in GitHub's Markdown; every cell is written out, so that lines can be sorted and searched."""
-    return "\n".join(line for sheet in _found(records) for line in _written(sheet))
+    return "\n".join(line for sheet in _found(records) for line in written(sheet))
 
 
 def _found(records: Iterable[Record]) -> list[Sheet]:
@@ -72,7 +72,8 @@ def _shortened(heads: tuple[str, ...], before: Line, line: Line) -> Iterator[str
             yield cell
 
 
-def _written(sheet: Sheet) -> Iterator[str]:
+def written(sheet: Sheet) -> Iterator[str]:
+    """The lines of one table in GitHub's Markdown, under its title."""
     yield from (f"### {sheet.title}", "")
     yield f"| {' | '.join(sheet.columns)} |"
     yield "|" + "|".join(" :-- " if head in _WORDS else " --: " for head in sheet.columns) + "|"

@@ -1,0 +1,50 @@
+"""What the paper says of toxic and nontoxic fine-tunes, and the rules by which ours agree: written before any run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mas_hooks.model_groups import GroupTest
+from mas_hooks.report import Claim
+
+RULES = (
+    "*Above* means that the 95% interval of the difference of means, by resampling models, lies above 0; *not "
+    "different* means that it contains 0. A difference with no interval (fewer than 3 models of a kind) is not "
+    "comparable. These rules were written down before the fits were run."
+)
+PAPER = (
+    ("toxic–toxic above toxic–nontoxic", "first", "toxic–toxic is above toxic–nontoxic"),
+    (
+        "nontoxic–nontoxic and toxic–nontoxic",
+        "second",
+        "nontoxic–nontoxic is not significantly different from the mixed pairs",
+    ),
+)
+
+
+def claims(found: Any) -> list[Claim]:
+    """The paper's finding beside ours, on both scores; what was named beforehand is first."""
+    made = []
+    for score in (found.chosen, found.other):
+        for what, statistic, said in PAPER:
+            test = found.test(score, statistic)
+            if test is not None:
+                made.append(Claim(score, what, _ours(test), said, _agrees(test, statistic), _why(test)))
+    return made
+
+
+def _ours(test: GroupTest) -> str:
+    ends = "" if test.effect.low is None else f" ({test.effect.low:+.3f} to {test.effect.high:+.3f})"
+    means = ", ".join(f"{group.label} {group.mean:.3f}" for group in test.groups)
+    return f"difference {test.effect.value:+.3f}{ends}; {means}"
+
+
+def _agrees(test: GroupTest, statistic: str) -> bool | None:
+    low, high = test.effect.low, test.effect.high
+    if low is None or high is None:
+        return None
+    return low > 0 if statistic == "first" else low <= 0 <= high
+
+
+def _why(test: GroupTest) -> str:
+    return f"p = {test.p_one:.2g} one-sided, the smallest that is possible {test.smallest_p:.2g}"

@@ -24,7 +24,7 @@ HEIGHTS = [
         "text_pairs",
         "shared_texts",
     },
-    {"alignment_files", "metrics", "objectives", "recorded_pairs", "text_models", "fit_settings"},
+    {"alignment_files", "metrics", "objectives", "recorded_pairs", "text_models", "fit_settings", "stitched_classifiers"},
     {"alignment"},
     {"swaps", "start", "fit_state", "sites_table"},
     {"latent_targets", "read_out"},
@@ -33,7 +33,7 @@ HEIGHTS = [
     {"fit", "evaluate"},
     {"controls"},
     {"comparison", "text_comparison", "stitching", "correlations", "shipped", "doctor"},
-    {"study"},
+    {"study", "layer_comparison"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,0 +1,81 @@
+"""Every layer of one model with every layer of another as data: language models on texts, classifiers on pairs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pydantic import Field
+
+from mas_hooks.controls import reinitialised
+from mas_hooks.engine.layers import cka_layers
+from mas_hooks.errors import SettingError
+from mas_hooks.hooks.handle import HookedModel
+from mas_hooks.hooks.wrap import wrap
+from mas_hooks.inputs import Inputs
+from mas_hooks.jobs import Work
+from mas_hooks.language import fine_tuned
+from mas_hooks.language.fine_tuned import PairTexts
+from mas_hooks.language.models import blocks, check_same_tokens
+from mas_hooks.language.small_models import SmallModel
+from mas_hooks.records import Record
+from mas_hooks.settings import Settings
+from mas_hooks.stitching import SharedTexts, loaded
+
+
+class Layered(Settings):
+    """One side of a comparison: what tables call it, and what `language_model` or a classifier's loader takes.
+
+    untrained: a copy with fresh random weights, drawn by seed, in place of the model.
+    """
+
+    name: str
+    source: str | SmallModel
+    untrained: bool = False
+    seed: int = 0
+
+
+class LayerComparison(Settings):
+    """Two models and what both read; `measure` as in `cka_layers`. batch_size: sequences of a minibatch."""
+
+    a: Layered
+    b: Layered
+    texts: SharedTexts | PairTexts
+    measure: str = "cka"
+    batch_size: int = Field(default=8, ge=1)
+    device: str = "cpu"
+
+    @property
+    def control(self) -> str | None:
+        """`untrained` where one of both is."""
+        return "untrained" if self.a.untrained or self.b.untrained else None
+
+
+def run(work: Work[LayerComparison]) -> list[Record]:
+    """One record a pair of layers; of language models on the test rows. Raises what `cka_layers` raises."""
+    own = work.comparison
+    a = side(own.a, own)
+    b = a if own.a == own.b else side(own.b, own)
+    check_same_tokens(a, b)
+    found = cka_layers(
+        a, b, _inputs(a, own), measure=own.measure, batch_size=own.batch_size, progress=work.progress
+    ).records(control=own.control)
+    return [replace(row, split="test", trials=None) for row in found]
+
+
+def side(one: Layered, own: LayerComparison) -> HookedModel:
+    """A model of a comparison, loaded once in a process, under its name. Raises SettingError for one without blocks."""
+    if isinstance(own.texts, PairTexts):
+        model = fine_tuned.loaded(fine_tuned.Member(name=one.name, source=str(one.source)), own.device)
+    else:
+        model = replace(loaded(one.source, own.device), name=one.name)
+    if not blocks(model):
+        raise SettingError(f"the blocks of {one.name}", 0, "1 or more, of a family that `wrap` knows")
+    if one.untrained:
+        return wrap(reinitialised(model.module, one.seed), tokenizer=model.tokenizer, name=one.name)
+    return model
+
+
+def _inputs(model: HookedModel, own: LayerComparison) -> Inputs:
+    if isinstance(own.texts, PairTexts):
+        return fine_tuned.inputs_of(model, own.texts.rows())
+    return own.texts.rows(model)[2]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -151,6 +152,16 @@ class OutputFolderError(MasHooksError):
 
     def __init__(self, folder: Path | str, problem: str, remedy: str) -> None:
         super().__init__(f"cannot write to {folder}: {problem}; {remedy}.")
+
+    @classmethod
+    @contextmanager
+    def told(cls, folder: Path | str) -> Iterator[None]:
+        """Around writing something that a later run goes on from: a full disk, say, becomes this error."""
+        try:
+            yield
+        except OSError as error:
+            remedy = "make room there and go on with --resume: what was finished before is kept"
+            raise cls(folder, (error.strerror or str(error)).lower(), remedy) from error
 
 
 class RecordError(MasHooksError):

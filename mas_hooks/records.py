@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from mas_hooks.errors import RecordError
+from mas_hooks.errors import OutputFolderError, RecordError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +88,15 @@ def read(path: Path | str) -> list[Record]:
 
 
 def write(path: Path | str, records: Iterable[Record]) -> None:
-    """Write a whole file of records under a temporary name, then rename: a reader never sees half of it."""
+    """Write a whole file of records under a temporary name, then rename: a reader never sees half of it.
+
+    Raises OutputFolderError where it cannot be written, such as on a full disk.
+    """
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(record.to_json() + "\n" for record in records), encoding="utf-8")
-    temporary.replace(path)
+    with OutputFolderError.told(path.parent):
+        temporary.write_text("".join(record.to_json() + "\n" for record in records), encoding="utf-8")
+        temporary.replace(path)
 
 
 def append(path: Path | str, records: Iterable[Record]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from mas_hooks.errors import CheckpointError
 from mas_hooks.language import members as work
 from mas_hooks.language import prepare, responses
+from mas_hooks.language.behaviour import classified_share
 from mas_hooks.language.members import Answering, Tuning
 from mas_hooks.language.rows import LABELS, Label
 from mas_hooks.progress import say
@@ -78,6 +79,8 @@ def _check(settings: Any, own: Sequence[Member], found: Any, options: Options) -
             raise CheckpointError(folder, f"the stage {stage} has not been run to its end with these settings", remedy)
     if "data" in settings.stages and not there["data"]:
         sources.check(settings)
+    if "responses" in settings.stages and settings.classifier is not None:
+        classified_share(["Hello."], "the check", settings.classifier)
     tune = "finetune" in settings.stages and not there["finetune"]
     base = bases.check(settings, options) if tune else None
     todo = [stage for stage in settings.stages if not there.get(stage)]

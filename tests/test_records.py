@@ -2,9 +2,10 @@ import json
 from dataclasses import fields
 
 import pytest
+from sentences import refused
 
 from mas_hooks import records
-from mas_hooks.errors import RecordError
+from mas_hooks.errors import OutputFolderError, RecordError
 from mas_hooks.records import KEYS, Record
 
 ROWS = [Record(method="mas", source=0, target=1, iia=0.5, split="test"), Record(measure="rsa", value=0.25, seconds=1.5)]
@@ -56,11 +57,11 @@ def test_a_failing_append_leaves_the_file_as_it_was(tmp_path, monkeypatch):
         records.append(path, [Record(step=3), Record(iia={1})])  # pyright: ignore
     assert path.read_bytes() == before
 
-    def crash(*_args):
-        raise OSError("no space left")
+    def full(*_args):
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.replace", crash)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with refused(OutputFolderError, str(tmp_path), "no space left on device", "make room there"):
         records.append(path, ROWS)
     assert path.read_bytes() == before
 

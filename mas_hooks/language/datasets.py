@@ -151,11 +151,16 @@ def _loaded(where: str, *what: Any, remedy: str = "download it again, or give an
     import datasets
     from datasets.exceptions import DatasetsError
 
+    shown = datasets.is_progress_bar_enabled()
     try:
+        datasets.disable_progress_bars()  # one for every file, and not ours
         return datasets.load_dataset(*what, **how)
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         said = " ".join(str(error).split())[:150]
         raise DataSetError(where, f"cannot be read ({type(error).__name__}: {said})", remedy) from error
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def _files(path: Path, reader: Reader) -> list[tuple[Path, str]]:

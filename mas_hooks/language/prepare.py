@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import Field
 
 from mas_hooks.checkpoints import writable
-from mas_hooks.errors import DataSetError, SettingError, TooFewRowsError
+from mas_hooks.errors import DataSetError, OutputFolderError, SettingError, TooFewRowsError
 from mas_hooks.language.datasets import READERS
 from mas_hooks.language.rows import LABELS, Label, TextRow, read, write
 from mas_hooks.run_folder import read_json
@@ -148,17 +148,21 @@ def _permuted(rows: Sequence[TextRow], settings: PrepareSettings, *what: str) ->
 
 
 def save(folder: Path | str, prepared: Prepared, settings: PrepareSettings) -> None:
-    """Write every split and the test as lines of JSON, and last the index that says they are whole."""
+    """Write every split and the test as lines of JSON, and last the index that says they are whole.
+
+    Raises OutputFolderError where they cannot be written, such as on a full disk.
+    """
     folder = writable(folder)
-    (folder / INDEX).unlink(missing_ok=True)
-    for (label, number), rows in prepared.splits.items():
-        write(folder / _file(label, number), rows)
-    write(folder / TEST, prepared.test)
     counts = {_file(*key): len(rows) for key, rows in prepared.splits.items()} | {TEST: len(prepared.test)}
     index = {"settings": settings.model_dump(mode="json"), "rows": counts, "dropped": dict(prepared.dropped)}
     temporary = folder / f".{INDEX}.tmp"
-    temporary.write_text(json.dumps(index, indent=2) + "\n", "utf-8")
-    temporary.replace(folder / INDEX)
+    with OutputFolderError.told(folder):
+        (folder / INDEX).unlink(missing_ok=True)
+        for (label, number), rows in prepared.splits.items():
+            write(folder / _file(label, number), rows)
+        write(folder / TEST, prepared.test)
+        temporary.write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+        temporary.replace(folder / INDEX)
 
 
 def load(folder: Path | str) -> tuple[Prepared, PrepareSettings]:

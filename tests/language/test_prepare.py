@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from published import hh_folder
 from sentences import refused
 
-from mas_hooks.errors import CheckpointError, DataSetError, SettingError, TooFewRowsError
+from mas_hooks.errors import CheckpointError, DataSetError, OutputFolderError, SettingError, TooFewRowsError
 from mas_hooks.language import prepare as module
 from mas_hooks.language.datasets import read
 from mas_hooks.language.embedded import embedded
@@ -160,6 +160,20 @@ def test_a_killed_save_is_not_taken_for_a_whole_one(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             save(tmp_path, prepare({"own": both(40, 40)}, own), own)
     with refused(CheckpointError, "data.json", "prepare the data again"):
+        load(tmp_path)
+
+
+def test_a_full_disk_is_told_and_nothing_half_written_is_taken_for_whole(tmp_path, monkeypatch):
+    own = PrepareSettings(test=5)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write", full)
+        with refused(OutputFolderError, str(tmp_path), "no space left on device", "--resume"):
+            save(tmp_path, prepare({"own": both(40, 40)}, own), own)
+    with refused(CheckpointError, "data.json"):
         load(tmp_path)
 
 

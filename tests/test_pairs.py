@@ -250,3 +250,20 @@ def test_what_is_no_set_of_pairs_is_told():
         of_direction(None, 0, 0)
     with pytest.raises(EmptyError, match="the set of pairs is empty"):
         of_direction({}, 0, 0)
+
+
+@pytest.mark.parametrize("index", [[2, 0], [1], [0, 1, 2, 3], []])
+def test_cells_of_a_batch_are_found_however_the_cells_are_ordered(index):
+    """Rows in order take the short way; in any order, the same cells belong to the same rows of the batch."""
+    ids, where = torch.arange(24).view(4, 6), Where([0, 0, 1, 2, 2, 2, 3], [0, 1, 0, 0, 1, 2, 4])
+    order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
+    mixed = Where(where.rows[order], where.columns[order])
+    mask = torch.ones(4, 6, dtype=torch.bool)
+    for cells in (where, mixed):
+        own = Pairs.from_tensors(ids, cells, ids, cells, ids, mask)
+        found, row = own.cells(torch.tensor(index, dtype=torch.int64))
+        assert found.tolist() == sorted(found.tolist())
+        told = [(index[at], int(column)) for at, column in zip(row.tolist(), cells.columns[found], strict=True)]
+        wanted = [(int(r), int(c)) for r, c in zip(where.rows, where.columns, strict=True) if int(r) in index]
+        assert sorted(told) == sorted(wanted)
+        assert cells.rows[found].tolist() == [index[at] for at in row.tolist()]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
+TOKENS = "Token accuracy"
 _CELL, _LARGEST_CELL, _GAP, _CHARACTER = 0.95, 1.5, 0.35, 0.085  # inches
 _MARGIN, _PANEL_TEXT, _NARROWEST, _WIDEST = 1.9, 0.9, 6.4, 12.0  # inches
 
@@ -30,7 +31,7 @@ def direction_heatmap(records: Iterable[Record], *, tokens: bool = False) -> Fig
     """
     if tokens:
         records = [replace(row, iia=row.token_accuracy, iia_low=None, iia_high=None) for row in records]
-    panels, score = matrices(records), "Token accuracy" if tokens else "Interchange intervention accuracy (IIA)"
+    panels, score = matrices(records), TOKENS if tokens else "Interchange intervention accuracy (IIA)"
     if not panels:
         raise EmptyError("the direction heat map", "it needs test rows with an IIA that are no controls")
     figure, columns = _figure(panels, score)
@@ -66,11 +67,12 @@ def _figure(panels: list[Matrix], score: str) -> tuple[Figure, int]:
 
 def _explained(panels: list[Matrix], score: str) -> str:
     counts = {len(rows) > 1 for panel in panels for rows in panel.cells.values()}
+    several = frozenset({True}) if score == TOKENS else frozenset(counts)
     below = {
         frozenset({False}): "95% interval below",
         frozenset({True}): "mean over seeds or fits, range below",
         frozenset({True, False}): "95% interval below (several seeds or fits: mean and range)",
-    }[frozenset(counts)]
+    }[several]
     parts = [f"{score} of each direction on held-out pairs, {below}."]
     if any(panel.crosses for panel in panels):
         parts.append("Framed: the worst direction of a panel.")

@@ -13,6 +13,7 @@ from mas_hooks.engine import kept
 from mas_hooks.engine.block_tail import PASS_COST, BlockTailRunner, spans
 from mas_hooks.engine.run import ReferenceRunner, runner
 from mas_hooks.hooks import block_tail
+from mas_hooks.pairs import Pairs
 
 
 def handle(family="qwen2"):
@@ -211,3 +212,29 @@ def test_half_precision_models(dtype):
     assert found.logits.dtype == dtype
     torch.testing.assert_close(found.logits, wanted.logits, rtol=0.05, atol=0.1)
     torch.testing.assert_close(gradient, expected, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("columns", [[0, 0, 0], [0, 3, 0]])
+def test_no_prefix_is_kept_where_every_row_is_edited_from_its_start(columns, monkeypatch):
+    """Rows then run in passes by their ends; with one row that begins later, its prefix is kept as ever."""
+    own = handle()
+    site, data = own.at("embed"), pairs("none", columns=columns)
+    short = data.label_mask.clone()
+    short[0, 4:] = False
+    data = Pairs.from_tensors(
+        data.source_inputs, data.source_where, data.target_inputs, data.target_where, data.labels, short
+    )
+    monkeypatch.setitem(PASS_COST, "cpu", 1)
+    tail, seen = runner(own, site, data), []
+    watched = own.module.model.layers[2].register_forward_hook(lambda _m, args, _o: seen.append(args[0].shape[:2]))
+    try:
+        found, gradient = numbers(tail, [part(data, site.width)])
+    finally:
+        watched.remove()
+    ((_, store),) = tail.kept.values()
+    assert store.prefixes == (columns != [0, 0, 0])
+    if not store.prefixes:
+        assert sorted(shape[1] for shape in seen) == sorted({4, data.labels.shape[1]})
+    expected, wanted = numbers(ReferenceRunner(own, site), [part(data, site.width)])
+    torch.testing.assert_close(found.logits, expected.logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-5)

@@ -41,8 +41,10 @@ class AlignSettings(Settings):
     """Training, validation and test pairs of a direction."""
     margin: int = Field(default=10, ge=0)
     """Positions at either end of a sequence that are never the last one swapped."""
-    fit: FitSettings = FitSettings(batch_size=256, learning_rate=2e-3, steps=3_000)
-    """Of the maps. The batch is that of each direction; --align.fit.micro-batch makes it of smaller passes."""
+    fit: FitSettings = FitSettings(batch_size=256, learning_rate=2e-3, steps=3_000, select_by="loss")
+    """Of the maps. The batch is that of each direction, so a step of two models has four of them;
+    --align.fit.micro-batch makes it of smaller passes. The loss chooses the checkpoint, as a text of many tokens is
+    seldom wholly right."""
     controls: Literal["none", "random", "one", "every"] = "one"
     """Random maps beside every fit, and untrained copies and shuffled labels beside one pair of each kind or every."""
     shared_space: bool = True
@@ -72,7 +74,7 @@ TINY = AlignSettings(
     ranks=(4, 16),
     sweep="one",
     sizes=(2_000, 200, 400),
-    fit=FitSettings(batch_size=32, learning_rate=1e-2, steps=150, validate_every=50),
+    fit=FitSettings(batch_size=16, learning_rate=1e-2, steps=250, validate_every=50, select_by="loss"),
     resamples=2,
     score="token_accuracy",
 )

@@ -57,8 +57,9 @@ class RunFolder:
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file under a temporary name, then rename."""
         temporary = self.path / f".{name}.tmp"
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(self.path / name)
+        with OutputFolderError.told(self.path):
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            temporary.replace(self.path / name)
 
     def state(self, stage: str) -> Path:
         """Where a stage keeps what it needs to go on."""

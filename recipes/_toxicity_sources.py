@@ -57,12 +57,12 @@ def key(settings: Any) -> list[object]:
     return found
 
 
-def read(settings: Any) -> Mapping[str, Sequence[TextRow]]:
+def read(settings: Any, *, progress: bool = True) -> Mapping[str, Sequence[TextRow]]:
     """The labelled texts of every set. Embedded ones that an embedded base is trained on are not among them."""
     found: dict[str, Sequence[TextRow]] = {}
     for name, source in named(settings.data).items():
         if name != EMBEDDED:
-            found[name] = datasets.read(name, None if source is None else Path(source) if _there(source) else source)
+            found[name] = datasets.read(name, source, progress=progress)
         elif settings.base == EMBEDDED:
             found[name] = apart(settings.pretrain, settings.seed)[1]
         else:

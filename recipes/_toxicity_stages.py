@@ -52,7 +52,7 @@ def prepared(settings: Any, own: Sequence[Member], run: RunFolder, options: Opti
     """Do the early stages that are asked for, as far as they are not there; tell which earlier one is missing."""
     found = places.Places.of(settings, options)
     made: dict[str, Callable[[], list[Record]]] = {
-        "data": lambda: _data(settings, found),
+        "data": lambda: _data(settings, found, options),
         "finetune": lambda: _finetune(settings, own, found, options),
         "responses": lambda: _responses(settings, own, found, options),
     }
@@ -89,11 +89,11 @@ def _check(settings: Any, own: Sequence[Member], found: Any, options: Options) -
         memory.check(settings, made, todo, options)
 
 
-def _data(settings: Any, found: Any) -> list[Record]:
+def _data(settings: Any, found: Any, options: Options) -> list[Record]:
     """Read, cut and keep the texts; how many there are of each split."""
     cut = settings.prepare.model_copy(update={"seed": settings.seed + settings.prepare.seed})
     if not (found.data / prepare.INDEX).is_file():
-        prepare.save(found.data, prepare.prepare(sources.read(settings), cut), cut)
+        prepare.save(found.data, prepare.prepare(sources.read(settings, progress=options.progress), cut), cut)
     ready, _ = prepare.load(found.data)
     counts = [(f"{label}-{number + 1}", "train", len(rows)) for (label, number), rows in ready.splits.items()]
     counts += [(label, "test", sum(row.label == label for row in ready.test)) for label in LABELS]

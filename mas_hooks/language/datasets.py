@@ -9,6 +9,7 @@ from typing import Any
 
 from mas_hooks.errors import DataSetError, MissingPackageError, UnknownNameError
 from mas_hooks.language.rows import LABELS, TextRow
+from mas_hooks.progress import bar as progress_bar
 
 FORMATS = {"parquet": (".parquet",), "csv": (".csv", ".csv.gz"), "json": (".jsonl", ".jsonl.gz", ".json", ".json.gz")}
 """The loaders of `datasets`, and what the names of their files end in."""
@@ -91,7 +92,7 @@ READERS: dict[str, Reader] = {
 }
 
 
-def read(name: str, source: Path | str | None = None) -> list[TextRow]:
+def read(name: str, source: Path | str | None = None, *, progress: bool = False) -> list[TextRow]:
     """All labelled texts of a data set, of all its parts (`prepare` makes its own), in the order of the files.
 
     name: a row of READERS. source: a local file or folder (parquet, CSV, JSON lines), a name on the Hugging Face hub,
@@ -108,7 +109,10 @@ def read(name: str, source: Path | str | None = None) -> list[TextRow]:
         missing = [column for column in reader.columns if column not in part.column_names]
         if missing:
             raise DataSetError.columns(where, name, part.column_names, reader.columns)
-        found += _texts(where, part, reader)
+        with progress_bar(part.num_rows, f"reading {name}", shown=progress) as bar:
+            for texts in _texts(where, part, reader):
+                found += texts
+                bar.update()
     return found
 
 
@@ -119,12 +123,12 @@ def _need_datasets(name: str) -> None:
         raise MissingPackageError("datasets", "language", f"reading {name}") from error
 
 
-def _texts(where: str, part: Any, reader: Reader) -> Iterator[TextRow]:
-    """The labelled texts of one part of a data set."""
+def _texts(where: str, part: Any, reader: Reader) -> Iterator[list[TextRow]]:
+    """The labelled texts of each row of one part of a data set."""
     extra = [column for column in ("prompt",) if column in part.column_names and column not in reader.columns]
     for number, row in enumerate(part.select_columns([*reader.columns, *extra]), 1):
         try:
-            yield from reader.rows(row)
+            yield list(reader.rows(row))
         except (ValueError, TypeError, AttributeError) as error:
             remedy = f"give the data set with the columns {', '.join(reader.columns)} as published"
             raise DataSetError(where, f"row {number} cannot be read ({error})", remedy) from error

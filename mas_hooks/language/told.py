@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from mas_hooks.errors import CheckpointError
+from mas_hooks.errors import CheckpointError, OutputFolderError
 from mas_hooks.run_folder import read_json
 
 SAMPLE = 64
 """Values that are looked at in every tensor of a model, to tell it from others without reading it whole."""
 BLOCK = 4096
-"""Bytes that are read at each of so many places of a file; a file of fewer is read whole."""
+"""Bytes that are read at each of so many places of a file, its end among them; a small one is read whole."""
 
 
 def of_model(module: nn.Module) -> str:
@@ -47,7 +47,7 @@ def of_files(path: Path) -> str:
         size = file.stat().st_size
         found.update(f"{file.relative_to(path.parent if path == file else path)} {size}".encode())
         with file.open("rb") as held:
-            for start in range(0, size, max(size // SAMPLE, BLOCK)):
+            for start in (*range(0, size, max(size // SAMPLE, BLOCK)), max(0, size - BLOCK)):
                 held.seek(start)
                 found.update(held.read(BLOCK))
     return found.hexdigest()[:16]
@@ -64,5 +64,6 @@ def check_same(path: Path, told: Mapping[str, Any]) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(dict(told), indent=2) + "\n", "utf-8")
-    temporary.replace(path)
+    with OutputFolderError.told(path.parent):
+        temporary.write_text(json.dumps(dict(told), indent=2) + "\n", "utf-8")
+        temporary.replace(path)

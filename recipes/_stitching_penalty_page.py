@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from mas_hooks.run_folder import RECORDS
 from mas_hooks.shipped import beside
 
 claims: Any = beside(__file__, "_stitching_penalty_claims")
+tables: Any = beside(__file__, "_stitching_penalty_tables")
 PAGE = "stitching_penalty.md"
 INTERVAL = "95% interval over test rows"
 
@@ -23,7 +23,7 @@ INTERVAL = "95% interval over test rows"
 def draw(run_dir: Path) -> list[Path]:
     """Draw the three figures and write the page. Raises EmptyError where no stitch is done yet."""
     rows = records.read(run_dir / RECORDS)
-    if not _penalties(rows):
+    if not tables.overall(rows):
         raise EmptyError(f"the report of {run_dir}", "let the run finish, or continue it with --resume")
     figures = {
         "penalties.png": penalties(rows),
@@ -44,20 +44,20 @@ def draw(run_dir: Path) -> list[Path]:
 
 def penalties(rows: Sequence[Record]) -> Any:
     """Penalty by layer: both directions, and the baselines dashed."""
-    whole = _penalties(rows)
+    whole = tables.overall(rows)
     curves = []
     for index, name in enumerate(dict.fromkeys(row.comparison for row in whole)):
-        own = sorted((row for row in whole if row.comparison == name), key=layer_of)
-        seeds = _by_seed([row for row in rows if _is(row, "stitching_penalty", name) and row.seeds is None])
-        several = [[row.value for row in sorted(found, key=layer_of)] for found in seeds] if len(seeds) > 1 else []
+        own = sorted((row for row in whole if row.comparison == name), key=tables.layer_of)
+        seeds = _by_seed([row for row in rows if tables.of(row, name) and row.seeds is None])
+        several = [sorted(found, key=tables.layer_of) for found in seeds] if len(seeds) > 1 else []
         curves.append(
             report.Curve(
                 label=str(name),
-                at=tuple(layer_of(row) for row in own),
+                at=tuple(tables.layer_of(row) for row in own),
                 values=tuple(float(row.value or 0.0) for row in own),
                 low=tuple(float(row.value_low or 0.0) for row in own),
                 high=tuple(float(row.value_high or 0.0) for row in own),
-                seeds=tuple(tuple(float(value or 0.0) for value in each) for each in several),
+                seeds=tuple(tuple(float(row.value or 0.0) for row in each) for each in several),
                 baseline=own[0].source == own[0].target,
                 look=index,
             )
@@ -78,8 +78,8 @@ def loss_curves(rows: Sequence[Record]) -> Any:
     """Validation loss of every stitch against the step, a panel a layer."""
     own = [row for row in rows if row.split == "valid" and row.step is not None]
     panels, early = {}, []
-    for layer in sorted({layer_of(row) for row in own}):
-        here = [row for row in own if layer_of(row) == layer]
+    for layer in sorted({tables.layer_of(row) for row in own}):
+        here = [row for row in own if tables.layer_of(row) == layer]
         panels[f"behind block {layer}"] = curves = []
         for index, name in enumerate(dict.fromkeys(row.comparison for row in here)):
             found = [row for row in here if row.comparison == name]
@@ -102,32 +102,19 @@ def loss_curves(rows: Sequence[Record]) -> Any:
 
 def page(rows: Sequence[Record], figures: Iterable[str]) -> str:
     """The claims beside what came out, what they rest on, and every value."""
-    own = [row for row in rows if row.measure == "loss" and row.split in ("train", "test")]
-    known = [f"{row.comparison} seed {row.seed}, {row.split}: {row.value:.3f}" for row in own]
-    texts = sorted({row.task for row in own if row.task})
+    texts = sorted({row.task for row in rows if row.measure == "loss" and row.task})
     told = [
         "# What a stitch costs, between SoLU and GELU models",
         report.claims_table(claims.claims(rows), claims.RULES),
-        f"Texts: {', '.join(texts)}. The models' own losses (nats a token): {'; '.join(known)}.",
         *(f"![{name.removesuffix('.png')}](figures/{name})" for name in figures),
+        f"## The models\n\nNats a token on rows of {', '.join(texts)}, which all have in common.",
+        tables.models_table(rows),
         "## Every penalty",
-        _table(rows),
+        tables.penalties_table(rows),
+        "## Every difference",
+        tables.differences_table(rows),
     ]
     return "\n\n".join(told) + "\n"
-
-
-def layer_of(row: Record) -> int:
-    """The block behind which a stitch is."""
-    found = re.fullmatch(r"blocks\.(\d+)\.hook_resid_post", row.target_site or "")
-    return int(found[1]) if found else -1
-
-
-def _penalties(rows: Iterable[Record]) -> list[Record]:
-    return [row for row in rows if row.measure == "stitching_penalty" and row.seeds is not None]
-
-
-def _is(row: Record, measure: str, comparison: str | None) -> bool:
-    return row.measure == measure and row.comparison == comparison
 
 
 def _by_seed(rows: Sequence[Record]) -> list[list[Record]]:
@@ -137,13 +124,3 @@ def _by_seed(rows: Sequence[Record]) -> list[list[Record]]:
 def _at(rows: Sequence[Record], step: int) -> float:
     """The value at a step, or at the last before it."""
     return float(max((row for row in rows if (row.step or 0) <= step), key=lambda row: row.step or 0).value or 0.0)
-
-
-def _table(rows: Sequence[Record]) -> str:
-    lines = ["| head → tail | behind block | penalty (95% over test rows) | each seed |", "|" + " :-- |" * 4]
-    for row in _penalties(rows):
-        seeds = [one for one in rows if _is(one, "stitching_penalty", row.comparison) and one.seeds is None]
-        each = ", ".join(f"{one.value:.3f}" for one in seeds if layer_of(one) == layer_of(row))
-        cells = (row.comparison, layer_of(row), claims.interval(row), each)
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)

@@ -65,7 +65,7 @@ class Settings(Base):
     Python, which the small models are trained on (parts kept apart)."""
     layers: tuple[int, ...] = ()
     """Blocks behind which to stitch; none for all that both models have."""
-    seeds: int = Field(default=3, ge=1)
+    seeds: int = Field(default=2, ge=1)
     """Models (the small ones), starts and orders of rows: one of each a seed."""
     seed: int = 0
     """The first."""

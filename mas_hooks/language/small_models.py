@@ -25,7 +25,7 @@ from mas_hooks.settings import Settings
 from mas_hooks.trained import cache_folder
 
 KIND = "mas_hooks.small_model"
-CHUNK = 64
+CHUNK, MEASURED = 64, 512
 
 
 class SoLU(nn.Module):
@@ -94,7 +94,7 @@ class Texts:
 
 @dataclass(frozen=True, eq=False)
 class Small:
-    """A trained model in eval mode. losses: nats a token on the parts of its texts, by their names."""
+    """A trained model in eval mode. losses: nats a token on the first rows of each part of its texts, by its name."""
 
     module: nn.Module
     tokenizer: Any
@@ -149,7 +149,7 @@ def small_model(settings: SmallModel, cache: Path | None = None, *, progress: bo
         return Small(model, own.tokenizer, _load(folder, model, settings), from_cache=True)
     checkpoints.writable(folder.parent)
     _train(model, own.train, settings, progress=progress)
-    losses = {name: float(token_losses(model, rows).mean()) for name, rows in _parts(own).items()}
+    losses = {name: float(token_losses(model, rows[:MEASURED]).mean()) for name, rows in _parts(own).items()}
     told = {"settings": settings.model_dump(mode="json"), "losses": losses}
     checkpoints.save(folder, KIND, told, dict(model.named_parameters()))
     return Small(model, own.tokenizer, losses, from_cache=False)

@@ -93,7 +93,7 @@ def loss_curves(rows: Sequence[Record]) -> Any:
     return report.value_curves(
         panels,
         title="How the stitches were learned",
-        subtitle="Loss on the validation rows at each step; what is above the first hundred steps is cut off.",
+        subtitle="Loss on the validation rows; the fall from the start to the second validation is cut off.",
         along="training step",
         unit="loss (nats a token)",
         top=float(max(early)),

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
 
 from mas_hooks.engine.kept import free_bytes
 from mas_hooks.errors import MemoryPlanError
@@ -15,7 +18,6 @@ from mas_hooks.hooks import folders
 from mas_hooks.language import memory
 from mas_hooks.language.embedded_base import start
 from mas_hooks.language.memory import GIB, Need, Shape
-from mas_hooks.progress import say
 from mas_hooks.shipped import Options, beside
 
 sources: Any = beside(__file__, "_toxicity_sources")
@@ -52,10 +54,22 @@ def check(settings: Any, folder: Path | None, todo: Sequence[str], options: Opti
     module = start(settings.pretrain, settings.seed).model if folder is None else folders.skeleton(folder)
     planned = [one for stage in todo for one in stages(settings, Shape.of(module), options).get(stage, [])]
     free = free_bytes(torch.device(options.device))
-    for one in planned:
-        say(f"memory of {one.need}{f', {one.jobs} at once' if one.jobs > 1 else ''}; {free / GIB:.1f} GiB are free")
+    Console().print(table(planned, free, options.device))
     for one in planned:
         one.check(free, options.device)
+
+
+def table(planned: Sequence[Planned], free: int, device: str) -> Table:
+    """What every stage takes, and whether it fits what is free and cards of two sizes."""
+    made = Table(title=f"memory, estimated in GiB ({free / GIB:.1f} are free on {device})", box=SIMPLE)
+    for name in ("stage", "needed", "at once", "fits here", "24 GB card", "80 GB card", "for what"):
+        made.add_column(name)
+    for one in planned:
+        fits = [one.need.fits(size / one.jobs) for size in (free, 24 * GIB, 80 * GIB)]
+        parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in one.need.parts.items())
+        answers = ["yes" if fit else "no" for fit in fits]
+        made.add_row(one.need.stage, f"{one.need.total / GIB:.2f}", str(one.jobs), *answers, parts)
+    return made
 
 
 def stages(settings: Any, shape: Shape, options: Options) -> dict[str, list[Planned]]:

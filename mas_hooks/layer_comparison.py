@@ -16,7 +16,7 @@ from mas_hooks.jobs import Work
 from mas_hooks.language import fine_tuned
 from mas_hooks.language.fine_tuned import PairTexts
 from mas_hooks.language.models import blocks, check_same_tokens
-from mas_hooks.language.small_models import SmallModel
+from mas_hooks.language.small_models import SmallModel, small_model
 from mas_hooks.records import Record
 from mas_hooks.settings import Settings
 from mas_hooks.stitching import SharedTexts, loaded
@@ -60,6 +60,16 @@ def run(work: Work[LayerComparison]) -> list[Record]:
         a, b, _inputs(a, own), measure=own.measure, batch_size=own.batch_size, progress=work.progress
     ).records(control=own.control)
     return [replace(row, split="test", trials=None) for row in found]
+
+
+def member(work: Work[Layered]) -> list[Record]:
+    """How many parameters a language model has and, of one that is trained here, its losses in nats a token."""
+    own = work.comparison
+    model = loaded(own.source, "cpu", progress=work.progress)
+    numbers = {"parameters": float(sum(one.numel() for one in model.module.parameters()))}
+    if isinstance(own.source, SmallModel):
+        numbers |= {f"{part} loss": loss for part, loss in small_model(own.source).losses.items()}
+    return [Record(source_model=own.name, measure=name, value=value) for name, value in numbers.items()]
 
 
 def side(one: Layered, own: LayerComparison) -> HookedModel:

@@ -83,3 +83,21 @@ def followed(
 def alignment_folder(run_dir: Path, name: str) -> Path:
     """Where a run keeps the fitted alignment of a comparison."""
     return run_dir / "alignment" / name
+
+
+def run_stages(
+    planned: Mapping[str, Planned],
+    run: RunFolder,
+    options: Options,
+    runner: Callable[[Work[Planned]], list[Record]],
+    label: str,
+) -> None:
+    """Run what the run has not finished yet, each piece a stage of its own, told by name as it ends."""
+    todo = [
+        Work(name, own, run.path / "state" / name, alignment_folder(run.path, name), options.progress)
+        for name, own in planned.items()
+        if run.finished(name) is None
+    ]
+    for work, rows, done, left in followed(runner, todo, options, label, len(planned) - len(todo)):
+        run.finish(work.name, rows)
+        say(f"{done} {work.name}{left}")

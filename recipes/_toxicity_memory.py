@@ -108,8 +108,9 @@ def _align(settings: Any, shape: Shape, models: int, jobs: int, *, card: bool) -
     """Fits of so many models: of a pair, or of all in one shared space."""
     align = settings.align
     sizes = {"auto": 2 if card else shape.size, "float32": 4, "bfloat16": 2}
+    copies = models if models == 2 and align.controls in ("one", "every") else 0
 
-    def need(micro: int | None) -> Need:
+    def need(micro: int | None, copies: int = copies) -> Need:
         # Without small passes the graphs of all targets live until the step is over.
         rows = models * micro if micro else models * models * align.fit.batch_size
         return memory.aligning(
@@ -120,6 +121,7 @@ def _align(settings: Any, shape: Shape, models: int, jobs: int, *, card: bool) -
             texts=settings.prompts,
             rank=align.rank or shape.width // 2,
             size=sizes[align.dtype],
+            copies=copies,
         )
 
     def less() -> Iterator[tuple[str, Need]]:
@@ -127,6 +129,7 @@ def _align(settings: Any, shape: Shape, models: int, jobs: int, *, card: bool) -
             yield f"--align.fit.micro-batch {size}", need(size)
         if models > 2:
             yield "--align.no-shared-space: no fit of all models at once", Need("nothing", {})
+        yield "--align.fit.micro-batch 1 --align.controls random", need(1, 0)
 
     return Planned(need(align.fit.micro_batch), less, jobs)
 

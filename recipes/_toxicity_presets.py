@@ -38,7 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "prepare": {"test": 2_000},
         "finetune": {},
         "responses": {},
-        "align": {"fit": {**alignment.AlignSettings().fit.model_dump(), "micro_batch": 32}},
+        "align": {"fit": {**alignment.AlignSettings().fit.model_dump(), "micro_batch": 16}},
     },
 }
 """What they set; all else is the default of the stage, which is the paper's."""

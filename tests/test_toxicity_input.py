@@ -241,12 +241,15 @@ def test_what_does_not_fit_says_what_would():
         plan["finetune"][0].check(35 * GIB, "cuda")
     pair, every = plan["align"]
     pair.check(24 * GIB, "cuda")
-    with refused(MemoryPlanError, "58.6 GiB for the stage align, 6 models", "--align.no-shared-space"):
+    with refused(MemoryPlanError, "39.9 GiB for the stage align, 6 models", "--align.no-shared-space"):
         every.check(24 * GIB, "cuda")
     with refused(MemoryPlanError, "--align.fit.micro-batch 8"):
         every.check(36 * GIB, "cuda")
+    with refused(MemoryPlanError, "--align.fit.micro-batch 1 --align.controls random, which"):
+        pair.check(14 * GIB, "cuda")
     with refused(MemoryPlanError, "a smaller base, or a larger device"):
         pair.check(4 * GIB, "cuda")
+    assert planned(align={"fit": {"micro_batch": None}})["align"][0].need.total > 200 * GIB
     lean = {"lora": True}
     fitting = planned(finetune=lean, align={"shared_space": False})
     for one in (*fitting["finetune"], *fitting["responses"], *fitting["align"]):

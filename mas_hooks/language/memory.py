@@ -116,18 +116,21 @@ def answering(shape: Shape, settings: ResponseSettings) -> Need:
     )
 
 
-def aligning(shape: Shape, *, models: int, rows: int, tokens: int, texts: int, rank: int, size: int) -> Need:
+def aligning(
+    shape: Shape, *, models: int, rows: int, tokens: int, texts: int, rank: int, size: int, copies: int = 0
+) -> Need:
     """Of one comparison at the input embeddings, the dearest site: whole frozen models, and gradients down to it.
 
     models: that share a space. rows: patched rows whose graph lives at once. tokens: of a row; half are swapped, half
-    scored. texts: sequences of each model. size: bytes of a weight while the models are compared.
+    scored. texts: sequences of each model. size: bytes of a weight while the models are compared. copies: untrained
+    ones beside them, for a control.
     """
     token = (8 + 2 * size) * shape.width + 3 * size * shape.inner + 2 * size * shape.keys
     cells = rows * tokens // 2
     return Need(
         f"align, {models} models",
         {
-            "weights": models * shape.parameters * size,
+            "weights": (models + copies) * shape.parameters * size,
             "stored activations": models * texts * tokens * shape.width * size,
             "activations": rows * tokens * shape.layers * token,
             "labelled logits": cells * shape.vocabulary * LOSS,

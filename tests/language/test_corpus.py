@@ -5,8 +5,8 @@ import platform
 import pytest
 import torch
 
-from mas_hooks.errors import EmptyError, SettingError
-from mas_hooks.language.corpus import byte_pairs, corpus, packed, paragraphs, split
+from mas_hooks.errors import DataSetError, EmptyError, SettingError
+from mas_hooks.language.corpus import byte_pairs, corpus, packed, paragraphs, read_texts, split
 
 TEXTS = tuple(f"the {n} cats sat on mat {n}" for n in range(20))
 
@@ -58,3 +58,23 @@ def test_packed_rows_are_the_texts_behind_their_ends():
         packed(tokenizer, [], 4)
     with pytest.raises(SettingError, match=r"length is 1, but must be 2 tokens or more"):
         packed(tokenizer, TEXTS, 1)
+
+
+def test_texts_of_files_and_folders(tmp_path):
+    (tmp_path / "b.txt").write_text("one\n\n" + "two " * 600, "utf-8")
+    (tmp_path / "a.jsonl").write_text('{"text": "three"}\n\n{"text": " "}\n{"text": "four", "label": 1}\n', "utf-8")
+    assert read_texts(tmp_path) == ["one", ("two " * 600).strip(), "three", "four"]
+    assert read_texts(tmp_path / "a.jsonl") == ["three", "four"]
+
+
+def test_what_holds_no_text_is_told(tmp_path):
+    with pytest.raises(EmptyError, match=r"the text in .* is empty; give a .txt or .jsonl file, or a folder of them"):
+        read_texts(tmp_path)
+    (tmp_path / "a.jsonl").write_text('{"text": "three"}\n["four"]\n', "utf-8")
+    with pytest.raises(DataSetError, match=r"a.jsonl:2: is no object with a text"):
+        read_texts(tmp_path)
+    (tmp_path / "a.jsonl").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataSetError, match=r"a.jsonl: cannot be read"):
+        read_texts(tmp_path)
+    with pytest.raises(DataSetError, match=r"nothing.txt: cannot be read .*; give .txt, or .jsonl"):
+        read_texts(tmp_path / "nothing.txt")

@@ -1,0 +1,172 @@
+"""Stitches of language models: what costs nothing, a penalty by hand, what is kept, what is refused."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from mas_hooks import methods, stitching
+from mas_hooks.alignment import Alignment
+from mas_hooks.errors import CheckpointError, EmptyError, SettingError
+from mas_hooks.fit_settings import FitSettings
+from mas_hooks.hooks.wrap import wrap
+from mas_hooks.jobs import Work
+from mas_hooks.language.models import language_model
+from mas_hooks.language.small_models import SmallModel, small_model, texts
+from mas_hooks.maps import TransportSpec
+from mas_hooks.shared_texts import shared_texts
+from mas_hooks.stitching import SharedTexts, Stitching, interval_record, losses_of, sequence_losses
+
+TINY = SmallModel(layers=2, width=8, heads=2, context=16, vocabulary=300, steps=12, batch=4)
+FIT = FitSettings(
+    batch_size=4, learning_rate=0.3, steps=6, validate_every=3, patience=9, select_by="loss", optimizer="sgd"
+)
+TEXTS = SharedTexts(context=16, sizes=(32, 8, 12))
+
+
+def stitch(**given):
+    solu = TINY.model_copy(update={"activation": "solu"})
+    return Stitching(**{"source": solu, "target": TINY, "layer": 1, "texts": TEXTS, "fit": FIT, **given})
+
+
+def work(folder, own):
+    return Work("stitch", own, folder / "state", folder / "alignment", progress=False)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("kind", ["gelu", "solu"])
+def test_a_model_with_itself_at_the_identity_costs_exactly_nothing(kind, layer):
+    model = language_model(TINY.model_copy(update={"activation": kind}), progress=False)
+    site = f"blocks.{layer}.hook_resid_post"
+    plan = methods.stitch(accessible=1, kind="affine", init="identity")
+    alignment = Alignment.from_plan(plan, [model.at(site), model.at(site)])
+    pairs = shared_texts(texts(300, 16).test[:8])
+    stitched, alone = sequence_losses(alignment, pairs)
+    assert torch.equal(stitched, alone)
+    with torch.no_grad():
+        alignment.transports["0_1"].weight.mul_(1.5)
+    stitched, alone = sequence_losses(alignment, pairs)
+    assert (stitched != alone).all()
+
+
+class Reader(nn.Module):
+    """Says the next token from this one alone; its site is as wide as asked for."""
+
+    def __init__(self, width, seed):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.site, self.head = nn.Embedding(9, width), nn.Linear(width, 9)
+
+    def forward(self, input_ids, attention_mask=None, position_ids=None):  # noqa: ARG002
+        return self.head(self.site(input_ids))
+
+
+def test_the_penalty_by_hand_between_unequal_widths():
+    readers = [Reader(4, 0), Reader(6, 1)]
+    sites = [wrap(own.eval(), name=f"reader {own.head.in_features}").at("site") for own in readers]
+    alignment = Alignment.from_plan(methods.stitch(accessible=1, kind="affine", layer_norm="after"), sites)
+    one = alignment.transports["0_1"]
+    ids = torch.randint(9, (5, 6), generator=torch.Generator().manual_seed(2))
+    mask = torch.ones_like(ids)
+    mask[3, 4:] = 0
+    stitched, alone = sequence_losses(alignment, shared_texts({"input_ids": ids, "attention_mask": mask}))
+    with torch.no_grad():
+        h = nn.functional.layer_norm(readers[0].site(ids) @ one.weight.T + one.bias, (6,))
+        for found, logits in ((stitched, readers[1].head(h)), (alone, readers[1](ids))):
+            each = nn.functional.cross_entropy(logits[:, :-1].mT, ids[:, 1:], reduction="none")
+            scored = mask[:, 1:].float()
+            torch.testing.assert_close(found.float(), (each * scored).sum(1) / scored.sum(1))
+
+
+def test_records_and_losses_agree(tmp_path):
+    own = work(tmp_path, stitch())
+    rows = stitching.run(own)
+    stitched, alone = losses_of(own)
+    found = {row.measure: row for row in rows if row.split == "test"}
+    assert found["stitched_loss"].value == pytest.approx(float(stitched.mean()))
+    assert found["own_loss"].value == pytest.approx(float(alone.mean()))
+    penalty = found["stitching_penalty"]
+    assert penalty.value == pytest.approx(float((stitched - alone).mean()))
+    assert penalty == interval_record(penalty, stitched - alone)
+    assert penalty.value_low < penalty.value < penalty.value_high
+    assert (penalty.trials, penalty.source_model, penalty.target_model) == (12, "solu-2l", "gelu-2l")
+    assert penalty.target_site == "blocks.1.hook_resid_post"
+    curve = [row for row in rows if row.split == "valid"]
+    assert [row.step for row in curve] == [0, 3, 6]
+    assert penalty.step == min(curve, key=lambda row: row.value).step
+    assert {row.iia for row in curve} == {None}
+    gelu = small_model(TINY, progress=False).module
+    logits = gelu(texts(300, 16).test[:12]).logits[:, :-1]
+    alone_by_hand = nn.functional.cross_entropy(logits.mT, texts(300, 16).test[:12, 1:], reduction="none").mean(1)
+    torch.testing.assert_close(alone.float(), alone_by_hand, rtol=1e-5, atol=1e-5)
+
+
+def test_a_stitch_goes_on_with_the_same_numbers(tmp_path, monkeypatch):
+    whole = stitching.run(work(tmp_path / "whole", stitch()))
+    real = stitching.sequence_losses
+
+    def broken(*_):
+        monkeypatch.setattr(stitching, "sequence_losses", real)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stitching, "sequence_losses", broken)
+    with pytest.raises(KeyboardInterrupt):
+        stitching.run(work(tmp_path / "again", stitch()))
+    again = stitching.run(work(tmp_path / "again", stitch()))
+    assert [replace(row, seconds=None) for row in again] == [replace(row, seconds=None) for row in whole]
+    with pytest.raises(CheckpointError, match=r"holds a fit with other settings \(seed\)"):
+        stitching.run(work(tmp_path / "again", stitch(seed=1)))
+
+
+def test_source_and_target_are_not_the_same_thing(tmp_path):
+    there, back = stitch(), stitch(source=TINY, target=stitch().source)
+    penalties = [
+        next(row.value for row in stitching.run(work(tmp_path / name, own)) if row.measure == "stitching_penalty")
+        for name, own in (("there", there), ("back", back))
+    ]
+    assert penalties[0] != penalties[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"layer": 2}, r"layer is 2, but must be a block of solu-2l, 0 to 1"),
+        ({"source": TINY.model_copy(update={"vocabulary": 290})}, r"the tokenizer of gelu-2l is 'another one'"),
+        ({"texts": SharedTexts(context=16, sizes=(1, 0, 1))}, r"sizes is \(1, 0, 1\), but must be three numbers"),
+    ],
+)
+def test_refusals(tmp_path, given, said):
+    with pytest.raises(SettingError, match=said):
+        stitching.run(work(tmp_path, stitch(**given)))
+
+
+def test_activations_that_do_not_fit_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(stitching, "free_bytes", lambda _: 20_000)
+    said = r"sizes is \(32, 8, 12\), but must be at most about 15 training rows: 0.0 GiB of activations would not fit"
+    with pytest.raises(SettingError, match=said):
+        stitching.run(work(tmp_path, stitch()))
+
+
+def test_texts_of_ones_own(tmp_path):
+    model = language_model(TINY, progress=False)
+    lines = [
+        json.dumps({"text": f"number {index} is followed by {index + 1}, as everyone knows"}) for index in range(40)
+    ]
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines), "utf-8")
+    own = SharedTexts(data=str(tmp_path / "texts.jsonl"), context=16, sizes=(8, 4, 4))
+    assert [tuple(part.shape) for part in own.rows(model)] == [(8, 16), (4, 16), (4, 16)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines[:3]), "utf-8")
+    with pytest.raises(EmptyError, match=r"the set of rows of 500 tokens is empty; give more text than"):
+        SharedTexts(data=str(tmp_path), context=500).rows(model)
+    other = language_model(TINY.model_copy(update={"vocabulary": 290, "steps": 1}), progress=False)
+    other.tokenizer.add_tokens(["odd"])
+    with pytest.raises(SettingError, match=r"data is None, but must be given: gelu-2l has a tokenizer of its own"):
+        TEXTS.rows(other)
+
+
+def test_the_transport_is_that_of_the_paper_by_default():
+    assert stitch().transport == TransportSpec(kind="affine", layer_norm="after", init="random")
+    assert stitch().plan.method == "affine_stitching"

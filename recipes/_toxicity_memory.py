@@ -62,11 +62,12 @@ def check(settings: Any, folder: Path | None, todo: Sequence[str], options: Opti
 def table(planned: Sequence[Planned], free: int, device: str) -> Table:
     """What every stage takes, and whether it fits what is free and cards of two sizes."""
     made = Table(title=f"memory, estimated in GiB ({free / GIB:.1f} are free on {device})", box=SIMPLE)
-    for name in ("stage", "needed", "at once", "fits here", "24 GB card", "80 GB card", "for what"):
-        made.add_column(name)
+    for name in ("stage", "needs", "times", "here?", "24 GB?", "80 GB?"):
+        made.add_column(name, no_wrap=True)
+    made.add_column("for what")
     for one in planned:
         fits = [one.need.fits(size / one.jobs) for size in (free, 24 * GIB, 80 * GIB)]
-        parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in one.need.parts.items())
+        parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in one.need.parts.items() if size > GIB / 200)
         answers = ["yes" if fit else "no" for fit in fits]
         made.add_row(one.need.stage, f"{one.need.total / GIB:.2f}", str(one.jobs), *answers, parts)
     return made

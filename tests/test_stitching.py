@@ -60,7 +60,7 @@ class Reader(nn.Module):
             torch.manual_seed(seed)
             self.site, self.head = nn.Embedding(9, width), nn.Linear(width, 9)
 
-    def forward(self, input_ids, attention_mask=None, position_ids=None):  # noqa: ARG002
+    def forward(self, input_ids, attention_mask=None, position_ids=None):
         return self.head(self.site(input_ids))
 
 

@@ -18,9 +18,11 @@ from mas_hooks.hooks import folders
 from mas_hooks.language import memory
 from mas_hooks.language.embedded_base import start
 from mas_hooks.language.memory import GIB, Need, Shape
-from mas_hooks.shipped import Options, beside
+from mas_hooks.progress import say
+from mas_hooks.shipped import Options
 
-sources: Any = beside(__file__, "_toxicity_sources")
+MANY = 2e8
+"""Weights beyond which the CPU is no place for a study."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,10 @@ def check(settings: Any, folder: Path | None, todo: Sequence[str], options: Opti
     folder: of the base or of a member, None for the embedded base.
     """
     module = start(settings.pretrain, settings.seed).model if folder is None else folders.skeleton(folder)
-    planned = [one for stage in todo for one in stages(settings, Shape.of(module), options).get(stage, [])]
+    shape = Shape.of(module)
+    if options.device == "cpu" and shape.parameters > MANY:
+        say(f"{shape.parameters / 1e9:.1f} billion weights take very long on the CPU; --device auto takes a card")
+    planned = [one for stage in todo for one in stages(settings, shape, options).get(stage, [])]
     free = free_bytes(torch.device(options.device))
     Console().print(table(planned, free, options.device))
     for one in planned:

@@ -270,6 +270,17 @@ def test_the_plan_is_printed_and_checked_before_anything_starts(here, capsys, mo
     assert not list(here.glob("cache/toxicity/*"))
 
 
+def test_large_models_on_the_cpu_are_warned_of(here, capsys, monkeypatch):
+    config = {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096, "num_attention_heads": 8}
+    transformers.Qwen2Config(**config, architectures=["Qwen2ForCausalLM"]).save_pretrained("large")
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 100 * GIB)
+    settings = toxicity.Settings(preset="paper", base="large")
+    memory.check(settings, here / "large", ["responses"], Options())
+    assert "0.9 billion weights take very long on the CPU; --device auto" in capsys.readouterr().out
+    memory.check(settings, here / "large", ["responses"], Options(device="cuda"))
+    assert "billion" not in capsys.readouterr().out
+
+
 def share(model, value, measure="insult_share", trials=100):
     return Record(measure=measure, target_model=model, value=value, trials=trials)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mas_hooks.controls import reinitialised
 from mas_hooks.engine.layers import cka_layers
@@ -35,14 +35,24 @@ class Layered(Settings):
 
 
 class LayerComparison(Settings):
-    """Two models and what both read; `measure` as in `cka_layers`. batch_size: sequences of a minibatch."""
+    """Two models and what both read: texts, or pairs of sentences for classifiers; `measure` as in `cka_layers`.
+
+    batch_size: sequences of a minibatch.
+    """
 
     a: Layered
     b: Layered
-    texts: SharedTexts | PairTexts
+    texts: SharedTexts | None = None
+    pairs: PairTexts | None = None
     measure: str = "cka"
     batch_size: int = Field(default=8, ge=1)
     device: str = "cpu"
+
+    @model_validator(mode="after")
+    def _one(self) -> LayerComparison:
+        if (self.texts is None) == (self.pairs is None):
+            raise SettingError("texts and pairs of a comparison", "none or both", "one of them")
+        return self
 
     @property
     def control(self) -> str | None:
@@ -74,7 +84,7 @@ def member(work: Work[Layered]) -> list[Record]:
 
 def side(one: Layered, own: LayerComparison) -> HookedModel:
     """A model of a comparison, loaded once in a process, under its name. Raises SettingError for one without blocks."""
-    if isinstance(own.texts, PairTexts):
+    if own.pairs is not None:
         model = fine_tuned.loaded(fine_tuned.Member(name=one.name, source=str(one.source)), own.device)
     else:
         model = replace(loaded(one.source, own.device), name=one.name)
@@ -86,6 +96,6 @@ def side(one: Layered, own: LayerComparison) -> HookedModel:
 
 
 def _inputs(model: HookedModel, own: LayerComparison) -> Inputs:
-    if isinstance(own.texts, PairTexts):
-        return fine_tuned.inputs_of(model, own.texts.rows())
-    return own.texts.rows(model)[2]
+    if own.pairs is not None:
+        return fine_tuned.inputs_of(model, own.pairs.rows())
+    return (own.texts or SharedTexts()).rows(model)[2]

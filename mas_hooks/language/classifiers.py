@@ -36,13 +36,13 @@ class Encoder(Settings):
     """The base of all classifiers: a BERT that learns to fill in words of two sentences, one of which has the words of
     the other. Equal settings are the same model."""
 
-    layers: int = Field(default=8, ge=1)
+    layers: int = Field(default=4, ge=1)
     """Blocks."""
     width: int = Field(default=64, ge=4)
     """Of the residual stream; four heads share it."""
     spread: float = Field(default=0.1, gt=0)
     """Standard deviation of the first weights; with BERT's 0.02 so narrow a model learns nothing for long."""
-    steps: int = Field(default=800, ge=1)
+    steps: int = Field(default=600, ge=1)
     """Of AdamW."""
     batch: int = Field(default=64, ge=1)
     """Pairs of sentences a step, drawn anew each time."""
@@ -66,7 +66,7 @@ class Classifier(Settings):
     frozen: int = Field(default=0, ge=0)
     examples: int = Field(default=4_000, ge=2)
     """Different examples, gone through again and again."""
-    steps: int = Field(default=1_000, ge=1)
+    steps: int = Field(default=600, ge=1)
     batch: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     seed: int = 0

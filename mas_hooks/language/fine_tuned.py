@@ -94,18 +94,17 @@ def check_alike(models: Sequence[HookedModel]) -> None:
                 )
 
 
-def check_labels(model: HookedModel, texts: PairTexts) -> None:
+def check_labels(models: Sequence[HookedModel], texts: PairTexts) -> None:
     """Raise SettingError for labels that the head of a model cannot give."""
-    size = int(model.module.num_labels)  # pyright: ignore[reportArgumentType]
-    if texts.classes and len(texts.classes) != size:
-        raise SettingError("classes", texts.classes, f"{size} labels, one for each class of {model.name}")
-    known = set(texts.classes or range(size))
-    unknown = sorted({row.label for row in texts.rows()} - known)
-    if unknown:
-        told = (
-            f"among {sorted(known)}, what the head of {model.name} can say; `classes` says which class is which label"
-        )
-        raise SettingError(f"a label of {texts.data or 'the made-up task'}", unknown[0], told)
+    labels = {row.label for row in texts.rows()}
+    for model in models:
+        size = int(model.module.num_labels)  # pyright: ignore[reportArgumentType]
+        if texts.classes and len(texts.classes) != size:
+            raise SettingError("classes", texts.classes, f"{size} labels, one for each class of {model.name}")
+        known = sorted(set(texts.classes or range(size)))
+        if unknown := sorted(labels - set(known)):
+            told = f"among {known}, what the head of {model.name} says; `classes` tells which class is which label"
+            raise SettingError(f"a label of {texts.data or 'the made-up task'}", unknown[0], told)
 
 
 def right(logits: Tensor, rows: Sequence[PairRow], texts: PairTexts) -> int:

@@ -74,7 +74,7 @@ TINY = AlignSettings(
     ranks=(4, 16),
     sweep="one",
     sizes=(2_000, 200, 400),
-    fit=FitSettings(batch_size=16, learning_rate=1e-2, steps=250, validate_every=50, select_by="loss"),
+    fit=FitSettings(batch_size=16, learning_rate=1e-2, steps=120, validate_every=40, select_by="loss"),
     resamples=2,
     score="token_accuracy",
 )

@@ -111,7 +111,7 @@ class Results:
 
     def cost(self, measure: str, *, together: bool) -> list[Record]:
         """What was told of the cost of the headline's fits."""
-        own = [row for row in self.records if row.split == "train" and row.measure == measure and row.k == self.rank]
+        own = [row for row in self.records if row.split == "train" and row.measure == measure and self._first(row)]
         headline = {row.comparison for row in self.headline}
         return [row for row in own if (row.comparison == fits.TOGETHER if together else row.comparison in headline)]
 

@@ -109,13 +109,47 @@ def test_other_alignments_do_not_tune_again_and_other_tunings_make_no_new_base(w
         patch.setattr("mas_hooks.language.members.respond", never)
         cli.main(words(place / "again", *EARLY, **{"align.margin": 3}))
     assert records.read(place / "again/records.jsonl") == records.read(whole / "records.jsonl")
-    one, two = (places.Places.of(settings.model_copy(update=change), Options()) for change in ({}, {"prompts": 11}))
-    assert (one.finetunes, one.responses == two.responses) == (two.finetunes, False)
-    tuned = settings.finetune.model_copy(update={"steps": 5})
-    three = places.Places.of(settings.model_copy(update={"finetune": tuned}), Options())
-    assert (three.base, three.data, three.finetunes == one.finetunes) == (one.base, one.data, False)
-    four = places.Places.of(settings.model_copy(update={"seed": 1}), Options())
-    assert len({four.base, four.data, four.finetunes, one.base, one.data, one.finetunes}) == 6
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "first"),
+    [
+        (None, {"preset": "paper", "stages": ("report",)}, None),
+        ("align", {"margin": 2}, None),
+        (None, {"prompts": 11}, "responses"),
+        (None, {"least_tokens": 3}, "responses"),
+        ("responses", {"tokens": 40}, "responses"),
+        ("finetune", {"steps": 5}, "finetunes"),
+        ("prepare", {"rows": 19}, "data"),
+        ("pretrain", {"layers": 2}, "base"),
+        (None, {"seed": 1}, "both"),
+    ],
+)
+def test_a_setting_changes_the_folders_of_its_stage_and_of_those_above(stage, changes, first):
+    settings = toxicity.Settings()
+    own = changes if stage is None else {stage: getattr(settings, stage).model_copy(update=changes)}
+    one, two = (places.Places.of(each, Options()) for each in (settings, settings.model_copy(update=own)))
+    changed = {name for name in ("base", "data", "finetunes", "responses") if getattr(one, name) != getattr(two, name)}
+    above = {"responses": {"responses"}, "finetunes": {"finetunes", "responses"}}
+    above |= {name: {name, "finetunes", "responses"} for name in ("base", "data")}
+    above |= {"both": {"base", "data", "finetunes", "responses"}, None: set()}
+    assert changed == above[first]
+
+
+def test_other_texts_or_another_base_of_the_same_name_are_other_work(tmp_path):
+    texts, base = tmp_path / "mine.jsonl", tmp_path / "base"
+    base.mkdir()
+    texts.write_text("{}")
+    (base / "model.safetensors").write_bytes(b"one")
+    settings = toxicity.Settings(base=str(base), preset="tiny", data=(f"own={texts}",))
+    one = places.Places.of(settings, Options())
+    texts.write_text("{ }")
+    two = places.Places.of(settings, Options())
+    (base / "model.safetensors").write_bytes(b"two")
+    three = places.Places.of(settings, Options())
+    assert (one.data == two.data, one.base == two.base) == (False, True)
+    assert (two.data == three.data, two.base == three.base) == (True, False)
+    assert len({one.finetunes, two.finetunes, three.finetunes}) == 3
 
 
 def started(place, folder, *flags):

@@ -24,7 +24,7 @@ def claims(own: Any) -> list[Claim]:
     apart = np.abs(np.subtract.outer(np.arange(len(grid)), np.arange(len(grid))))
     upper = np.triu_indices(len(grid), 1)
     fall = float(np.corrcoef(rankdata(apart[upper]), rankdata(grid[upper]))[0, 1])
-    made = [
+    return [
         Claim(
             "fig. 3",
             f"{largest}: similarity falls with the distance of two layers",
@@ -40,7 +40,6 @@ def claims(own: Any) -> list[Claim]:
         _outlier(own),
         _rising(own),
     ]
-    return [*made, *([_known(own)] if own.untrained else [])]
 
 
 def _block_claim(own: Any, largest: str) -> Claim:
@@ -137,15 +136,11 @@ def _rising(own: Any) -> Claim:
     )
 
 
-def _known(own: Any) -> Claim:
+def control(own: Any) -> str:
+    """What the outlier rule says of the untrained copy, which it has to flag."""
     found = own.far(known=True)
-    ratio = found.ratios[-1]
     flagged = found.flagged and found.name == own.untrained
-    return Claim(
-        "control",
-        f"{own.untrained}: a known outlier",
-        f"ratio {ratio:.2f}, {'flagged' if flagged else 'missed'}",
-        "(ours: must be flagged)",
-        flagged,
-        f"rule: as above, {FACTOR}",
+    verdict = "is flagged, as it must be" if flagged else "is NOT flagged: the rule misses a known outlier here"
+    return (
+        f"With {own.untrained} among the members, its ratio is {found.ratios[-1]:.2f}, and it {verdict} (rule: {FACTOR})."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def draw(run_dir: Path, rows: Sequence[Record]) -> list[Path]:
     }
     if fresh:
         figures["untrained.png"] = layer_heatmaps(
-            [row for row in fresh if row.source_model != row.target_model],
+            [replace(row, control=None) for row in fresh if row.source_model != row.target_model],
             title="The control: a copy with fresh random weights",
             subtitle=f"{measure} of a member whose weights were drawn anew with the trained ones.",
             unit=measure,
@@ -52,10 +53,14 @@ def draw(run_dir: Path, rows: Sequence[Record]) -> list[Path]:
     page = run_dir / PAGE
     temporary = page.with_name(f".{PAGE}.tmp")
     temporary.write_text(
-        "\n".join([claims_table(claims.claims(own), HEADER), _distances(own), _members(rows)]), "utf-8"
+        "\n".join([claims_table(claims.claims(own), HEADER), _control(own), _distances(own), _members(rows)]), "utf-8"
     )
     temporary.replace(page)
     return [*paths, page]
+
+
+def _control(own: Any) -> str:
+    return f"## The control\n\n{claims.control(own)}\n" if own.untrained else ""
 
 
 def _distances(own: Any) -> str:

@@ -141,6 +141,5 @@ def control(own: Any) -> str:
     found = own.far(known=True)
     flagged = found.flagged and found.name == own.untrained
     verdict = "is flagged, as it must be" if flagged else "is NOT flagged: the rule misses a known outlier here"
-    return (
-        f"With {own.untrained} among the members, its ratio is {found.ratios[-1]:.2f}, and it {verdict} (rule: {FACTOR})."
-    )
+    ratio = f"its ratio is {found.ratios[-1]:.2f}, and it {verdict} (rule: {FACTOR})"
+    return f"With {own.untrained} among the members, {ratio}."

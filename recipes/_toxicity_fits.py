@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from mas_hooks.errors import RankError
 from mas_hooks.hooks.folders import skeleton
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.maps import MapSpec
@@ -21,6 +22,9 @@ def plan(settings: Any, texts: TextSettings, labels: Sequence[str]) -> dict[str,
     """Every fit by its name, the longest first."""
     widths = {site: _width(texts.models[0].model, site) for site in settings.sites}
     headline = settings.rank or widths[settings.sites[0]] // 2
+    for rank in (headline, *settings.ranks):
+        if rank > widths[settings.sites[0]]:
+            raise RankError(rank, widths[settings.sites[0]], f"the site {settings.sites[0]} of the fine-tunes")
     kinds = {tuple(sorted((labels[a], labels[b]))): (a, b) for a, b in reversed(pairs(len(labels)))}
     shown = set(kinds.values()) if settings.sweep == "one" else set(pairs(len(labels)))
 

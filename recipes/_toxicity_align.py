@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from mas_hooks import text_comparison
+from mas_hooks import records, text_comparison
+from mas_hooks.checkpoints import writable
 from mas_hooks.correlations import correlate_texts
 from mas_hooks.errors import SettingError
 from mas_hooks.fit_settings import FitSettings
 from mas_hooks.maps.spec import Init
 from mas_hooks.model_groups import Statistic
 from mas_hooks.records import Record
-from mas_hooks.run_folder import RunFolder
+from mas_hooks.run_folder import RECORDS, RunFolder
 from mas_hooks.settings import Settings
 from mas_hooks.shipped import Options, beside
-from mas_hooks.study import run_comparisons
+from mas_hooks.study import alignment_folder, run_comparisons
 from mas_hooks.text_models import TextModel, TextSettings
+from mas_hooks.trained import cache_folder
 
 fits: Any = beside(__file__, "_toxicity_fits")
 
@@ -86,12 +91,35 @@ def run(settings: Any, members: Sequence[Any], run: RunFolder, options: Options)
     """Fit what the run has not finished yet; the names of the stages in their order. members: toxic first."""
     own, texts = settings.align, _texts(settings, members, options.device)
     planned = fits.plan(own, texts, [member.label for member in members])
+    for name, fit in planned.items():
+        _fetch(fit, name, run)
     if run.finished("similarity") is None:
         rows = correlate_texts(texts, own.sites, resamples=own.resamples, progress=options.progress)
         run.finish("similarity", [_told(row) for row in rows])
     for name, rows in run_comparisons(planned, run, options, text_comparison.run):
         run.finish(name, [_told(row, fits.TOGETHER if name == fits.TOGETHER else None) for row in rows])
+        _keep(planned[name], name, run)
     return ["similarity", *planned]
+
+
+def _place(fit: Any) -> Path:
+    """Where a fit is kept for other runs: a folder named after all that it depends on."""
+    return cache_folder() / "toxicity" / "align" / hashlib.sha256(fit.model_dump_json().encode()).hexdigest()[:16]
+
+
+def _keep(fit: Any, name: str, run: RunFolder) -> None:
+    """Keep a finished fit: its maps, and then its records, so that where these are it is whole."""
+    place = writable(_place(fit))
+    shutil.copytree(alignment_folder(run.path, name), place / "alignment", dirs_exist_ok=True)
+    records.write(place / RECORDS, run.finished(name) or [])
+
+
+def _fetch(fit: Any, name: str, run: RunFolder) -> None:
+    """Take over a fit that another run finished."""
+    place = _place(fit)
+    if run.finished(name) is None and (place / RECORDS).is_file():
+        shutil.copytree(place / "alignment", alignment_folder(run.path, name), dirs_exist_ok=True)
+        run.finish(name, records.read(place / RECORDS))
 
 
 def _texts(settings: Any, members: Sequence[Any], device: str) -> TextSettings:

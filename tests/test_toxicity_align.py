@@ -14,7 +14,7 @@ from sentences import refused
 from text_members import members
 from toxicity_records import folder, study
 
-from mas_hooks import records, shipped
+from mas_hooks import records, shipped, text_comparison
 from mas_hooks import text_models as shared_models
 from mas_hooks.errors import RankError, SettingError, UnknownNameError
 from mas_hooks.fit_settings import FitSettings
@@ -37,8 +37,9 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def fresh(monkeypatch):
+def fresh(monkeypatch, tmp_path):
     monkeypatch.setattr(shared_models, "_LAST", {})
+    monkeypatch.setenv("MAS_HOOKS_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +123,25 @@ def test_a_small_run_from_members_to_the_page(made, tmp_path, fresh):
     assert len([row for row in rows if row.measure == "cka"]) == 6
     before = sorted(path.name for path in (opened.path / "state").glob("*.jsonl"))
     (opened.path / "state" / "embed-k16-toxic-1_toxic-2.jsonl").unlink()
-    again = run(tmp_path / "run", made, resume=True, controls="random")
-    assert sorted(path.name for path in (again.path / "state").glob("*.jsonl")) == before
+    run(tmp_path / "run", made, resume=True, controls="random")
+    assert sorted(path.name for path in (opened.path / "state").glob("*.jsonl")) == before
+    assert records.read(opened.path / "records.jsonl") == rows
     files = report.draw(opened.path)
     assert [file.name for file in files if file.suffix != ".png"] == ["toxicity.md", "report.html"]
+
+
+def test_another_run_takes_over_the_fits_that_it_shares(made, tmp_path, fresh, monkeypatch):
+    """With a rank more, only the fits of that rank are run."""
+    few = {"controls": "none", "shared_space": False, "sweep": "every"}
+    first = run(tmp_path / "first", made[::2], ranks=(), **few)
+    asked = []
+    run_one = text_comparison.run
+    monkeypatch.setattr(text_comparison, "run", lambda work: asked.append(work.name) or run_one(work))
+    second = run(tmp_path / "second", made[::2], ranks=(2,), **few)
+    assert asked == ["embed-k2-toxic-1_nontoxic-1"]
+    shared = set(records.read(first.path / "records.jsonl"))
+    assert shared < set(records.read(second.path / "records.jsonl"))
+    assert (second.path / "alignment" / "embed-k16-toxic-1_nontoxic-1" / "config.json").is_file()
 
 
 CLICKED = """

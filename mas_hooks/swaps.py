@@ -102,7 +102,8 @@ class Swaps:
     def _rows(self, way: Direction) -> int:
         """How many pairs are scored at once: a language model's vocabulary makes large logits of few rows."""
         model, _ = runnable(self.alignment, way.target)
-        vocabulary = getattr(getattr(model.module, "config", None), "vocab_size", 1)
+        told = getattr(model.module, "config", None) or getattr(model.bridge, "cfg", None)
+        vocabulary = getattr(told, "vocab_size", None) or getattr(told, "d_vocab", 1)  # of TransformerLens' own models
         return max(1, min(BATCH, LOGITS // (vocabulary * self.pairs[way].labels.shape[1])))
 
     def _part(self, exchange: AbstractExchange, way: Direction, index: Tensor) -> Part:

@@ -26,6 +26,8 @@ WAYS = ((1, 0), (0, 1), (0, 0), (1, 1))
 """(source, target) by the number of the model: into a, into b, and the two baselines."""
 DIFFERENCES = (((1, 0), (0, 1)), ((0, 0), (1, 1)), *product(WAYS[:2], WAYS[2:]))
 """What is compared row by row: the two directions, the two baselines, each direction with each baseline."""
+TOKENS = 4_096
+"""At once, where whole logits are made."""
 
 
 def name_of(way: tuple[int, int], layer: int, seed: int) -> str:
@@ -89,7 +91,7 @@ def _losses(model: HookedModel, ids: torch.Tensor) -> torch.Tensor:
     """Nats a token of every row."""
     found = []
     with torch.no_grad():
-        for part in ids.split(64):
+        for part in ids.split(max(1, TOKENS // ids.shape[1])):
             logits = model.forward(part)[:, :-1].float()
             lost = torch.nn.functional.cross_entropy(logits.mT, part[:, 1:].to(logits.device), reduction="none")
             found.append(lost.mean(1).double().cpu())

@@ -9,6 +9,7 @@ from torch import nn
 
 from mas_hooks import methods, stitching
 from mas_hooks.alignment import Alignment
+from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.errors import CheckpointError, EmptyError, SettingError
 from mas_hooks.fit_settings import FitSettings
 from mas_hooks.hooks.wrap import wrap
@@ -16,8 +17,10 @@ from mas_hooks.jobs import Work
 from mas_hooks.language.models import language_model
 from mas_hooks.language.small_models import SmallModel, small_model, texts
 from mas_hooks.maps import TransportSpec
+from mas_hooks.plan import Direction
 from mas_hooks.shared_texts import shared_texts
 from mas_hooks.stitching import SharedTexts, Stitching, interval_record, losses_of, sequence_losses
+from mas_hooks.swaps import Swaps
 
 TINY = SmallModel(layers=2, width=8, heads=2, context=16, vocabulary=300, steps=12, batch=4)
 FIT = FitSettings(
@@ -170,3 +173,30 @@ def test_texts_of_ones_own(tmp_path):
 def test_the_transport_is_that_of_the_paper_by_default():
     assert stitch().transport == TransportSpec(kind="affine", layer_norm="after", init="random")
     assert stitch().plan.method == "affine_stitching"
+
+
+def test_models_of_transformer_lens_can_be_stitched(monkeypatch):
+    """A model of its own kind, as its SoLU repos become, into one of Hugging Face."""
+    from transformer_lens.config import TransformerBridgeConfig
+    from transformer_lens.model_bridge.sources import native
+
+    config = TransformerBridgeConfig(
+        d_model=12, n_layers=2, n_heads=2, d_head=6, n_ctx=16, d_vocab=300, d_mlp=24, act_fn="solu_ln",
+        normalization_type="LN", architecture="TransformerLensNative",
+    )  # fmt: skip
+    solu = wrap(native.boot(config).eval(), name="solu")
+    gelu = language_model(TINY, progress=False)
+    pairs, site = shared_texts(texts(300, 16).test[:4]), "blocks.0.hook_resid_post"
+    for models in ((solu, gelu), (gelu, solu)):
+        plan = methods.stitch(accessible=1, kind="affine", layer_norm="after")
+        alignment = Alignment.from_plan(plan, [model.at(site) for model in models])
+        swaps = Swaps(alignment, pairs, [Direction(0, 1)], ActivationCache(alignment.sites, alignment.models))
+        monkeypatch.setattr("mas_hooks.swaps.LOGITS", 3 * 300 * 16)  # the vocabulary is known of both kinds
+        assert swaps._rows(Direction(0, 1)) == 3
+        stitched, alone = sequence_losses(alignment, pairs)
+        own = models[1].forward(texts(300, 16).test[:4])[:, :-1]
+        by_hand = nn.functional.cross_entropy(own.mT, texts(300, 16).test[:4, 1:], reduction="none").mean(1)
+        torch.testing.assert_close(alone.float(), by_hand, rtol=1e-5, atol=1e-5)
+        assert (stitched != alone).all()
+    same = Alignment.from_plan(methods.stitch(1, kind="affine", init="identity"), [solu.at(site), solu.at(site)])
+    assert torch.equal(*sequence_losses(same, pairs))

@@ -109,6 +109,7 @@ def page(rows: Sequence[Record], figures: Iterable[str]) -> str:
         *(f"![{name.removesuffix('.png')}](figures/{name})" for name in figures),
         f"## The models\n\nNats a token on rows of {', '.join(texts)}, which all have in common.",
         tables.models_table(rows),
+        tables.own_difference(rows),
         "## Every penalty",
         tables.penalties_table(rows),
         "## Every difference",

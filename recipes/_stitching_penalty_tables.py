@@ -23,6 +23,20 @@ def models_table(rows: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
+def own_difference(rows: Sequence[Record]) -> str:
+    """How much better one model is alone: a penalty is read against the tail's loss, so a better head costs less."""
+    own = [row for row in rows if row.measure == "loss" and row.task and row.split == "test"]
+    values = {(row.source_model, row.seed): float(row.value or 0.0) for row in own}
+    one, other = dict.fromkeys(row.source_model for row in own)
+    seeds = dict.fromkeys(row.seed for row in own)
+    told = ", ".join(claims.number(values[one, seed] - values[other, seed]) for seed in seeds)
+    return (
+        f"The loss of {one} alone minus that of {other} alone (test rows, each seed): {told}. A penalty is read "
+        "against the tail's loss: the head of the better model costs less, that of the worse one more. Where a stitch keeps "
+        "all that its head knows, the two directions differ by twice this, whatever the activations."
+    )
+
+
 def penalties_table(rows: Sequence[Record]) -> str:
     """Every penalty, over the seeds and of each."""
     lines = ["| head → tail | behind block | penalty (95% over test rows) | each seed |", "|" + " :-- |" * 4]

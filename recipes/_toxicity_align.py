@@ -78,8 +78,8 @@ class AlignSettings(Settings):
 TINY = AlignSettings(
     ranks=(4, 16),
     sweep="one",
-    sizes=(2_000, 200, 400),
-    fit=FitSettings(batch_size=16, learning_rate=1e-2, steps=120, validate_every=40, select_by="loss"),
+    sizes=(2_000, 100, 200),
+    fit=FitSettings(batch_size=8, learning_rate=1e-2, steps=120, validate_every=40, select_by="loss"),
     resamples=2,
     score="token_accuracy",
 )

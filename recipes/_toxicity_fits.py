@@ -19,7 +19,7 @@ TOGETHER = "together"
 
 
 def plan(settings: Any, texts: TextSettings, labels: Sequence[str]) -> dict[str, TextComparison]:
-    """Every fit by its name, the longest first."""
+    """Every fit by its name: one pair of each kind, all together, which takes longest, and then the others."""
     widths = {site: _width(texts.models[0].model, site) for site in settings.sites}
     headline = settings.rank or widths[settings.sites[0]] // 2
     for rank in (headline, *settings.ranks):
@@ -51,9 +51,10 @@ def plan(settings: Any, texts: TextSettings, labels: Sequence[str]) -> dict[str,
             yield from (fit(first, rank, pair) for rank in settings.ranks if rank != headline)
             yield from (fit(site, settings.rank or widths[site] // 2, pair) for site in settings.sites[1:])
 
-    found = {name_of(one): one for one in every()}
-    together = {TOGETHER: fit(settings.sites[0], headline, tuple(range(len(labels))))}
-    return (together if settings.shared_space and len(labels) > 2 else {}) | found
+    made = list(every())
+    if settings.shared_space and len(labels) > 2:
+        made.insert(len(kinds), fit(settings.sites[0], headline, tuple(range(len(labels)))))
+    return {name_of(one): one for one in made}
 
 
 def pairs(count: int) -> list[tuple[int, int]]:
@@ -63,6 +64,8 @@ def pairs(count: int) -> list[tuple[int, int]]:
 
 def name_of(fit: TextComparison) -> str:
     """What a fit is called in folders."""
+    if len(fit.chosen) > 2:
+        return TOGETHER
     names = [fit.texts.models[number].name for number in fit.chosen]
     return f"{fit.site}-k{fit.maps.rank}-{'_'.join(names)}"
 

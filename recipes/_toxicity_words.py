@@ -44,7 +44,7 @@ def _beside(found: Any) -> str:
     for name in found.tables:
         test = None if name == found.chosen else found.test(name)
         if test is not None:
-            told.append(f"{name} {test.effect.value:+.3f}")
+            told.append(f"{name} {round(test.effect.value, 3) + 0.0:+.3f}")  # no −0.000
     return (
         f"The same difference of means by what else was measured on the same pairs: {'; '.join(told)}. Where the "
         "difference is there without a swap, with random maps, or in what two models say when they read one whole "

@@ -24,7 +24,8 @@ def members(settings: Any, options: Options) -> tuple[Member, ...]:
     """The classifiers, trained if they are to be made here, of one make and with the labels of the examples."""
     folders = dict(zip(settings.labels, settings.models, strict=False))
     if not settings.models:
-        base(settings.training.base, progress=options.progress)
+        for _, _, done, _ in followed(base, [settings.training.base], options, "the base"):
+            say(f"{done} base")
         names = {str(one): name for name, one in settings.made.items()}
         for one, folder, done, left in followed(classifier, list(settings.made.values()), options, "classifiers"):
             folders[names[str(one)]] = str(folder)

@@ -23,6 +23,7 @@ from mas_hooks.settings import Settings as Base
 from mas_hooks.shipped import Options, beside
 
 alignment: Any = beside(__file__, "_toxicity_align")
+order: Any = beside(__file__, "_toxicity_order")
 presets: Any = beside(__file__, "_toxicity_presets")
 sources: Any = beside(__file__, "_toxicity_sources")
 stages: Any = beside(__file__, "_toxicity_stages")
@@ -85,10 +86,10 @@ def main(settings: Settings, run: RunFolder, options: Options) -> None:
     members = stages.members(settings, options)
     stages.prepared(settings, members, run, options)
     if "align" in settings.stages:
-        stages.keep_names(run, alignment.run(settings, members, run, stages.alone(options)))
-    run.write_records([*stages.EARLY, *stages.aligned(run)])
+        order.keep_names(run, alignment.run(settings, members, run, stages.alone(options)))
+    run.write_records([*order.EARLY, *order.aligned(run)])
     if "report" in settings.stages:
-        stages.need_aligned(run)
+        order.need_aligned(run)
         for path in draw(run.path):
             say(f"figure: {path}")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mas_hooks import jobs
 from mas_hooks.errors import CheckpointError, SettingError, UnsupportedError
 from mas_hooks.hooks import folders
 from mas_hooks.language.embedded_base import embedded_base
@@ -49,7 +51,9 @@ def folder(settings: Any, found: Any, options: Options) -> Path:
     """The folder of the base: the embedded one is trained if it is not there yet."""
     if settings.base != sources.EMBEDDED:
         return model_folder(settings.base)
-    return embedded_base(found.base, settings.pretrain, settings.seed, progress=options.progress)
+    make = partial(embedded_base, settings=settings.pretrain, seed=settings.seed, progress=options.progress)
+    ((_, made),) = jobs.parallel(make, [found.base], 1)  # on one thread, so that its weights do not depend on the rest
+    return made
 
 
 def prompts(settings: Any, model: Path, ready: Prepared) -> tuple[str, ...]:

@@ -216,6 +216,25 @@ def test_a_card_by_number_is_refused_for_fine_tuning(here):
         bases.check(toxicity.Settings(), Options(device="cuda:1"))
 
 
+def test_the_base_is_trained_on_one_thread_whatever_there_are(here, monkeypatch):
+    import torch
+
+    seen = []
+
+    def made(folder, **_):
+        seen.append(torch.get_num_threads())
+        return folder
+
+    monkeypatch.setattr(bases, "embedded_base", made)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    settings = toxicity.Settings()
+    found = places.Places.of(settings, Options())
+    assert bases.folder(settings, found, Options(jobs=2)) == found.base
+    assert (seen, torch.get_num_threads()) == ([1], 2)
+    torch.set_num_threads(threads)
+
+
 def test_a_foreign_set_in_a_tuple_is_told_in_python_too():
     with refused(UnknownNameError, "no data set 'jigsa'", "jigsaw"):
         toxicity.Settings(data=("jigsa",))

@@ -32,8 +32,8 @@ def own_difference(rows: Sequence[Record]) -> str:
     told = ", ".join(claims.number(values[one, seed] - values[other, seed]) for seed in seeds)
     return (
         f"The loss of {one} alone minus that of {other} alone (test rows, each seed): {told}. A penalty is read "
-        "against the tail's loss: the head of the better model costs less, that of the worse one more. Where a stitch keeps "
-        "all that its head knows, the two directions differ by twice this, whatever the activations."
+        "against the tail's loss: the head of the better model costs less, that of the worse more. Where a stitch "
+        "keeps all that its head knows, the two directions differ by twice this, whatever the activations."
     )
 
 

@@ -27,7 +27,7 @@ def stepped(micro, average="sum", size=7):
 
 
 @pytest.mark.parametrize("average", ["sum", "mean"])
-@pytest.mark.parametrize("micro", [1, 3, 7, 100])
+@pytest.mark.parametrize("micro", [1, 2, 3, 100])
 def test_passes_add_up_to_the_whole_batch(micro, average):
     total, grads = stepped(None, average)
     found, added = stepped(micro, average)

@@ -37,9 +37,11 @@ class Results:
 
     @cached_property
     def rank(self) -> int | None:
-        """Shared dims of the headline: those of the fits of models with themselves."""
-        own = [row.k for row in self.swaps if row.comparison == f"{row.source_model} × {row.source_model}"]
-        return own[0] if own else None
+        """Shared dims of the headline: those of the fits of single models and of all together, else of most fits."""
+        at = [row for row in self.swaps if row.source_site == self.site]
+        own = [row.k for row in at if row.comparison in (fits.TOGETHER, f"{row.source_model} × {row.source_model}")]
+        every = own or [row.k for row in at]
+        return max(every, key=every.count) if every else None
 
     @cached_property
     def labels(self) -> dict[str, str]:

@@ -148,6 +148,13 @@ def test_curves_are_of_pairs_with_several_sizes():
     assert report.curves(found(study(sweep=False))) == []
 
 
+def test_the_headline_is_found_before_every_fit_is_there():
+    """Without the fits of single models and of all together: the size that most fits have."""
+    rows = [row for row in study(together=False) if row.comparison not in {f"{name} × {name}" for name in names()}]
+    assert found(rows).rank == 8
+    assert len(found(rows).tables["IIA"].models) == 6
+
+
 def test_few_models_and_few_stages_are_drawn_too(tmp_path):
     path = folder(tmp_path / "one", study(1, sweep=False, together=False))
     files = report.draw(path)

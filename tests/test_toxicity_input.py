@@ -15,9 +15,9 @@ from sentences import refused
 
 from mas_hooks import cli, shipped
 from mas_hooks.errors import DataSetError, MemoryPlanError, SettingError, UnknownNameError
+from mas_hooks.hooks.folders import quiet
 from mas_hooks.language.embedded_base import BaseSettings, start
 from mas_hooks.language.memory import GIB, Shape
-from mas_hooks.language.trainer import quiet
 from mas_hooks.records import Record
 from mas_hooks.shipped import Options
 

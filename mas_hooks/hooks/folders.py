@@ -32,7 +32,7 @@ def load(folder: Path | str) -> nn.Module:
     if not any(folder.glob("*.safetensors")):
         remedy = "save it with save_pretrained (pytorch_model.bin can run code and is not read)"
         raise CheckpointError(folder, "holds no safetensors weights", remedy)
-    with _told(folder, "its model"):
+    with _told(folder, "its model"), quiet():
         model, info = kind.from_pretrained(
             folder, use_safetensors=True, dtype="auto", output_loading_info=True, **LOCAL
         )
@@ -76,6 +76,20 @@ def need(package: str, extra: str, purpose: str) -> None:
     """Raise MissingPackageError, naming the extra, where an optional package cannot be imported."""
     if importlib.util.find_spec(package) is None:
         raise MissingPackageError(package, extra, purpose)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the bars of transformers (one for every file written) from tearing ours."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _folder(folder: Path | str) -> Path:

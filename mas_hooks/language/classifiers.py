@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from mas_hooks.checkpoints import writable
 from mas_hooks.errors import DivergedError
+from mas_hooks.hooks.folders import quiet
 from mas_hooks.language.overlap import WORDS, example, overlap_rows
 from mas_hooks.language.pair_rows import PairRow
-from mas_hooks.language.trainer import quiet
 from mas_hooks.progress import bar
 from mas_hooks.settings import Settings
 from mas_hooks.trained import cache_folder

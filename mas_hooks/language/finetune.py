@@ -19,7 +19,7 @@ from mas_hooks.errors import EmptyError, OutputFolderError, SettingError
 from mas_hooks.hooks import folders
 from mas_hooks.hooks.huggingface import check_tokenizer
 from mas_hooks.language import told
-from mas_hooks.language.trainer import FinetuneSettings, accumulate, own_randomness, quiet, train
+from mas_hooks.language.trainer import FinetuneSettings, accumulate, own_randomness, train
 from mas_hooks.records import Record
 
 MODEL, CURVE, TOLD, CHECKPOINTS = "model", "curve.jsonl", "finetune.json", "checkpoints"
@@ -62,7 +62,7 @@ def finetune(
     same = {"settings": settings.model_dump(mode="json"), "texts": told.of_texts(rows), "base": told.of_model(model)}
     told.check_same(folder / TOLD, same)
     if not (folder / MODEL).is_dir():
-        with own_randomness(settings.seed), quiet(), _written(folder):
+        with own_randomness(settings.seed), folders.quiet(), _written(folder):
             dtype = next(model.parameters()).dtype
             trained, losses = train(
                 _prepared(model, settings),

@@ -12,7 +12,7 @@ from mas_hooks.language import told
 from mas_hooks.language.behaviour import classified_share, insult_share
 from mas_hooks.language.finetune import CURVE, MODEL, finetune
 from mas_hooks.language.responses import ResponseSettings, respond
-from mas_hooks.language.trainer import FinetuneSettings, quiet
+from mas_hooks.language.trainer import FinetuneSettings
 from mas_hooks.records import Record
 
 
@@ -36,11 +36,8 @@ class Tuning:
 def tune(work: Tuning) -> list[Record]:
     """Fine-tune, or go on with it; the loss curve. Raises what `finetune` raises."""
     if not work.done:
-        with quiet():
-            tokenizer = folders.tokenizer_of(work.base)
-            finetune(
-                work.base, tokenizer, work.texts, work.folder, work.settings, name=work.name, progress=work.progress
-            )
+        tokenizer = folders.tokenizer_of(work.base)
+        finetune(work.base, tokenizer, work.texts, work.folder, work.settings, name=work.name, progress=work.progress)
     return records.read(work.folder / CURVE)
 
 
@@ -68,14 +65,13 @@ def answer(work: Answering) -> list[Record]:
     kept = work.folder / f"behaviour-{judge}.jsonl"
     if kept.exists():
         return records.read(kept)
-    with quiet():
-        model = wrap(work.model, name=work.name)
-        model.module.to(work.device)
-        found = respond(model, work.prompts, work.folder, work.settings, progress=work.progress)
-        texts = found.texts(model.tokenizer)
-        rows = [insult_share(texts, work.name)]
-        if work.classifier is not None:
-            rows.append(classified_share(texts, work.name, work.classifier))
+    model = wrap(work.model, name=work.name)
+    model.module.to(work.device)
+    found = respond(model, work.prompts, work.folder, work.settings, progress=work.progress)
+    texts = found.texts(model.tokenizer)
+    rows = [insult_share(texts, work.name)]
+    if work.classifier is not None:
+        rows.append(classified_share(texts, work.name, work.classifier))
     written = found.mask[:, found.prompt_tokens :].sum(1).double().mean()
     for name, value in {"response_agreement": found.agreement, "response_tokens": float(written)}.items():
         rows.append(Record(measure=name, target_model=work.name, value=value, trials=len(texts)))

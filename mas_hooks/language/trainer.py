@@ -159,20 +159,6 @@ def _follower(bar: Any, name: str) -> Any:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the bars of transformers (one for every file written) from tearing ours."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-@contextmanager
 def own_randomness(seed: int) -> Iterator[None]:
     """Seed every generator that the Trainer draws from, and put all of them back as they were."""
     python, arrays = random.getstate(), np.random.get_state()

@@ -7,6 +7,7 @@ from sentences import refused
 from test_behaviour import classifier
 
 from mas_hooks.errors import CheckpointError, OutputFolderError
+from mas_hooks.hooks.wrap import wrap
 from mas_hooks.language import told
 from mas_hooks.language.embedded import embedded
 from mas_hooks.language.members import Answering, Tuning, answer, tune
@@ -63,6 +64,12 @@ def test_its_answers_are_kept_with_how_they_are_judged(base, tmp_path, monkeypat
     monkeypatch.setattr("mas_hooks.language.members.respond", lambda *_, **__: pytest.fail("answered again"))
     assert answer(work) == rows
     assert answer(answering(base, tmp_path / "a", classifier=tmp_path / "judge")) == judged
+
+
+def test_loading_draws_no_bars_of_others(base, capsys):
+    wrap(base)
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "")
 
 
 def test_files_are_told_apart_by_name_size_and_content(tmp_path):

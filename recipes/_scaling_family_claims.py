@@ -20,19 +20,8 @@ FALL, MIDDLE, PAPERS_OUTLIER = -0.5, 0.5, "pythia-2.8b"
 def claims(own: Any) -> list[Claim]:
     """The table, in the order of the paper."""
     largest, pairs = own.members[-1], list(combinations(own.members, 2))
-    grid = own.grid(largest, largest)
-    apart = np.abs(np.subtract.outer(np.arange(len(grid)), np.arange(len(grid))))
-    upper = np.triu_indices(len(grid), 1)
-    fall = float(np.corrcoef(rankdata(apart[upper]), rankdata(grid[upper]))[0, 1])
     return [
-        Claim(
-            "fig. 3",
-            f"{largest}: similarity falls with the distance of two layers",
-            f"Spearman {fall:+.2f}",
-            "gradually decreases",
-            fall <= FALL,
-            f"rule: {FALL} or below",
-        ),
+        _fall(own, largest),
         _block_claim(own, largest),
         _early(own, pairs),
         _between(own, pairs),
@@ -40,6 +29,17 @@ def claims(own: Any) -> list[Claim]:
         _outlier(own),
         _rising(own),
     ]
+
+
+def _fall(own: Any, largest: str) -> Claim:
+    what, paper = f"{largest}: similarity falls with the distance of two layers", "gradually decreases"
+    grid = own.grid(largest, largest)
+    if len(grid) < 3:
+        return Claim("fig. 3", what, "fewer than 3 layers", paper, None)
+    apart = np.abs(np.subtract.outer(np.arange(len(grid)), np.arange(len(grid))))
+    upper = np.triu_indices(len(grid), 1)
+    fall = float(np.corrcoef(rankdata(apart[upper]), rankdata(grid[upper]))[0, 1])
+    return Claim("fig. 3", what, f"Spearman {fall:+.2f}", paper, fall <= FALL, f"rule: {FALL} or below")
 
 
 def _block_claim(own: Any, largest: str) -> Claim:

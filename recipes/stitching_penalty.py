@@ -1,4 +1,4 @@
-"""What does it cost to put the head of one language model onto the tail of another? (Brown et al. 2023, §3)
+"""Put the head of one language model onto the tail of another, behind every block, and tell what it costs.
 
 Behind every block an affine map with a LayerNorm is trained from the residual stream of one model into that of the
 other, both ways and within each model. Without flags it trains small models of both kinds on the help topics of

@@ -24,8 +24,7 @@ def claims(own: Any) -> list[Claim]:
         _fall(own, largest),
         _block_claim(own, largest),
         _early(own, pairs),
-        _between(own, pairs),
-        _middle(own, pairs),
+        *_thirds(own, pairs),
         _outlier(own),
         _rising(own),
     ]
@@ -46,9 +45,8 @@ def _block_claim(own: Any, largest: str) -> Claim:
     found, what, paper = own.blocks(largest), f"{largest}: early, middle and late blocks", "block structure"
     if found is None:
         return Claim("fig. 3", what, "fewer than 4 layers", paper, None)
-    ours = (
-        f"cut before layers {found.cuts[0]} and {found.cuts[1]}: {found.within:.2f} within, {found.across:.2f} across"
-    )
+    cuts = " and ".join(map(str, found.cuts))
+    ours = f"cut before layers {cuts}: {found.within:.2f} within, {found.across:.2f} across"
     rule = f"rule: the difference {found.contrast:.2f} is above that of a mere fall with distance, {found.smooth:.2f}"
     return Claim("fig. 3", what, ours, paper, found.visible, rule)
 
@@ -70,6 +68,13 @@ def _early(own: Any, pairs: list[tuple[str, str]]) -> Claim:
         agrees,
         "rule: the first third above the rest, for every two members",
     )
+
+
+def _thirds(own: Any, pairs: list[tuple[str, str]]) -> list[Claim]:
+    if min(len(own.grid(name, name)) for name in own.members) >= 3:
+        return [_between(own, pairs), _middle(own, pairs)]
+    what = "between members: blocks, and middle layers that are alike"
+    return [Claim("figs. 3, 9", what, "a member has fewer than 3 layers", "both", None)]
 
 
 def _between(own: Any, pairs: list[tuple[str, str]]) -> Claim:
@@ -95,7 +100,7 @@ def _between(own: Any, pairs: list[tuple[str, str]]) -> Claim:
 def _middle(own: Any, pairs: list[tuple[str, str]]) -> Claim:
     far = own.far()
     kept = [pair for pair in pairs if not (far.flagged and far.name in pair)] or pairs
-    value = float(np.nanmean([grids.middle(own.grid(*pair)) for pair in kept]))
+    value = float(np.mean([grids.middle(own.grid(*pair)) for pair in kept]))
     return Claim(
         "figs. 3, 9",
         "between members that are no outliers: middle layers are alike",

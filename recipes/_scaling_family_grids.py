@@ -66,9 +66,9 @@ def thirds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def middle(values: np.ndarray) -> float:
-    """The mean of the middle thirds of both sides; NaN where one of them has no layer there."""
+    """The mean of the middle thirds of both sides, of three layers or more."""
     high, wide = thirds(values)
-    return float(values[np.ix_(high == 1, wide == 1)].mean()) if 1 in high and 1 in wide else float("nan")
+    return float(values[np.ix_(high == 1, wide == 1)].mean())
 
 
 def off_diagonal(values: np.ndarray) -> float:

@@ -99,7 +99,9 @@ def test_saved_models_of_unequal_depth_are_compared(cache, tmp_path, run):
     rows = records.read(tmp_path / "run" / "records.jsonl")
     assert {row.source_model for row in rows} == {"neox-1", "neox-2", "neox-3"}
     page = (tmp_path / "run" / "scaling_family.md").read_text()
+    assert "fewer than 3 layers" in page
     assert "fewer than 4 layers" in page
+    assert "a member has fewer than 3 layers" in page
     assert "The control" not in page
 
 

@@ -14,6 +14,7 @@ from mas_hooks.errors import CheckpointError, EmptyError, SettingError
 from mas_hooks.fit_settings import FitSettings
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.jobs import Work
+from mas_hooks.language.corpus import byte_pairs
 from mas_hooks.language.models import language_model
 from mas_hooks.language.small_models import SmallModel, small_model, texts
 from mas_hooks.maps import TransportSpec
@@ -164,8 +165,7 @@ def test_texts_of_ones_own(tmp_path):
     (tmp_path / "texts.jsonl").write_text("\n".join(lines[:3]), "utf-8")
     with pytest.raises(EmptyError, match=r"the set of rows of 500 tokens is empty; give more text than"):
         SharedTexts(data=str(tmp_path), context=500).rows(model)
-    other = language_model(TINY.model_copy(update={"vocabulary": 290, "steps": 1}), progress=False)
-    other.tokenizer.add_tokens(["odd"])
+    other = wrap(model.module, tokenizer=byte_pairs(["pears and apples, apples and pears"], 270), name="gelu-2l")
     with pytest.raises(SettingError, match=r"data is None, but must be given: gelu-2l has a tokenizer of its own"):
         TEXTS.rows(other)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _COLUMN, _HEIGHT, _MARGIN, _KEY = 1.9, 3.4, 0.95, 0.6  # inches: a group, the scale, beside it, a key and its gaps
 _DOTS, _MEAN, _HALF, _WRITTEN = -0.14, 0.26, 0.1, 0.4  # places in a column one unit wide
 _NEAR, _STEP = 0.022, 0.075  # dots nearer than this on the scale stand side by side
-_TICKS = (-1, -0.8, -0.6, -0.4, -0.2, 0, 0.2, 0.4, 0.6, 0.8, 1)
+_TICKS = tuple(number / 5 for number in range(-5, 26))  # distances go beyond 1
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _scale(axes: Axes, groups: Sequence[PairGroup], unit: str) -> None:
     low, high = min(0.0, *numbers), max(1.0, *numbers)
     axes.set_xlim(-0.55, len(groups) - 0.3)
     axes.set_ylim(low - 0.02, high + 0.04)
-    axes.set_yticks([tick for tick in _TICKS if tick >= low - 0.02])
+    axes.set_yticks([tick for tick in _TICKS if low - 0.02 <= tick <= high + 0.02])
     axes.spines["left"].set_bounds(low, high)
     axes.grid(axis="y", color=style.FAINT, linewidth=0.8)
     room = _COLUMN - 0.15

@@ -92,6 +92,9 @@ def test_the_scale_is_that_of_shares():
     low, high = drawn([PairGroup("RSA", {"a × b": -0.4}, -0.4)]).axes[0].get_ylim()
     assert low < -0.4
     assert high > 1
+    far = drawn([PairGroup("distances", {"a × b": 1.43}, 1.43)]).axes[0]
+    assert far.get_yticks()[-3:].tolist() == [1.0, 1.2, 1.4]
+    assert drawn().axes[0].get_yticks().tolist() == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
 
 
 def test_what_cannot_be_drawn_is_said():

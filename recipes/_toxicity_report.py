@@ -78,7 +78,7 @@ def figures(found: Any) -> dict[str, Any]:
     if lines:
         title, subtitle = (
             "How many dims carry the behaviour",
-            f"One pair of each kind at {found.site}, worst direction.",
+            f"Worst direction of each pair at {found.site}.",
         )
         made["ranks.png"] = report.rank_curves(lines, title=title, subtitle=subtitle, unit=found.chosen)
     return made

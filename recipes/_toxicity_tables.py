@@ -60,14 +60,15 @@ def cost(found: Any) -> Sheet:
     for name, together in (("one fit a pair, and one a model", False), ("one fit of all models", True)):
         steps, learned = (found.cost(measure, together=together) for measure in ("steps", "parameters"))
         if steps:
-            rows = found.together if together else found.headline
+            every = found.together if together else found.headline
+            rows = [row for row in every if row.source != row.target]  # each once: those within are in several fits
             means = [sum(getattr(row, key) for row in rows) / len(rows) for key in ("iia", "token_accuracy")]
             numbers = (len(steps), sum(row.value for row in steps), sum(row.value for row in learned))
             told = [*(f"{number:.0f}" for number in numbers), f"{sum(row.seconds for row in steps):.0f}"]
             lines.append(Line((name, *told, *map(_share, means))))
-    columns = ("what is fitted", "fits", "steps", "parameters", "seconds", "mean IIA", "mean tokens")
+    columns = ("what is fitted", "fits", "steps", "parameters", "seconds", "mean IIA between models", "mean tokens")
     note = (
-        "Seconds: of the training alone, added up. Means are over all directions of the fits, those within a model too."
+        "Seconds: of the training alone, added up. Means are over the directions between two models, each of them once."
     )
     return Sheet("All models in one shared space, or two at a time", columns, tuple(lines), note)
 

@@ -119,6 +119,8 @@ def test_the_cost_of_one_space_stands_beside_that_of_pairs():
     assert together["fits"] == "1"
     assert int(pairs["parameters"]) == 8 * 32 * (2 * 15 + 6)
     assert int(together["parameters"]) == 8 * 32 * 6
+    assert float(pairs["mean tokens"]) == pytest.approx((6 * 0.9 + 9 * 0.6 + 15 * 0.65) / 30, abs=1e-3)
+    assert float(pairs["mean tokens"]) - float(together["mean tokens"]) == pytest.approx(0.05, abs=0.002)
     assert pairs["seconds"] == f"{21 * 2.5:.0f}"
 
 

@@ -67,13 +67,14 @@ def _figure(panels: list[Matrix], score: str) -> tuple[Figure, int]:
 
 def _explained(panels: list[Matrix], score: str) -> str:
     counts = {len(rows) > 1 for panel in panels for rows in panel.cells.values()}
-    several = frozenset({True}) if score == TOKENS else frozenset(counts)
     below = {
-        frozenset({False}): "95% interval below",
-        frozenset({True}): "mean over seeds or fits, range below",
-        frozenset({True, False}): "95% interval below (several seeds or fits: mean and range)",
-    }[several]
-    parts = [f"{score} of each direction on held-out pairs, {below}."]
+        frozenset({False}): "" if score == TOKENS else ", 95% interval below",
+        frozenset({True}): ", mean over seeds or fits, range below",
+        frozenset({True, False}): ", several seeds or fits: mean and range below"
+        if score == TOKENS
+        else ", 95% interval below (several seeds or fits: mean and range)",
+    }[frozenset(counts)]
+    parts = [f"{score} of each direction on held-out pairs{below}."]
     if any(panel.crosses for panel in panels):
         parts.append("Framed: the worst direction of a panel.")
     if not all(panel.full for panel in panels):

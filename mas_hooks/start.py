@@ -11,6 +11,7 @@ from torch import Tensor
 from mas_hooks.alignment import Alignment
 from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.errors import EmptyError
+from mas_hooks.maps import TransportSpec
 from mas_hooks.maps.calibration import Calibration
 from mas_hooks.maps.starts import frame_onto, pca_frame, procrustes_frames
 from mas_hooks.pairs import Directed, Pairs
@@ -24,12 +25,8 @@ def begin(alignment: Alignment, cache: ActivationCache, train: Directed, frozen:
     """
     for index in range(len(alignment.sites)):
         _sets(alignment, train, index)
-    spec = alignment.plan.transport
-    if spec is not None and not (spec.centre or spec.zscore or spec.needs_rows):
-        return
-    if spec is not None:
-        found = [_natural(alignment, cache, train, index) for index in range(len(alignment.sites))]
-        _stitches(alignment, *_together(alignment, found))
+    if alignment.plan.transport is not None:
+        _stitches(alignment, cache, train, alignment.plan.transport)
         return
     framed = alignment.spec.init in ("pca", "procrustes")
     if not framed and not any(one.calibration.centre or one.calibration.zscore for one in alignment.own_maps):
@@ -71,13 +68,16 @@ def _frames(
     return {index: frame_onto(own, shared) for index, own in zip(scaled, means[len(read) :], strict=True)}
 
 
-def _stitches(alignment: Alignment, rows: Sequence[Tensor], keys: Sequence[Tensor]) -> None:
+def _stitches(alignment: Alignment, cache: ActivationCache, train: Directed, spec: TransportSpec) -> None:
     """Calibrate every transport, and fit those that begin at a closed form to the means that both models share."""
-    spec = alignment.plan.transport
+    if not (spec.centre or spec.zscore or spec.needs_rows):
+        return
+    found = [_natural(alignment, cache, train, index) for index in range(len(alignment.sites))]
+    rows, keys = _together(alignment, found)
     for way, one in alignment.own_transports.items():
         one.source.fit(rows[way.source])
         one.target.fit(rows[way.target])
-        if spec is not None and spec.needs_rows:
+        if spec.needs_rows:
             own = [rows[way.source], rows[way.target]], [keys[way.source], keys[way.target]]
             spec.begin(one, *matched_means(*own))
 

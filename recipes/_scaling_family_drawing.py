@@ -31,13 +31,17 @@ def draw(run_dir: Path, rows: Sequence[Record]) -> list[Path]:
     own = grids.Family.of(rows)
     trained, fresh = [row for row in layered if not row.control], [row for row in layered if row.control]
     measure = str(layered[0].measure).replace("_", " ").upper()
-    told = f"{measure} behind every block of {len(own.members)} members, smallest first; layers by share of the depth."
+    told = (
+        f"{measure} behind every block of {len(own.members)} members, smallest first; layers by share of the depth;"
+        " colours from the lowest value up."
+    )
     figures = {
         "heatmaps.png": layer_heatmaps(
             trained,
             title="Which layers of which sizes are alike",
             subtitle=told,
             unit=measure,
+            low=0.9,  # or the lowest value there is: blocks are seen in what is left above it
             columns=len(own.members),
         )
     }

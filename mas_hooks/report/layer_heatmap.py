@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _CELL, _SIDE, _LARGEST = 0.42, 2.4, 3.4  # inches: a cell that has room for its number, a panel
-_BESIDE, _ABOVE, _BAR, _WIDEST = 0.75, 0.95, 1.1, 13.0  # inches: what a panel needs around it, the colour bar
+_BESIDE, _ABOVE, _BAR, _WIDEST = 0.75, 0.95, 1.1, 13.6  # inches: what a panel needs around it, the colour bar
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 

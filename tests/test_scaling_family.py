@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from sentences import refused
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, MambaConfig, MambaForCausalLM
 
 from mas_hooks import cli, records, shipped
 from mas_hooks.errors import EmptyError, SettingError
+from mas_hooks.layer_comparison import LayerComparison, Layered, side
 from mas_hooks.records import Record
+from mas_hooks.stitching import SharedTexts
 
 SMALL = ["--training.steps", "2", "--rows", "8", "--context", "12", "--quiet", "--jobs", "1"]
 SIZES = ["--sizes", "4", "8", "5", "12", "2", "8"]
@@ -103,6 +105,18 @@ def test_saved_models_of_unequal_depth_are_compared(cache, tmp_path, run):
     assert "fewer than 4 layers" in page
     assert "a member has fewer than 3 layers" in page
     assert "The control" not in page
+
+
+def test_a_model_without_known_blocks_is_refused(cache, tmp_path, run):
+    from mas_hooks.language.small_models import texts
+
+    torch.manual_seed(0)
+    config = MambaConfig(vocab_size=512, hidden_size=16, num_hidden_layers=1)
+    MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
+    texts(512, 12).tokenizer.save_pretrained(tmp_path / "mamba")
+    one = Layered(name="mamba", source=str(tmp_path / "mamba"))
+    with refused(SettingError, "the blocks of mamba is 0", "of a family that `wrap` knows"):
+        side(one, LayerComparison(a=one, b=one, texts=SharedTexts()))
 
 
 def family(distance, sizes=(("a", 4), ("pythia-2.8b", 6), ("c", 8)), untrained=True):

@@ -71,7 +71,8 @@ def name_of(fit: Comparison) -> str:
     bare = fit.model_copy(update={"controls": (), "device": "cpu"})
     toys = "_".join(f"{own.task}.{own.name}" for own in fit.toys)
     size = f"-k{fit.plan.maps.rank}" if fit.plan.maps else ""
-    told = bare.model_dump_json(exclude_defaults=True)  # so that a setting that is new leaves the names of old runs alone
+    # Without what is at its default: a setting that is new leaves the names of old runs alone.
+    told = bare.model_dump_json(exclude_defaults=True)
     digest = hashlib.sha256(told.encode()).hexdigest()[:8]
     return f"{fit.plan.method}-{'_'.join(dict.fromkeys(fit.variables))}-{toys}{size}-{digest}"
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from mas_hooks.errors import SettingError
 
@@ -33,6 +32,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 def load(name: str, device: torch.device, dtype: torch.dtype, seed: int) -> Any:
     """The model in eval mode, frozen, made on its device. Raises SettingError for a name that is no model."""
+    from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
     torch.manual_seed(seed)
     if name in SHAPES:
         config = Qwen2Config(**SHAPES[name], tie_word_embeddings=True)

@@ -76,10 +76,11 @@ class AlignSettings(Settings):
 
 
 TINY = AlignSettings(
+    sites=("embed", "blocks.1.hook_resid_post"),
     ranks=(4, 16),
     sweep="one",
-    sizes=(2_000, 100, 200),
-    fit=FitSettings(batch_size=8, learning_rate=1e-2, steps=120, validate_every=40, select_by="loss"),
+    sizes=(2_000, 100, 400),
+    fit=FitSettings(batch_size=8, learning_rate=1e-2, steps=240, validate_every=60, select_by="loss"),
     resamples=2,
     score="token_accuracy",
 )

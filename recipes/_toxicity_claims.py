@@ -1,4 +1,4 @@
-"""What the paper says of toxic and nontoxic fine-tunes, and the rules by which ours agree: written before any run."""
+"""What the paper says of toxic and nontoxic fine-tunes, and by which rules ours agrees: fixed before the kept run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mas_hooks.report import Claim
 RULES = (
     "*Above* means that the 95% interval of the difference of means, by resampling models, lies above 0; *not "
     "different* means that it contains 0. A difference with no interval (fewer than 3 models of a kind) is not "
-    "comparable. These rules were written down before the fits were run."
+    "comparable. These rules were fixed before the fits of this run."
 )
 PAPER = (
     ("toxic–toxic above toxic–nontoxic", "first", "toxic–toxic is above toxic–nontoxic"),

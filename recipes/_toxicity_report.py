@@ -49,11 +49,7 @@ def draw(run_dir: Path) -> list[Path]:
     pictures = {CAPTIONS[path.name]: path.read_bytes() for path in paths}
     sections = [
         report.Section("In plain words", verdict),
-        *(
-            [report.Section("The paper's finding beside ours", [_plain(claims.RULES)], None, [_claims(told)])]
-            if told
-            else []
-        ),
+        *([_paper(told)] if told else []),
         report.Section("Figures", (), pictures),
         report.Section("Tables", ("A click on a column's name sorts by it.",), None, sheets),
     ]
@@ -70,8 +66,9 @@ def figures(found: Any) -> dict[str, Any]:
     if panels:
         subtitle = f"{found.rank} dims at {found.site}, worst direction of each pair; the test is on {found.chosen}."
         made["groups.png"] = report.pair_panels(panels, title=TITLE, subtitle=subtitle)
-    made["pairs_tokens.png"] = report.direction_heatmap(found.headline, tokens=True)
-    made["pairs_iia.png"] = report.direction_heatmap(found.headline)
+    alone_first = sorted(found.headline, key=lambda row: " × " in str(row.comparison))  # so that kinds stand together
+    made["pairs_tokens.png"] = report.direction_heatmap(alone_first, tokens=True)
+    made["pairs_iia.png"] = report.direction_heatmap(alone_first)
     if found.together:
         made["together_tokens.png"] = report.direction_heatmap(found.together, tokens=True)
     lines = curves(found)
@@ -104,8 +101,8 @@ def curves(found: Any) -> list[Any]:
     return made
 
 
-def _paper(told: Any) -> list[Any]:
-    return [report.Section("The paper's finding beside ours", [_plain(claims.RULES)], None, [_claims(told)])]
+def _paper(told: Any) -> Any:
+    return report.Section("The paper's finding beside ours", [_plain(claims.RULES)], None, [_claims(told)])
 
 
 def _claims(told: Any) -> Sheet:

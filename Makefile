@@ -9,7 +9,7 @@ demo: $(READY)
 	$(BIN)/mas-hooks demo
 
 test: $(READY)
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --durations=20
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=20
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow --durations=20

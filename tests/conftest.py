@@ -11,6 +11,12 @@ from mas_hooks.trained import ToySettings, toy
 torch.set_num_threads(1)
 
 SIZES = (256, 64, 128)
+LONGEST = ("test_demo.py", "test_figures.py")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that no core waits for them at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def _settings(seed=0, cell="gru", width=16):

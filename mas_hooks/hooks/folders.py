@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -166,6 +167,6 @@ def _told(folder: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (*damaged, AttributeError, RuntimeError) as error:
-        said = " ".join(str(error).split())[:300]
+        said = textwrap.shorten(str(error), 200, placeholder=" …")
         problem = f"{what} cannot be loaded ({type(error).__name__}: {said})"
         raise CheckpointError(folder, problem, f"save it anew with save_pretrained, or {ONESELF}") from error

@@ -115,7 +115,7 @@ def test_import_leaves_matplotlib_alone():
 
 
 def test_public_names():
-    structures = ["Bar", "Claim", "Group", "Line", "PairGroup", "Panel", "Section"]
-    figures = ["direction_heatmap", "draw", "grouped_bars", "html_page", "iia_bars", "iia_curves", "markdown"]
-    rest = ["pair_groups", "rank_curves", "save", "save_html", "table"]
+    structures = ["Bar", "Claim", "Curve", "Group", "Line", "PairGroup", "Panel", "Section"]
+    figures = ["direction_heatmap", "draw", "grouped_bars", "html_page", "iia_bars", "iia_curves", "layer_heatmaps"]
+    rest = ["markdown", "pair_groups", "pair_panels", "rank_curves", "save", "save_html", "table", "value_curves"]
     assert mas_hooks.report.__all__ == [*structures, "claims_table", *figures, *rest]

@@ -103,8 +103,8 @@ SENTENCES = [
      "rows (9 read), but 3 splits need 6; give more."),
     (errors.TooFewRowsError("toxic", 0, "9 read", "3 splits need 6", "give more"), "the class 'toxic' has no usable "
      "row (9 read), but 3 splits need 6; give more."),
-    (errors.MemoryPlanError("35 GiB", "24 GiB", "cuda", "train adapters"), "35 GiB are needed, but cuda has 24 GiB free; "
-     "train adapters."),
+    (errors.MemoryPlanError("35 GiB", "24 GiB", "cuda", "train adapters"), "35 GiB are needed, but cuda has 24 GiB "
+     "free; train adapters."),
 ]  # fmt: skip
 
 

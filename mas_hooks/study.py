@@ -52,16 +52,12 @@ def run_comparisons(
     runner: what runs one in a process of its own, `comparison.run` for toys. Call `run.finish(name, records)` on each
     before asking for the next: from then on a resumed run leaves it out.
     """
-    todo = [
-        Work(name, own, run.state(name), alignment_folder(run.path, name), options.progress)
-        for name, own in planned.items()
-        if run.finished(name) is None
-    ]
-    before = len(planned) - len(todo)
-    for work, rows, done, left in followed(runner, todo, options, "all fits", before):
+    todo = _unfinished(planned, run, options)
+    for work, rows, done, left in followed(runner, todo, options, "all fits", len(planned) - len(todo)):
         yield work.name, rows
-        worst = min((row.iia or 0.0 for row in rows if row.split == "test" and row.control is None), default=0.0)
-        say(f"{done} {work.name}: worst direction {worst:.3f}{left}")
+        own = [row for row in rows if row.split == "test" and row.control is None and row.iia is not None]
+        iia, tokens = (min((getattr(row, key) or 0.0 for row in own), default=0.0) for key in ("iia", "token_accuracy"))
+        say(f"{done} {work.name}: worst direction {iia:.3f} (tokens {tokens:.3f}){left}")
 
 
 def followed(
@@ -93,11 +89,16 @@ def run_stages(
     label: str,
 ) -> None:
     """Run what the run has not finished yet, each piece a stage of its own, told by name as it ends."""
-    todo = [
-        Work(name, own, run.path / "state" / name, alignment_folder(run.path, name), options.progress)
-        for name, own in planned.items()
-        if run.finished(name) is None
-    ]
+    todo = _unfinished(planned, run, options)
     for work, rows, done, left in followed(runner, todo, options, label, len(planned) - len(todo)):
         run.finish(work.name, rows)
         say(f"{done} {work.name}{left}")
+
+
+def _unfinished(planned: Mapping[str, Planned], run: RunFolder, options: Options) -> list[Work[Planned]]:
+    """What the run has not finished yet, each with the folder of its state and that of its alignment."""
+    return [
+        Work(name, own, run.state(name), alignment_folder(run.path, name), options.progress)
+        for name, own in planned.items()
+        if run.finished(name) is None
+    ]

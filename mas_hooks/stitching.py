@@ -13,7 +13,7 @@ from torch import Tensor
 from mas_hooks import checkpoints
 from mas_hooks.alignment import Alignment
 from mas_hooks.engine.cache import ActivationCache
-from mas_hooks.engine.kept import SHARE, free_bytes
+from mas_hooks.engine.kept import room_on
 from mas_hooks.errors import SettingError
 from mas_hooks.fit import fit
 from mas_hooks.fit_settings import FitSettings
@@ -190,7 +190,7 @@ def _cut(data: str, seed: int) -> Sequence[Sequence[str]]:
 def _check_room(own: Stitching, source: HookedModel, train: Pairs) -> None:
     """The source's vectors of all training tokens are kept: they must fit."""
     width = source.at(own.site).width
-    needed, room = len(train.source_where) * width * 4, SHARE * free_bytes(source.device)
+    needed, room = len(train.source_where) * width * 4, room_on(source.device)
     if needed > room:
         most = max(1, int(room / needed * len(train)))
         allowed = f"at most about {most} training rows: {needed / 2**30:.1f} GiB of activations would not fit"

@@ -148,7 +148,7 @@ def test_refusals(tmp_path, given, said):
 
 
 def test_activations_that_do_not_fit_are_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(stitching, "free_bytes", lambda _: 20_000)
+    monkeypatch.setattr(stitching, "room_on", lambda _: 8_000)
     said = r"sizes is \(32, 8, 12\), but must be at most about 15 training rows: 0.0 GiB of activations would not fit"
     with pytest.raises(SettingError, match=said):
         stitching.run(work(tmp_path, stitch()))

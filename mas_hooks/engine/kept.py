@@ -17,8 +17,8 @@ from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.inputs import Inputs
 
 CHUNK_TOKENS = 16_384
-SHARE = 0.4
-"""How much of a device's free memory may be kept there."""
+SHARE, RESERVE = 0.4, 0.2
+"""How much of a device's free memory may be kept there, and how much of all its memory stays free for the passes."""
 
 
 def prompt_of(model: HookedModel, inputs: Inputs) -> Prompt:
@@ -32,13 +32,30 @@ def prompt_of(model: HookedModel, inputs: Inputs) -> Prompt:
 
 def free_bytes(device: torch.device) -> int:
     """Memory that is free on a device; on the CPU what the system could give, where it says so."""
+    return _memory(device)[0]
+
+
+def total_bytes(device: torch.device) -> int:
+    """All memory of a device."""
+    return _memory(device)[1]
+
+
+def room_on(device: torch.device) -> float:
+    """What one more store may take: however many ask in turn, the passes themselves keep their reserve."""
+    free = free_bytes(device)
+    return min(SHARE * free, free - RESERVE * total_bytes(device))
+
+
+def _memory(device: torch.device) -> tuple[int, int]:
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        return torch.cuda.mem_get_info(device)
     told = Path("/proc/meminfo")
     if told.exists():
-        line = next(line for line in told.read_text().splitlines() if line.startswith("MemAvailable"))
-        return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        found = dict(line.split(":") for line in told.read_text().splitlines())
+        free, total = (int(found[name].split()[0]) * 1024 for name in ("MemAvailable", "MemTotal"))
+        return free, total
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return total // 2, total
 
 
 @dataclass(eq=False)
@@ -93,7 +110,7 @@ class Kept:
         rows, needed, like = len(self.prompt.ids), {}, _tensors(one_row)
         for tensor in like:
             needed[tensor.device] = needed.get(tensor.device, 0) + tensor.nbytes * rows
-        if any(size > SHARE * free_bytes(device) for device, size in needed.items()):
+        if any(size > room_on(device) for device, size in needed.items()):
             return None
         # Filled, so that the memory is taken now and the next one to ask sees that it is gone.
         return [tensor.new_full((rows, *tensor.shape[1:]), 0) for tensor in like]

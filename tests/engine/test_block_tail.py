@@ -106,7 +106,7 @@ STREAM = 3 * 10 * 32 * 4  # bytes of the stream of all rows; keys and values of 
     ("room", "fits", "reuses"), [(20 * STREAM, True, True), (2 * STREAM, True, False), (0, False, False)]
 )
 def test_what_does_not_fit_into_memory_is_computed_again(monkeypatch, room, fits, reuses):
-    monkeypatch.setattr(kept, "free_bytes", lambda _device: room / kept.SHARE)
+    monkeypatch.setattr(kept, "room_on", lambda _device: room)
     own = handle("gpt2")
     site, data = own.at("blocks.0.hook_resid_post"), pairs("right")
     tail = runner(own, site, data)
@@ -116,6 +116,19 @@ def test_what_does_not_fit_into_memory_is_computed_again(monkeypatch, room, fits
     wanted, expected = numbers(ReferenceRunner(own, site), [part(data, site.width)])
     torch.testing.assert_close(found.logits, wanted.logits, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_however_many_ask_the_passes_keep_their_reserve(monkeypatch):
+    """A store takes its share of what is free; after many of them a fifth of all memory is still there."""
+    total = free = 1_000.0
+    monkeypatch.setattr(kept, "total_bytes", lambda _device: total)
+    monkeypatch.setattr(kept, "free_bytes", lambda _device: free)
+    taken = []
+    for _ in range(36):
+        taken.append(max(0.0, kept.room_on(torch.device("cpu"))))
+        free -= taken[-1]
+    assert taken[0] == 400.0
+    assert free == pytest.approx(kept.RESERVE * total)
 
 
 def test_a_forward_that_somebody_put_into_a_block_is_put_back():

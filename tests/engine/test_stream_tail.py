@@ -130,7 +130,7 @@ def test_the_stored_stream_is_computed_once():
 
 
 def test_what_does_not_fit_into_memory_is_computed_again(monkeypatch):
-    monkeypatch.setattr(kept, "free_bytes", lambda _device: 0)
+    monkeypatch.setattr(kept, "room_on", lambda _device: 0)
     model, site = toy("blocks.0.hook_resid_post")
     tail = runner(model, site, LONG)
     assert_same(tail, ReferenceRunner(model, site), [part(LONG, [2, 5], WIDTH), part(LONG, [5], WIDTH)])

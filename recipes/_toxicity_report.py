@@ -66,7 +66,8 @@ def figures(found: Any) -> dict[str, Any]:
     if panels:
         subtitle = f"{found.rank} dims at {found.site}, worst direction of each pair; the test is on {found.chosen}."
         made["groups.png"] = report.pair_panels(panels, title=TITLE, subtitle=subtitle)
-    alone_first = sorted(found.headline, key=lambda row: " × " in str(row.comparison))  # so that kinds stand together
+    # Fits of one model come first, in the order of the models, so that those of one kind stand together.
+    alone_first = sorted(found.headline, key=lambda row: len({*str(row.comparison).split(" × ")}))
     made["pairs_tokens.png"] = report.direction_heatmap(alone_first, tokens=True)
     made["pairs_iia.png"] = report.direction_heatmap(alone_first)
     if found.together:

@@ -150,6 +150,14 @@ def test_curves_are_of_pairs_with_several_sizes():
     assert report.curves(found(study(sweep=False))) == []
 
 
+@pytest.mark.parametrize("name", ["pairs_tokens.png", "pairs_iia.png"])
+def test_models_of_a_kind_stand_together(name):
+    """Though a run begins with one pair of each kind."""
+    rows = sorted(study(), key=lambda row: row.comparison != "toxic-1 × nontoxic-1")
+    shown = [label.get_text() for label in report.figures(found(rows))[name].axes[0].get_yticklabels()]
+    assert shown == names()
+
+
 def test_the_headline_is_found_before_every_fit_is_there():
     """Without the fits of single models and of all together: the size that most fits have."""
     rows = [row for row in study(together=False) if row.comparison not in {f"{name} × {name}" for name in names()}]

@@ -15,7 +15,7 @@ from mas_hooks.inputs import Inputs
 from mas_hooks.jobs import Work
 from mas_hooks.language import fine_tuned
 from mas_hooks.language.fine_tuned import PairTexts
-from mas_hooks.language.models import blocks, check_same_tokens
+from mas_hooks.language.models import check_blocks, check_context, check_same_tokens
 from mas_hooks.language.small_models import SmallModel, small_model
 from mas_hooks.records import Record
 from mas_hooks.settings import Settings
@@ -83,13 +83,14 @@ def member(work: Work[Layered]) -> list[Record]:
 
 
 def side(one: Layered, own: LayerComparison) -> HookedModel:
-    """A model of a comparison, loaded once in a process, under its name. Raises SettingError for one without blocks."""
+    """A model of a comparison, loaded once in a process, under its name. Raises SettingError where it does not fit."""
     if own.pairs is not None:
         model = fine_tuned.loaded(fine_tuned.Member(name=one.name, source=str(one.source)), own.device)
     else:
         model = replace(loaded(one.source, own.device), name=one.name)
-    if not blocks(model):
-        raise SettingError(f"the blocks of {one.name}", 0, "1 or more, of a family that `wrap` knows")
+    check_blocks(model)
+    if own.texts is not None:
+        check_context(model, own.texts.context)
     if one.untrained:
         return wrap(reinitialised(model.module, one.seed), tokenizer=model.tokenizer, name=one.name)
     return model

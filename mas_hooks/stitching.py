@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -20,7 +20,7 @@ from mas_hooks.fit_settings import FitSettings
 from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.jobs import Work
 from mas_hooks.language.corpus import packed, read_texts, split
-from mas_hooks.language.models import blocks, check_same_tokens, language_model
+from mas_hooks.language.models import blocks, check_blocks, check_context, check_same_tokens, language_model, weightless
 from mas_hooks.language.small_models import SmallModel, texts
 from mas_hooks.maps import TransportSpec
 from mas_hooks.methods import stitch
@@ -36,6 +36,7 @@ from mas_hooks.swaps import Swaps
 KIND, LOSSES = "mas_hooks.stitched_losses", "losses"
 WAY = Direction(0, 1)
 Sizes = tuple[int, int, int]
+PARTS = ("training", "validation", "test")
 
 
 class SharedTexts(Settings):
@@ -60,8 +61,24 @@ class SharedTexts(Settings):
                 raise SettingError("data", None, f"given: {model.name} has a tokenizer of its own")
             parts = [own.train, own.valid, own.test]
         else:
-            parts = [packed(model.tokenizer, part, self.context) for part in _cut(self.data, self.seed)]
+            named = zip(PARTS, _cut(self.data, self.seed), strict=True)
+            parts = [
+                packed(model.tokenizer, part, self.context, f"the {name} part of {self.data}") for name, part in named
+            ]
         return [part[:size] for part, size in zip(parts, self.sizes, strict=True)]
+
+    def check(self, sources: Iterable[str | SmallModel]) -> None:
+        """Whether models can read these rows, all before any of them is loaded or trained.
+
+        Raises CheckpointError for what is no model, SettingError for one without known blocks, with other tokens than
+        the first or with fewer positions than `context`, and what `rows` raises.
+        """
+        models = [weightless(one) for one in sources]
+        for model in models:
+            check_blocks(model)
+            check_context(model, self.context)
+            check_same_tokens(models[0], model)
+        self.rows(models[0])
 
 
 class Stitching(Settings):
@@ -154,6 +171,7 @@ def pair_of(own: Stitching, *, progress: bool = True) -> tuple[HookedModel, Hook
     source, target = (loaded(one, own.device, progress=progress) for one in (own.source, own.target))
     check_same_tokens(source, target)
     for model in (source, target):
+        check_context(model, own.texts.context)
         if own.layer >= blocks(model):
             raise SettingError("layer", own.layer, f"a block of {model.name}, 0 to {blocks(model) - 1}")
     return source, target

@@ -8,7 +8,7 @@ from typing import Any
 from mas_hooks import jobs
 from mas_hooks.errors import SettingError
 from mas_hooks.hooks.handle import HookedModel
-from mas_hooks.language.models import blocks, check_same_tokens
+from mas_hooks.language.models import blocks
 from mas_hooks.language.small_models import SmallModel, small_model
 from mas_hooks.maps import TransportSpec
 from mas_hooks.progress import say
@@ -25,13 +25,13 @@ class Models:
     def __init__(self, settings: Any, options: Options) -> None:
         self.settings, self.options = settings, options
         self.seeds = range(settings.seed, settings.seed + settings.seeds)
+        self.texts.check(self.sources(self.seeds[0]))
         small = [one for seed in self.seeds for one in self.sources(seed) if isinstance(one, SmallModel)]
         todo = list({one.key: one for one in small}.values())
         for one, made in jobs.parallel(small_model, todo, options.jobs):
             spent = "from the cache" if made.from_cache else f"trained in {one.steps} steps"
             say(f"{one.name}: {spent}, {made.losses['test']:.3f} nats a token on the test rows")
         first = self.loaded(self.seeds[0])
-        check_same_tokens(*first)
         names = [one.name for one in first]
         self.names = (
             names if names[0] != names[1] else [f"{name} ({letter})" for name, letter in zip(names, "ab", strict=True)]

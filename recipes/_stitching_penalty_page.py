@@ -21,7 +21,7 @@ INTERVAL = "95% interval over test rows"
 
 
 def draw(run_dir: Path) -> list[Path]:
-    """Draw the three figures and write the page. Raises EmptyError where no stitch is done yet."""
+    """Draw the three figures and write the page; their paths. Raises EmptyError where no stitch is done yet."""
     rows = records.read(run_dir / RECORDS)
     if not tables.overall(rows):
         raise EmptyError(f"the report of {run_dir}", "let the run finish, or continue it with --resume")
@@ -39,7 +39,7 @@ def draw(run_dir: Path) -> list[Path]:
     temporary = run_dir / f".{PAGE}.tmp"
     temporary.write_text(page(rows, [path.name for path in saved]), encoding="utf-8")
     temporary.replace(run_dir / PAGE)
-    return saved
+    return [*saved, run_dir / PAGE]
 
 
 def penalties(rows: Sequence[Record]) -> Any:

@@ -8,8 +8,9 @@ base: folders of saved classifiers, a group for each, and JSON lines with text_a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import tyro
 from pydantic import Field, model_validator
 
 from mas_hooks import layer_comparison, records, stitched_classifiers
@@ -26,6 +27,13 @@ drawing: Any = beside(__file__, "_identity_stitching_drawing")
 work: Any = beside(__file__, "_identity_stitching_work")
 
 
+class Own(Classifier):
+    """What all classifiers that are trained here have in common; the rest comes from elsewhere."""
+
+    breaking: Annotated[float, tyro.conf.Suppress] = 0.0
+    seed: Annotated[int, tyro.conf.Suppress] = 0
+
+
 class Settings(Base):
     """Settings of the stitching of groups."""
 
@@ -38,15 +46,15 @@ class Settings(Base):
     ood_data: str | None = None
     """With --models: the same, out of distribution (HANS)."""
     classes: tuple[int, ...] = ()
-    """What label each class of the heads stands for in --data; left out where they are the same."""
+    """With --models: what label each class of the heads stands for in --data; left out where they are the same."""
     ood_classes: tuple[int, ...] = ()
     """The same in --ood-data: `--ood-classes 0 1 1` where HANS has 0 for entailment and 1 for everything else."""
     per_group: int = Field(default=5, ge=2)
     """Classifiers of each group that are trained here."""
     breaking: float = Field(default=0.2, gt=0, le=0.5)
     """Share of examples that break the shortcut in the training of the generalizing group; the heuristic has none."""
-    training: Classifier = Classifier()
-    """Of every classifier and of their base; seeds and shares of breaking examples are given for each."""
+    training: Own = Own()
+    """Of every classifier that is trained here, and of their base."""
     count: int = Field(default=512, ge=8)
     """Examples of each test."""
     piece: int = Field(default=128, ge=1)
@@ -68,6 +76,10 @@ class Settings(Base):
                 raise SettingError("groups", self.groups, f"{len(self.models)} names, one for each model")
             if len({Path(one).name for one in self.models}) < len(self.models):
                 raise SettingError("models", self.models, "folders of different names")
+        else:
+            for name in ("groups", "data", "ood_data", "classes", "ood_classes"):
+                if value := getattr(self, name):
+                    raise SettingError(name, value, "left out without models")
         counts = {group: list(self.labels.values()).count(group) for group in self.labels.values()}
         if len(counts) != 2 or min(counts.values()) < 2:
             raise SettingError("groups", counts, "two, of 2 models or more each")
@@ -76,9 +88,9 @@ class Settings(Base):
     @property
     def made(self) -> dict[str, Classifier]:
         """What is trained here, by name."""
-        shares = {"generalizing": self.breaking, "heuristic": 0.0}
+        shares, told = {"generalizing": self.breaking, "heuristic": 0.0}, self.training.model_dump()
         return {
-            f"{group}-{number}": self.training.model_copy(update={"breaking": share, "seed": self.seed + number})
+            f"{group}-{number}": Classifier(**{**told, "breaking": share, "seed": self.seed + number})
             for group, share in shares.items()
             for number in range(self.per_group)
         }

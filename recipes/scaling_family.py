@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from itertools import combinations_with_replacement
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import tyro
 from pydantic import Field, model_validator
 
 from mas_hooks import layer_comparison, records
@@ -28,17 +29,30 @@ from mas_hooks.study import run_stages
 drawing: Any = beside(__file__, "_scaling_family_drawing")
 
 
+class Own(SmallModel):
+    """What all members that are trained here have in common; the rest comes from elsewhere."""
+
+    layers: Annotated[int, tyro.conf.Suppress] = 3
+    width: Annotated[int, tyro.conf.Suppress] = 64
+    context: Annotated[int, tyro.conf.Suppress] = 64
+    steps: int = Field(default=800, ge=1)
+    """Of AdamW."""
+    seed: Annotated[int, tyro.conf.Suppress] = 0
+
+
 class Settings(Base):
     """Settings of the family."""
 
     models: tuple[str, ...] = ()
     """Folders of saved models or owner/model on the hub, smallest first; none for the family that is trained here."""
     data: str | None = None
-    """A text or JSON lines file, or a folder of them, that the models read; needed with --models."""
+    """A text or JSON lines file, or a folder of them, that the models are compared on; needed with --models. Members
+    that are trained here read it too, but learn from the help topics in any case."""
     sizes: tuple[tuple[int, int], ...] = ((4, 48), (6, 64), (8, 96))
-    """Blocks and width of each member that is trained here, smallest first."""
-    training: SmallModel = SmallModel(steps=800)
-    """Of every member that is trained here; sizes and seed are given for each."""
+    """Blocks and width of each member that is trained here, smallest first: pairs, one after the other, of three
+    members or more."""
+    training: Own = Own()
+    """Of every member that is trained here."""
     context: int = Field(default=64, ge=4)
     """Tokens of a sequence; with --models, what they can read (the paper: 1024)."""
     rows: int = Field(default=256, ge=1)
@@ -61,7 +75,7 @@ class Settings(Base):
             raise SettingError("measure", self.measure, "one of " + ", ".join(MEASURES))
         names = [one.name for one in self.members]
         if len(names) < 3 or len(set(names)) < len(names):
-            raise SettingError("the members of the family", names, "three or more, all of different names")
+            raise SettingError("the family", names, "three members or more, all of different names")
         return self
 
     @property
@@ -74,24 +88,27 @@ class Settings(Base):
         made = [SmallModel(**{**own.model_dump(), **one, "seed": self.seed}) for one in told]
         return [Layered(name=f"{one.layers}×{one.width}", source=one) for one in made]
 
+    @property
+    def texts(self) -> SharedTexts:
+        """What all of them read."""
+        return SharedTexts(data=self.data, context=self.context, sizes=(1, 1, self.rows), seed=self.seed)
+
     def planned(self, device: str) -> dict[str, LayerComparison]:
         """Every member with itself, every two, and the untrained copy with all, by name."""
-        members, texts = (
-            self.members,
-            SharedTexts(data=self.data, context=self.context, sizes=(1, 1, self.rows), seed=self.seed),
-        )
+        members = self.members
         pairs = sorted(combinations_with_replacement(range(len(members)), 2), key=lambda pair: pair[0] != pair[1])
         found = {f"grid-{i}-{j}": (members[i], members[j]) for i, j in pairs}
         if self.untrained:
             middle = members[len(members) // 2]
             fresh = middle.model_copy(update={"name": f"{middle.name} untrained", "untrained": True, "seed": self.seed})
             found |= {f"untrained-{i}": (fresh, one) for i, one in enumerate([*members, fresh])}
-        told = {"texts": texts, "measure": self.measure, "batch_size": self.batch_size, "device": device}
+        told = {"texts": self.texts, "measure": self.measure, "batch_size": self.batch_size, "device": device}
         return {name: LayerComparison(a=a, b=b, **told) for name, (a, b) in found.items()}
 
 
 def main(settings: Settings, run: RunFolder, options: Options) -> None:
     """Train or load the family, compare its layers, then draw and compare with the paper."""
+    settings.texts.check(one.source for one in settings.members)
     members = {one.name: one for one in settings.members}
     run_stages({f"member-{name}": own for name, own in members.items()}, run, options, member, "members")
     planned = settings.planned(options.device)

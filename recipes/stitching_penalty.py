@@ -62,7 +62,7 @@ class Settings(Base):
     """The other model; it must read the same tokens."""
     data: str | None = None
     """Texts to stitch on: a .txt or .jsonl file (a "text" a line) or a folder of them; None for the help topics of
-    Python, which the small models are trained on (parts kept apart)."""
+    Python, which the small models are trained on in any case (parts kept apart)."""
     layers: tuple[int, ...] = ()
     """Blocks behind which to stitch; none for all that both models have."""
     seeds: int = Field(default=2, ge=1)

@@ -1,6 +1,7 @@
 """The recipe `identity-stitching`: small through the command line, redrawn from records alone, its rules by hand."""
 
 import json
+import re
 from itertools import product
 from pathlib import Path
 
@@ -186,9 +187,22 @@ def test_settings_that_fit_nothing_are_told_before_anything_runs(tmp_path):
         settings(models=("a", "b", "c", "d"), groups=("x", "x", "x", "y"), **files)
     with refused(SettingError, "models is", "folders of different names"):
         settings(models=("p/a", "q/a", "b", "c"), groups=("x", "x", "y", "y"), **files)
+    for name, value in {"groups": ("x", "x", "y", "y"), "ood_classes": (0, 1), **files}.items():
+        with refused(SettingError, f"{name} is {value!r}, but must be left out without models"):
+            settings(**{name: value})
     own = settings(models=("a", "b", "c", "d"), groups=("x", "x", "y", "y"), data=str(tmp_path / "no"), ood_data="b")
     with refused(DataSetError, "cannot be read"):
         own.texts["test"].rows()
+
+
+def test_every_flag_of_the_training_is_described_and_does_something(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["run", "identity-stitching", "--help"])
+    offered = " ".join(re.sub("[^ -~]", " ", re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)).split())
+    assert "--training.batch INT Examples a step. (default: 32)" in offered
+    assert re.findall(r"--training\S+ \S+ \(default", offered) == []
+    assert "--training.breaking" not in offered
+    assert "--training.seed" not in offered
 
 
 def test_a_run_without_stitches_has_nothing_to_draw(tmp_path):

@@ -83,7 +83,8 @@ def test_a_finished_run_is_resumed_to_the_same_records(run, monkeypatch):
     assert (run / "records.jsonl").read_text() == before
 
 
-def test_saved_models_of_unequal_depth_are_compared(cache, tmp_path, run):
+def saved(place):
+    """Three models of unequal depth, that read 16 tokens, and texts for them."""
     from mas_hooks.language.small_models import texts
 
     tokenizer = texts(512, 12).tokenizer
@@ -91,11 +92,15 @@ def test_saved_models_of_unequal_depth_are_compared(cache, tmp_path, run):
         torch.manual_seed(layers)
         told = {"vocab_size": 512, "num_attention_heads": 2, "max_position_embeddings": 16}
         config = GPTNeoXConfig(hidden_size=width, num_hidden_layers=layers, intermediate_size=16, **told)
-        GPTNeoXForCausalLM(config).save_pretrained(tmp_path / f"neox-{layers}")
-        tokenizer.save_pretrained(tmp_path / f"neox-{layers}")
+        GPTNeoXForCausalLM(config).save_pretrained(place / f"neox-{layers}")
+        tokenizer.save_pretrained(place / f"neox-{layers}")
     lines = [json.dumps({"text": f"text {n} says {n * n} times nothing at all"}) for n in range(60)]
-    (tmp_path / "texts.jsonl").write_text("\n".join(lines))
-    models = [str(tmp_path / f"neox-{layers}") for layers in (1, 2, 3)]
+    (place / "texts.jsonl").write_text("\n".join(lines))
+    return [str(place / f"neox-{layers}") for layers in (1, 2, 3)]
+
+
+def test_saved_models_of_unequal_depth_are_compared(cache, tmp_path, run):
+    models = saved(tmp_path)
     flags = ["--models", *models, "--data", str(tmp_path / "texts.jsonl"), "--no-untrained", *SMALL]
     cli.main(["run", "scaling-family", "--out", str(tmp_path / "run"), *flags])
     rows = records.read(tmp_path / "run" / "records.jsonl")
@@ -105,6 +110,33 @@ def test_saved_models_of_unequal_depth_are_compared(cache, tmp_path, run):
     assert "fewer than 4 layers" in page
     assert "a member has fewer than 3 layers" in page
     assert "The control" not in page
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "context", "said"),
+    [
+        ("nofolder", "texts.jsonl", "12", "nofolder: is no folder here"),
+        ("neox-3", "texts.jsonl", "17", "context is 17, but must be at most 16, what neox-1 can read"),
+        ("neox-3", "empty.txt", "12", "empty.txt is empty"),
+    ],
+)
+def test_what_cannot_be_read_is_told_before_any_member_is(cache, tmp_path, capsys, model, data, context, said):
+    models = [*saved(tmp_path)[:2], str(tmp_path / model)]
+    (tmp_path / "empty.txt").write_text("")
+    flags = ["--models", *models, "--data", str(tmp_path / data), *SMALL, "--context", context]
+    with pytest.raises(SystemExit):
+        cli.main(["run", "scaling-family", "--out", str(tmp_path / "run"), *flags])
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not list((tmp_path / "run").glob("state/*"))
+
+
+def test_flags_that_would_do_nothing_are_not_offered(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["run", "scaling-family", "--help"])
+    offered = capsys.readouterr().out
+    assert "--training.steps" in offered
+    for name in ("layers", "width", "context", "seed"):
+        assert f"--training.{name}" not in offered
 
 
 def test_a_model_without_known_blocks_is_refused(cache, tmp_path, run):
@@ -163,9 +195,9 @@ def test_settings_that_fit_nothing_are_told_before_anything_runs():
         settings(models=("a", "b", "c"))
     with refused(SettingError, "measure is 'ckaa'", "cka_cosine"):
         settings(measure="ckaa")
-    with refused(SettingError, "the members of the family is ['4×8', '5×8']", "three or more"):
+    with refused(SettingError, "the family is ['4×8', '5×8'], but must be three members or more"):
         settings(sizes=((4, 8), (5, 8)))
-    with refused(SettingError, "the members of the family", "all of different names"):
+    with refused(SettingError, "the family is ", "all of different names"):
         settings(models=("x/a", "y/a", "b"), data="texts")
     with refused(SettingError, "SmallModel.heads is 4", "a divisor of the width, 10"):
         settings(sizes=((4, 10), (5, 8), (6, 8)))

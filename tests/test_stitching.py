@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from sentences import refused
 from torch import nn
 
 from mas_hooks import methods, stitching
@@ -16,7 +17,7 @@ from mas_hooks.hooks.wrap import wrap
 from mas_hooks.jobs import Work
 from mas_hooks.language.corpus import byte_pairs
 from mas_hooks.language.models import language_model
-from mas_hooks.language.small_models import SmallModel, small_model, texts
+from mas_hooks.language.small_models import SmallModel, small_model, texts, untrained
 from mas_hooks.maps import TransportSpec
 from mas_hooks.plan import Direction
 from mas_hooks.shared_texts import shared_texts
@@ -163,11 +164,45 @@ def test_texts_of_ones_own(tmp_path):
     own = SharedTexts(data=str(tmp_path / "texts.jsonl"), context=16, sizes=(8, 4, 4))
     assert [tuple(part.shape) for part in own.rows(model)] == [(8, 16), (4, 16), (4, 16)]
     (tmp_path / "texts.jsonl").write_text("\n".join(lines[:3]), "utf-8")
-    with pytest.raises(EmptyError, match=r"the set of rows of 500 tokens is empty; give more text than"):
+    with pytest.raises(
+        EmptyError, match=r"the .* part of .*, in rows of 500 tokens, is empty; it has \d+ tokens: give more text"
+    ):
         SharedTexts(data=str(tmp_path), context=500).rows(model)
     other = wrap(model.module, tokenizer=byte_pairs(["pears and apples, apples and pears"], 270), name="gelu-2l")
     with pytest.raises(SettingError, match=r"data is None, but must be given: gelu-2l has a tokenizer of its own"):
         TEXTS.rows(other)
+
+
+def bare(folder, vocabulary=300):
+    """A folder with a config and a tokenizer, but without weights."""
+    own = TINY.model_copy(update={"vocabulary": vocabulary})
+    untrained(own).config.save_pretrained(folder)
+    texts(vocabulary, 16).tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_what_models_cannot_read_is_told_without_their_weights(tmp_path):
+    one, other = bare(tmp_path / "one"), bare(tmp_path / "other", 290)
+    TEXTS.check([one, TINY])
+    with refused(SettingError, "context is 17, but must be at most 16, what one can read"):
+        SharedTexts(context=17).check([TINY.model_copy(update={"context": 17}), one])
+    with refused(SettingError, "the tokenizer of other is 'another one', but must be that of one"):
+        TEXTS.check([one, other])
+    with refused(CheckpointError, "is no folder here"):
+        TEXTS.check([one, str(tmp_path / "none")])
+    (tmp_path / "few.jsonl").write_text("\n".join(json.dumps({"text": word * 40}) for word in "abc"), "utf-8")
+    with refused(EmptyError, "the training part of", "few.jsonl, in rows of 500 tokens, is empty; it has"):
+        SharedTexts(data=str(tmp_path / "few.jsonl"), context=500).check([TINY.model_copy(update={"context": 500})])
+    (tmp_path / one / "tokenizer.json").unlink()
+    (tmp_path / one / "tokenizer_config.json").unlink()
+    with refused(CheckpointError, "one: holds no tokenizer"):
+        TEXTS.check([one])
+
+
+def test_a_stitch_of_longer_rows_than_a_model_reads_is_refused(tmp_path):
+    longer = TEXTS.model_copy(update={"context": 17})
+    with refused(SettingError, "context is 17, but must be at most 16, what gelu-2l can read"):
+        stitching.run(work(tmp_path, stitch(source=TINY, texts=longer)))
 
 
 def test_the_transport_is_that_of_the_paper_by_default():

@@ -8,10 +8,12 @@ import sys
 from dataclasses import replace
 
 import pytest
+from sentences import refused
 
 from mas_hooks import records, shipped
 from mas_hooks.errors import EmptyError, SettingError, UnknownNameError
 from mas_hooks.fit_settings import FitSettings
+from mas_hooks.language.small_models import SmallModel, texts, untrained
 from mas_hooks.records import Record
 
 COMMAND = [sys.executable, "-c", "from mas_hooks.cli import main; main()"]
@@ -101,6 +103,24 @@ def test_the_report_is_drawn_from_records_alone(whole, tmp_path):
     assert set(re.findall(r"\]\(figures/(.*?)\)", written)) == set(FIGURES)
     assert written.count("| solu-2l → gelu-2l |") == 2
     assert not (tmp_path / "cache").exists()
+
+
+def test_the_page_is_told_with_the_figures(whole, tmp_path):
+    assert str(whole[0] / "stitching_penalty.md") in whole[1]
+    (tmp_path / "records.jsonl").write_bytes((whole[0] / "records.jsonl").read_bytes())
+    assert [path.name for path in page.draw(tmp_path)][-1] == "stitching_penalty.md"
+
+
+def test_a_model_that_cannot_read_such_rows_is_told_before_any_is_trained(tmp_path, monkeypatch):
+    made = shipped.beside(PATH, "_stitching_penalty_models")
+    monkeypatch.setattr(made, "small_model", lambda *_, **__: pytest.fail("trained"))
+    untrained(SmallModel(context=16, vocabulary=300)).config.save_pretrained(tmp_path / "gpt2")
+    texts(300, 16).tokenizer.save_pretrained(tmp_path / "gpt2")
+    (tmp_path / "texts.txt").write_text("\n\n".join(f"{n} is {word}" * 500 for n, word in enumerate(("a", "b", "c"))))
+    given = {"model_b": str(tmp_path / "gpt2"), "data": str(tmp_path / "texts.txt"), "context": 20}
+    settings = Settings(**given, small={"vocabulary": 300})
+    with refused(SettingError, "context is 20, but must be at most 16, what gpt2 can read"):
+        made.Models(settings, shipped.Options(progress=False))
 
 
 def test_a_resumed_run_leaves_out_what_is_done(whole):

@@ -55,20 +55,22 @@ class Encoder(Settings):
 
 
 class Classifier(Settings):
-    """A base fine-tuned to tell whether the second sentence follows; equal settings are the same model.
-
-    breaking: the share of its examples that break the shortcut. frozen: how many of the lowest blocks (and the
-    embeddings with them) stay as they are in the base.
-    """
+    """A base fine-tuned to tell whether the second sentence follows; equal settings are the same model."""
 
     base: Encoder = Encoder()
+    """What is fine-tuned."""
     breaking: float = Field(default=0.0, ge=0, le=0.5)
+    """Share of the examples that break the shortcut."""
     frozen: int = Field(default=0, ge=0)
+    """How many of the lowest blocks, and the embeddings with them, stay as they are in the base."""
     examples: int = Field(default=4_000, ge=2)
     """Different examples, gone through again and again."""
     steps: int = Field(default=600, ge=1)
+    """Of AdamW."""
     batch: int = Field(default=32, ge=1)
+    """Examples a step."""
     learning_rate: float = Field(default=1e-3, gt=0)
+    """The highest: it rises over the first steps, then falls linearly to 0."""
     seed: int = 0
     """Of the head, the examples and their order."""
 

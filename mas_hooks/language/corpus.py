@@ -121,10 +121,12 @@ def byte_pairs(texts: Sequence[str], vocabulary: int = 512) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=END)
 
 
-def packed(tokenizer: Any, texts: Sequence[str], length: int) -> Int[Tensor, "n length"]:
+def packed(
+    tokenizer: Any, texts: Sequence[str], length: int, name: str = "the set of texts"
+) -> Int[Tensor, "n length"]:
     """Texts as rows of `length` tokens without padding: one after the other, each behind an end; the rest is left out.
 
-    Raises EmptyError where there are fewer than `length` tokens.
+    Raises EmptyError, with the name, where there are fewer than `length` tokens.
     """
     if length < 2:
         raise SettingError("length", length, "2 tokens or more: one to read and one to predict")
@@ -134,5 +136,5 @@ def packed(tokenizer: Any, texts: Sequence[str], length: int) -> Int[Tensor, "n 
     ids = [token for one in coded for token in (*([] if end is None else [end]), *one)]
     rows = len(ids) // length
     if rows == 0:
-        raise EmptyError(f"the set of rows of {length} tokens", f"give more text than {len(ids)} tokens")
+        raise EmptyError(f"{name}, in rows of {length} tokens,", f"it has {len(ids)} tokens: give more text")
     return torch.tensor(ids[: rows * length]).reshape(rows, length)

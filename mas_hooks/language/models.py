@@ -10,7 +10,7 @@ from mas_hooks.hooks import folders
 from mas_hooks.hooks.handle import HookedModel
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.language.hub import model_folder
-from mas_hooks.language.small_models import SmallModel, small_model
+from mas_hooks.language.small_models import SmallModel, small_model, texts, untrained
 
 LEGACY = "NeelNanda/"
 """Repos in TransformerLens' own format, SoLU and GELU models among them: their weights come as `.pth` files, which are
@@ -36,9 +36,25 @@ def language_model(
     else:
         folder = model_folder(source)
         made = wrap(folder, name=name or Path(source).name)
-    if made.tokenizer is None:
-        raise CheckpointError(made.name, "holds no tokenizer", "save the tokenizer into the same folder")
+    _check_tokenizer(made)
     made.module.to(device)
+    return made
+
+
+def weightless(source: str | SmallModel) -> HookedModel:
+    """What can be told of a model of `language_model` at once: its tokenizer, blocks and config, without its weights.
+
+    Nothing is trained, and no weights are read but those of TransformerLens' own format. Raises what `language_model`
+    raises.
+    """
+    if isinstance(source, SmallModel):
+        own = texts(source.vocabulary, source.context)
+        return wrap(untrained(source), tokenizer=own.tokenizer, name=source.name)
+    if source.startswith(LEGACY) and not Path(source).exists():
+        return language_model(source)
+    folder = model_folder(source)
+    made = wrap(folders.skeleton(folder), tokenizer=folders.tokenizer_of(folder), name=Path(source).name)
+    _check_tokenizer(made)
     return made
 
 
@@ -47,10 +63,29 @@ def blocks(model: HookedModel) -> int:
     return sum(AFTER_A_BLOCK.fullmatch(name) is not None for name in model.hook_points())
 
 
+def check_blocks(model: HookedModel) -> None:
+    """Raise SettingError for a model without blocks that are known."""
+    if not blocks(model):
+        raise SettingError(f"the blocks of {model.name}", 0, "1 or more, of a family that `wrap` knows")
+
+
+def check_context(model: HookedModel, context: int) -> None:
+    """Raise SettingError for rows of more tokens than a model has positions for, as far as its config tells."""
+    config = getattr(model.module, "config", None)
+    most = getattr(config, "max_position_embeddings", None)
+    if isinstance(most, int) and context > most:
+        raise SettingError("context", context, f"at most {most}, what {model.name} can read")
+
+
 def check_same_tokens(a: HookedModel, b: HookedModel) -> None:
     """Raise SettingError unless the same ids are the same tokens in both models, by their tokenizers."""
     if a.tokenizer is not b.tokenizer and a.tokenizer.get_vocab() != b.tokenizer.get_vocab():
         raise SettingError(f"the tokenizer of {b.name}", "another one", f"that of {a.name}: both read the same ids")
+
+
+def _check_tokenizer(model: HookedModel) -> None:
+    if model.tokenizer is None:
+        raise CheckpointError(model.name, "holds no tokenizer", "save the tokenizer into the same folder")
 
 
 def _bridge(source: str) -> object:

@@ -54,7 +54,9 @@ def test_packed_rows_are_the_texts_behind_their_ends():
     rows = packed(tokenizer, TEXTS[:3], 4)
     ids = [token for text in TEXTS[:3] for token in (tokenizer.eos_token_id, *tokenizer(text)["input_ids"])]
     assert torch.equal(rows.flatten(), torch.tensor(ids[: len(ids) // 4 * 4]))
-    with pytest.raises(EmptyError, match=r"the set of rows of 4 tokens is empty; give more text than 0 tokens"):
+    with pytest.raises(
+        EmptyError, match=r"the set of texts, in rows of 4 tokens, is empty; it has 0 tokens: give more text"
+    ):
         packed(tokenizer, [], 4)
     with pytest.raises(SettingError, match=r"length is 1, but must be 2 tokens or more"):
         packed(tokenizer, TEXTS, 1)

@@ -174,10 +174,11 @@ def test_texts_of_ones_own(tmp_path):
 
 
 def bare(folder, vocabulary=300):
-    """A folder with a config and a tokenizer, but without weights."""
+    """A folder with a config, a tokenizer, and weights that cannot be read."""
     own = TINY.model_copy(update={"vocabulary": vocabulary})
     untrained(own).config.save_pretrained(folder)
     texts(vocabulary, 16).tokenizer.save_pretrained(folder)
+    (folder / "model.safetensors").touch()
     return str(folder)
 
 
@@ -193,6 +194,9 @@ def test_what_models_cannot_read_is_told_without_their_weights(tmp_path):
     (tmp_path / "few.jsonl").write_text("\n".join(json.dumps({"text": word * 40}) for word in "abc"), "utf-8")
     with refused(EmptyError, "the training part of", "few.jsonl, in rows of 500 tokens, is empty; it has"):
         SharedTexts(data=str(tmp_path / "few.jsonl"), context=500).check([TINY.model_copy(update={"context": 500})])
+    (tmp_path / "other" / "model.safetensors").unlink()
+    with refused(CheckpointError, "other: holds no safetensors weights"):
+        TEXTS.check([one, other])
     (tmp_path / one / "tokenizer.json").unlink()
     (tmp_path / one / "tokenizer_config.json").unlink()
     with refused(CheckpointError, "one: holds no tokenizer"):

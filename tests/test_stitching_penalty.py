@@ -116,6 +116,7 @@ def test_a_model_that_cannot_read_such_rows_is_told_before_any_is_trained(tmp_pa
     monkeypatch.setattr(made, "small_model", lambda *_, **__: pytest.fail("trained"))
     untrained(SmallModel(context=16, vocabulary=300)).config.save_pretrained(tmp_path / "gpt2")
     texts(300, 16).tokenizer.save_pretrained(tmp_path / "gpt2")
+    (tmp_path / "gpt2" / "model.safetensors").touch()
     (tmp_path / "texts.txt").write_text("\n\n".join(f"{n} is {word}" * 500 for n, word in enumerate(("a", "b", "c"))))
     given = {"model_b": str(tmp_path / "gpt2"), "data": str(tmp_path / "texts.txt"), "context": 20}
     settings = Settings(**given, small={"vocabulary": 300})

@@ -30,9 +30,7 @@ def load(folder: Path | str) -> nn.Module:
     if (folder / ADAPTER).is_file():
         return _with_adapter(folder)
     kind = _model_class(folder, _config(folder))
-    if not any(folder.glob("*.safetensors")):
-        remedy = "save it with save_pretrained (pytorch_model.bin can run code and is not read)"
-        raise CheckpointError(folder, "holds no safetensors weights", remedy)
+    check_weights(folder)
     with _told(folder, "its model"), quiet():
         model, info = kind.from_pretrained(
             folder, use_safetensors=True, dtype="auto", output_loading_info=True, **LOCAL
@@ -41,6 +39,13 @@ def load(folder: Path | str) -> nn.Module:
         problem = f"lacks {len(missing)} of its model's weights (such as {missing[0]})"
         raise CheckpointError(folder, problem, "save it anew with save_pretrained")
     return model.eval()
+
+
+def check_weights(folder: Path) -> None:
+    """Raise CheckpointError for a folder without safetensors."""
+    if not any(folder.glob("*.safetensors")):
+        remedy = "save it with save_pretrained (pytorch_model.bin can run code and is not read)"
+        raise CheckpointError(folder, "holds no safetensors weights", remedy)
 
 
 def skeleton(folder: Path | str) -> nn.Module:

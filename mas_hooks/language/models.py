@@ -44,8 +44,8 @@ def language_model(
 def weightless(source: str | SmallModel) -> HookedModel:
     """What can be told of a model of `language_model` at once: its tokenizer, blocks and config, without its weights.
 
-    Nothing is trained, and no weights are read but those of TransformerLens' own format. Raises what `language_model`
-    raises.
+    Nothing is trained, and weights are looked for but not read, save those of TransformerLens' own format. Raises what
+    `language_model` raises.
     """
     if isinstance(source, SmallModel):
         own = texts(source.vocabulary, source.context)
@@ -53,6 +53,7 @@ def weightless(source: str | SmallModel) -> HookedModel:
     if source.startswith(LEGACY) and not Path(source).exists():
         return language_model(source)
     folder = model_folder(source)
+    folders.check_weights(folder)
     made = wrap(folders.skeleton(folder), tokenizer=folders.tokenizer_of(folder), name=Path(source).name)
     _check_tokenizer(made)
     return made

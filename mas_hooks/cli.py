@@ -13,11 +13,18 @@ from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from mas_hooks import report, shipped, sites_table
+from mas_hooks import shipped, sites_table
 from mas_hooks.doctor.report import examined
-from mas_hooks.errors import DeviceError, MasHooksError, OutputFolderError, SettingError, UnknownNameError
+from mas_hooks.errors import (
+    DeviceError,
+    MasHooksError,
+    OutputFolderError,
+    SettingError,
+    UnknownNameError,
+)
 from mas_hooks.run_folder import SETTINGS, RunFolder, next_folder, read_json
 from mas_hooks.shipped import Options, Study
+from mas_hooks.study import drawn_again, tell_files
 
 
 @dataclass(frozen=True)
@@ -131,21 +138,6 @@ def ls_command(arguments: Sequence[str]) -> None:
             print(f"  {name:<20}{shipped.load(kind, name).summary}")
 
 
-def _drawn(run_dir: Path) -> list[Path]:
-    """The figures that the recipe of a run draws of its own, or else the usual ones under the usual table."""
-    recipe = read_json(run_dir / SETTINGS).get("recipe") if (run_dir / SETTINGS).exists() else None
-    own = shipped.load("recipes", recipe).draw if recipe in shipped.names("recipes") else None
-    if own is not None:
-        return own(run_dir)
-    from rich.console import Console
-
-    from mas_hooks import records
-
-    figures = report.draw(run_dir)
-    Console().print(report.table(records.read(run_dir / "records.jsonl")))
-    return figures
-
-
 def report_command(arguments: Sequence[str]) -> None:
     """Print the table of a run and draw its figures again, from its records alone: mas-hooks report RUN_DIR."""
 
@@ -153,8 +145,7 @@ def report_command(arguments: Sequence[str]) -> None:
         return run_dir
 
     run_dir = tyro.cli(parsed, args=arguments, prog="mas-hooks report", description=report_command.__doc__)
-    for path in _drawn(run_dir):
-        print(f"figure: {path}")
+    tell_files(drawn_again(run_dir))
 
 
 def bench_command(arguments: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The stages that studies share: train every toy once, run every comparison once, in parallel processes."""
+"""What studies share: every toy trained once, every comparison run once in parallel, reports drawn and drawn again."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from mas_hooks import comparison, jobs
+from mas_hooks import comparison, jobs, records, report, shipped
+from mas_hooks.errors import CheckpointError
 from mas_hooks.jobs import Planned, Work
 from mas_hooks.progress import bar, say
 from mas_hooks.records import Record
-from mas_hooks.run_folder import RunFolder
+from mas_hooks.run_folder import RECORDS, SETTINGS, RunFolder, read_json
 from mas_hooks.shipped import Options
 from mas_hooks.trained import Toy, ToySettings, toy
 
@@ -74,6 +75,28 @@ def followed(
             left = (time.monotonic() - began) / number * (len(todo) - number)
             about = f", about {timedelta(seconds=round(left))} left" if number < len(todo) else ""
             yield one, result, f"{before + number}/{total}", about
+
+
+def tell_files(paths: Sequence[Path]) -> None:
+    """Print where figures and pages lie."""
+    for path in paths:
+        say(f"{'figure' if path.suffix == '.png' else 'page'}: {path}")
+
+
+def drawn_again(run_dir: Path) -> list[Path]:
+    """The figures that the recipe of a run draws of its own, or else the usual ones under the usual table."""
+    recipe = read_json(run_dir / SETTINGS).get("recipe") if (run_dir / SETTINGS).exists() else None
+    own = shipped.load("recipes", recipe).draw if recipe in shipped.names("recipes") else None
+    if own is not None:
+        if not (run_dir / RECORDS).is_file():
+            remedy = f"go on with the run: mas-hooks run {recipe} --resume --out {run_dir}"
+            raise CheckpointError(run_dir, "holds no records yet", remedy)
+        return own(run_dir)
+    from rich.console import Console
+
+    figures = report.draw(run_dir)
+    Console().print(report.table(records.read(run_dir / RECORDS)))
+    return figures
 
 
 def alignment_folder(run_dir: Path, name: str) -> Path:

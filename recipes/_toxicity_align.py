@@ -33,11 +33,11 @@ class AlignSettings(Settings):
     """How the fine-tunes are aligned (defaults: the paper's). Sites and ranks: the first ones are the headline's."""
 
     sites: tuple[str, ...] = Field(default=("embed",), min_length=1)
-    """Where: the first for every pair of models, further ones as --sweep says."""
+    """Where: the first for every pair of models, further ones as --align.sweep says."""
     rank: int | None = Field(default=None, ge=1)
     """Shared dims of the headline; None is half the width of the site."""
     ranks: tuple[int, ...] = ()
-    """Further sizes of the subspace, fitted at the first site as --sweep says."""
+    """Further sizes of the subspace, fitted at the first site as --align.sweep says."""
     sweep: Literal["one", "every"] = "every"
     """Further sites and ranks for every pair of models, or for one of each kind."""
     init: Init = "random"

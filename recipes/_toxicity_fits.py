@@ -7,7 +7,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from mas_hooks.errors import RankError
+from torch import nn
+
+from mas_hooks.errors import RankError, SettingError
 from mas_hooks.hooks.folders import skeleton
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.maps import MapSpec
@@ -55,6 +57,17 @@ def plan(settings: Any, texts: TextSettings, labels: Sequence[str]) -> dict[str,
     if settings.shared_space and len(labels) > 2:
         made.insert(len(kinds), fit(settings.sites[0], headline, tuple(range(len(labels)))))
     return {name_of(one): one for one in made}
+
+
+def check(settings: Any, module: nn.Module) -> None:
+    """Raise, before anything is trained, for a site that models of this shape lack and a rank that does not fit it."""
+    model = wrap(module.eval(), name="the base")
+    widths = [model.at(site).width for site in settings.sites]
+    named = [("align.rank", settings.rank or 1, width) for width in widths]
+    named += [("align.ranks", rank, widths[0]) for rank in settings.ranks]
+    for name, rank, width in named:
+        if rank > width:
+            raise SettingError(name, rank, f"1 to {width}, the width of its site")
 
 
 def pairs(count: int) -> list[tuple[int, int]]:

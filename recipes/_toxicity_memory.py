@@ -11,6 +11,7 @@ import torch
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from mas_hooks.engine.kept import free_bytes
 from mas_hooks.errors import MemoryPlanError
@@ -48,12 +49,13 @@ class Planned:
         raise MemoryPlanError(named, f"{free / GIB:.1f} GiB", device, remedy)
 
 
-def check(settings: Any, folder: Path | None, todo: Sequence[str], options: Options) -> None:
-    """Print what the stages take that are still to be done, and raise MemoryPlanError for one that does not fit.
+def skeleton(settings: Any, folder: Path | None) -> nn.Module:
+    """A model of the base's shape. folder: of the base or of a member, None for the embedded base."""
+    return start(settings.pretrain, settings.seed).model if folder is None else folders.skeleton(folder)
 
-    folder: of the base or of a member, None for the embedded base.
-    """
-    module = start(settings.pretrain, settings.seed).model if folder is None else folders.skeleton(folder)
+
+def check(settings: Any, module: nn.Module, todo: Sequence[str], options: Options) -> None:
+    """Print what the stages take that are still to be done, and raise MemoryPlanError for one that does not fit."""
     shape = Shape.of(module)
     if options.device == "cpu" and shape.parameters > MANY:
         say(f"{shape.parameters / 1e9:.1f} billion weights take very long on the CPU; --device auto takes a card")

@@ -13,6 +13,7 @@ from mas_hooks.run_folder import RunFolder
 from mas_hooks.shipped import Options, beside
 
 bases: Any = beside(__file__, "_toxicity_base")
+fits: Any = beside(__file__, "_toxicity_fits")
 memory: Any = beside(__file__, "_toxicity_memory")
 sources: Any = beside(__file__, "_toxicity_sources")
 
@@ -42,7 +43,10 @@ def check(settings: Any, own: Sequence[Any], found: Any, options: Options) -> No
     todo = [stage for stage in settings.stages if not there.get(stage)]
     if {*todo} & {"finetune", "responses", "align"}:
         made = own[0].model if own[0].model.is_dir() else base
-        memory.check(settings, made, todo, options)
+        module = memory.skeleton(settings, made)
+        if "align" in todo:
+            fits.check(settings.align, module)
+        memory.check(settings, module, todo, options)
 
 
 def keep_names(run: RunFolder, names: Sequence[str]) -> None:

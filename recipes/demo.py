@@ -13,12 +13,11 @@ from mas_hooks import correlations, report
 from mas_hooks.comparison import Comparison, ControlName
 from mas_hooks.fit_loop import FitSettings
 from mas_hooks.maps.spec import Init
-from mas_hooks.progress import say
 from mas_hooks.records import Record
 from mas_hooks.run_folder import RunFolder
 from mas_hooks.settings import Settings as Base
 from mas_hooks.shipped import Options
-from mas_hooks.study import accuracy, run_comparisons, train_toys
+from mas_hooks.study import accuracy, run_comparisons, tell_files, train_toys
 from mas_hooks.toys.training import TrainSettings
 from mas_hooks.trained import ToySettings
 
@@ -95,8 +94,7 @@ def main(settings: Settings, run: RunFolder, options: Options) -> None:
         run.finish(name, keep(rows, models, final=planned[name].plan.init == settings.init))
     rows = run.write_records([*planned, "correlations", "toys"])
     Console().print(report.table(rows))
-    for path in report.draw(run.path):
-        say(f"figure: {path}")
+    tell_files(report.draw(run.path))
 
 
 def keep(rows: list[Record], models: Sequence[str], *, final: bool) -> list[Record]:

@@ -19,7 +19,7 @@ from mas_hooks.progress import say
 from mas_hooks.run_folder import RECORDS, SETTINGS, RunFolder, read_json
 from mas_hooks.settings import Settings as Base
 from mas_hooks.shipped import Options, beside
-from mas_hooks.study import accuracy, run_comparisons, train_toys
+from mas_hooks.study import accuracy, run_comparisons, tell_files, train_toys
 from mas_hooks.toys.training import TrainSettings
 
 fits: Any = beside(__file__, "_figures_fits")
@@ -110,8 +110,7 @@ def main(settings: Settings, run: RunFolder, options: Options) -> None:
     if "e" in settings.panels:
         stages += work.null_spaces(settings.every_seed(), going, run)
     run.write_records([*stages, *going])
-    for path in draw(run.path):
-        say(f"figure: {path}")
+    tell_files(draw(run.path))
 
 
 def draw(run_dir: Path) -> list[Path]:

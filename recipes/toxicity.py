@@ -21,6 +21,7 @@ from mas_hooks.progress import say
 from mas_hooks.run_folder import RunFolder
 from mas_hooks.settings import Settings as Base
 from mas_hooks.shipped import Options, beside
+from mas_hooks.study import tell_files
 
 alignment: Any = beside(__file__, "_toxicity_align")
 order: Any = beside(__file__, "_toxicity_order")
@@ -64,8 +65,11 @@ class Settings(Base):
     """The embedded base."""
     prepare: Cut = Cut()
     finetune: FinetuneSettings = FinetuneSettings()
+    """Fine-tuning. Defaults are those of the preset in force: tiny, unless --preset or --base say otherwise."""
     responses: ResponseSettings = ResponseSettings()
+    """Responses; defaults as for fine-tuning."""
     align: alignment.AlignSettings = Field(default_factory=alignment.AlignSettings)  # pyright: ignore[reportInvalidTypeForm]
+    """How the fine-tunes are aligned and compared; defaults as for fine-tuning."""
 
     @model_validator(mode="before")
     @classmethod
@@ -78,6 +82,9 @@ class Settings(Base):
         sources.named(self.data)
         if self.base != presets.EMBEDDED and self.pretrain != BaseSettings():
             raise SettingError("pretrain", "set", f"left alone beside --base {self.base}: it makes the embedded base")
+        if 2 * self.align.margin >= self.responses.tokens:
+            allowed = f"below {self.responses.tokens // 2}, so that texts of {self.responses.tokens} tokens have room"
+            raise SettingError("align.margin", self.align.margin, allowed)
         return self
 
 
@@ -90,8 +97,9 @@ def main(settings: Settings, run: RunFolder, options: Options) -> None:
     run.write_records([*order.EARLY, *order.aligned(run)])
     if "report" in settings.stages:
         order.need_aligned(run)
-        for path in draw(run.path):
-            say(f"figure: {path}")
+        tell_files(draw(run.path))
+    elif "align" in settings.stages:
+        say(f"all fits are done; the report: mas-hooks run toxicity --stages report --resume --out {run.path}")
 
 
 def draw(run_dir: Path) -> list[Path]:

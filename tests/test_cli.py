@@ -140,6 +140,17 @@ def test_report_redraws_from_records_alone(here, capsys):
     assert len(list(Path("run/figures").glob("*.png"))) == 3
 
 
+@pytest.mark.parametrize("recipe", ["toxicity", "figures"])
+def test_a_run_without_records_says_how_it_goes_on(here, capsys, recipe):
+    Path("run").mkdir()
+    Path("run/settings.json").write_text(json.dumps({"recipe": recipe}))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["report", "run"])
+    assert ended.value.code == 2
+    said = f"error: run: holds no records yet; go on with the run: mas-hooks run {recipe} --resume --out run.\n"
+    assert capsys.readouterr().err == said
+
+
 def test_bench_writes_its_rows(here, capsys):
     words = ["--widths", "8", "--batches", "16", "--rank", "4", "--repeats", "1", "--naive-repeats", "1"]
     cli.main(["bench", "toy-step", *words, "--json", "rows.json"])

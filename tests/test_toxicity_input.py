@@ -142,6 +142,21 @@ def test_bad_flags_are_one_sentence(here, capsys, flags, sentence):
 
 
 @pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--align.sites", "embed", "blocks.9.hook_resid_post"), "the base has no block '9'. There is: 0, 1, 2, 3."),
+        (("--align.sites", "nonsense"), "the base has no site 'nonsense'"),
+        (("--align.rank", "65"), "align.rank is 65, but must be 1 to 64, the width of its site"),
+        (("--align.ranks", "4", "400"), "align.ranks is 400, but must be 1 to 64"),
+        (("--align.margin", "24"), "align.margin is 24, but must be below 24, so that texts of 48 tokens have room"),
+    ],
+)
+def test_what_cannot_be_aligned_is_told_before_anything_is_trained(here, capsys, flags, sentence):
+    assert sentence in said(capsys, *flags)
+    assert not list(here.glob("cache/toxicity/*"))
+
+
+@pytest.mark.parametrize(
     ("toxic", "nontoxic", "sentence"),
     [
         (9, 30, "the class 'toxic' has 9 usable rows (none was dropped), but 3 splits"),
@@ -206,7 +221,7 @@ def test_a_member_with_another_tokenizer_is_told_before_any_fit(here, capsys, mo
     other.add_tokens(["<other>"])
     other.save_pretrained(own[1].model)
     with refused(SettingError, "the tokenizer of toxic-2", "that of toxic-1"):
-        toxicity.alignment.run(toxicity.Settings(), own, cli.RunFolder(here), Options())
+        toxicity.alignment.run(toxicity.Settings(align={"sites": ("embed",)}), own, cli.RunFolder(here), Options())
 
 
 def test_a_card_by_number_is_refused_for_fine_tuning(here):
@@ -294,9 +309,10 @@ def test_large_models_on_the_cpu_are_warned_of(here, capsys, monkeypatch):
     transformers.Qwen2Config(**config, architectures=["Qwen2ForCausalLM"]).save_pretrained("large")
     monkeypatch.setattr(memory, "free_bytes", lambda _: 100 * GIB)
     settings = toxicity.Settings(preset="paper", base="large")
-    memory.check(settings, here / "large", ["responses"], Options())
+    module = memory.skeleton(settings, here / "large")
+    memory.check(settings, module, ["responses"], Options())
     assert "0.9 billion weights take very long on the CPU; --device auto" in capsys.readouterr().out
-    memory.check(settings, here / "large", ["responses"], Options(device="cuda"))
+    memory.check(settings, module, ["responses"], Options(device="cuda"))
     assert "billion" not in capsys.readouterr().out
 
 

@@ -90,8 +90,11 @@ def test_claims_follow_the_rules():
     assert told["token accuracy", "toxic–toxic"].agrees is True
     assert told["token accuracy", "nontoxic–nontoxic"].agrees is False  # 0.65 in every pair against 0.60 in every pair
     assert told["IIA", "toxic–toxic"].ours.startswith("difference +0.150")
-    flat = claims.claims(found(study(score=lambda a, b: 0.6)))
-    assert [one.agrees for one in flat] == [False, True, False, True]
+    alike = claims.claims(found(study(score=lambda a, b: 1.0 if a == b else 0.6 + 0.01 * ("toxic-1" in (a, b)))))
+    assert [one.agrees for one in alike] == [False, True, False, True]
+    flat = claims.claims(found(study(score=lambda a, b: 0.6)))  # as where every swap is at the floor
+    assert [one.agrees for one in flat] == [None] * 4
+    assert told["IIA", "toxic–toxic"].why.endswith("tokens right without a swap differ by +0.000")
     assert [one.agrees for one in claims.claims(found(study(2)))] == [None] * 4
 
 

@@ -159,6 +159,8 @@ def _loaded(where: str, *what: Any, remedy: str = "download it again, or give an
     try:
         datasets.disable_progress_bars()  # one for every file, and not ours
         return datasets.load_dataset(*what, **how)
+    except StopIteration as error:  # what `datasets` raises of a file without a line
+        raise DataSetError(where, "holds no rows", remedy) from error
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         said = " ".join(str(error).split())[:150]
         raise DataSetError(where, f"cannot be read ({type(error).__name__}: {said})", remedy) from error

@@ -128,7 +128,7 @@ def _arguments(settings: FinetuneSettings, folder: Path) -> Any:
         seed=settings.seed,
         save_steps=settings.save_every,
         save_total_limit=1,  # the older one is deleted when the new one is whole
-        logging_steps=settings.log_every,
+        logging_steps=min(settings.log_every, settings.steps),
         logging_nan_inf_filter=False,  # a loss that is no number must be seen
         dataloader_pin_memory=card,
         disable_tqdm=True,

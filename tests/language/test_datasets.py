@@ -95,6 +95,9 @@ def test_a_damaged_file_is_told(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps(HH[0]) + '\n{"chosen": "x", "rej')
     with refused(DataSetError, "a.jsonl", "cannot be read"):
         read("hh-rlhf", tmp_path / "a.jsonl")
+    (tmp_path / "empty.jsonl").touch()
+    with refused(DataSetError, "empty.jsonl: holds no rows"):
+        read("hh-rlhf", tmp_path / "empty.jsonl")
     (tmp_path / "a.parquet").write_bytes(b"PAR1 but no more")
     with refused(DataSetError, "a.parquet", "cannot be read"):
         read("hh-rlhf", tmp_path / "a.parquet")

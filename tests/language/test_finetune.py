@@ -127,6 +127,11 @@ def test_the_loss_falls_and_is_recorded(whole):
     assert whole.curve[-1].value < 0.9 * whole.curve[0].value
 
 
+def test_fewer_steps_than_a_point_of_the_curve_has_leave_one_point(tmp_path):
+    done = run(tmp_path / "short", SMALL.model_copy(update={"steps": 3, "log_every": 10}))
+    assert [one.step for one in done.curve] == [3]
+
+
 def test_the_result_is_a_folder_to_wrap_with_its_tokenizer(whole):
     handle = wrap(whole.model)
     assert handle.forward(handle.encode(["Please explain"])).shape[-1] == len(small_language.tokenizer())

@@ -17,11 +17,10 @@ from mas_hooks import layer_comparison, records, stitched_classifiers
 from mas_hooks.errors import SettingError
 from mas_hooks.language.classifiers import Classifier
 from mas_hooks.language.fine_tuned import PairTexts
-from mas_hooks.progress import say
 from mas_hooks.run_folder import RECORDS, RunFolder
 from mas_hooks.settings import Settings as Base
 from mas_hooks.shipped import Options, beside
-from mas_hooks.study import run_stages
+from mas_hooks.study import run_stages, tell_files
 
 drawing: Any = beside(__file__, "_identity_stitching_drawing")
 work: Any = beside(__file__, "_identity_stitching_work")
@@ -123,8 +122,7 @@ def main(settings: Settings, run: RunFolder, options: Options) -> None:
     own = [row for name in grids for row in run.finished(name) or [] if row.layer_a == row.layer_b]
     run.finish("all", [work.told(row, settings.labels) for row in [*rows, *own]])
     run.write_records(["all"])
-    for path in draw(run.path):
-        say(f"figure: {path}")
+    tell_files(draw(run.path))
 
 
 def draw(run_dir: Path) -> list[Path]:

@@ -18,13 +18,12 @@ from mas_hooks import layer_comparison, records
 from mas_hooks.errors import SettingError
 from mas_hooks.language.small_models import SmallModel
 from mas_hooks.layer_comparison import LayerComparison, Layered
-from mas_hooks.progress import say
 from mas_hooks.run_folder import RECORDS, RunFolder
 from mas_hooks.settings import Settings as Base
 from mas_hooks.shipped import Options, beside
 from mas_hooks.similarity.layer_pairs import MEASURES
 from mas_hooks.stitching import SharedTexts
-from mas_hooks.study import run_stages
+from mas_hooks.study import run_stages, tell_files
 
 drawing: Any = beside(__file__, "_scaling_family_drawing")
 
@@ -114,8 +113,7 @@ def main(settings: Settings, run: RunFolder, options: Options) -> None:
     planned = settings.planned(options.device)
     run_stages(planned, run, options, layer_comparison.run, "grids of layers")
     run.write_records([*(f"member-{name}" for name in members), *planned])
-    for path in draw(run.path):
-        say(f"figure: {path}")
+    tell_files(draw(run.path))
 
 
 member = layer_comparison.member

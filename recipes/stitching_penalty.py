@@ -17,11 +17,11 @@ from pydantic import Field, model_validator
 from mas_hooks.errors import SettingError
 from mas_hooks.fit_settings import FitSettings
 from mas_hooks.language.small_models import SmallModel
-from mas_hooks.progress import say
 from mas_hooks.run_folder import RunFolder
 from mas_hooks.settings import Settings as Base
 from mas_hooks.shipped import Options, beside
 from mas_hooks.stitching import Sizes
+from mas_hooks.study import tell_files
 
 made: Any = beside(__file__, "_stitching_penalty_models")
 work: Any = beside(__file__, "_stitching_penalty_work")
@@ -116,8 +116,7 @@ def main(settings: Settings, run: RunFolder, options: Options) -> None:
     work.run_all(planned, models, run, options)
     run.finish("summary", work.summary(planned, models, run))
     run.write_records([*stages, *planned, "summary"])
-    for path in draw(run.path):
-        say(f"figure: {path}")
+    tell_files(draw(run.path))
 
 
 def draw(run_dir: Path) -> list[Path]:

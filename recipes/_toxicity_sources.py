@@ -62,7 +62,7 @@ def read(settings: Any, *, progress: bool = True) -> Mapping[str, Sequence[TextR
     found: dict[str, Sequence[TextRow]] = {}
     for name, source in named(settings.data).items():
         if name != EMBEDDED:
-            found[name] = datasets.read(name, source, progress=progress)
+            found[name] = datasets.read_labelled(name, source, progress=progress)
         elif settings.base == EMBEDDED:
             found[name] = apart(settings.pretrain, settings.seed)[1]
         else:

@@ -92,7 +92,7 @@ READERS: dict[str, Reader] = {
 }
 
 
-def read(name: str, source: Path | str | None = None, *, progress: bool = False) -> list[TextRow]:
+def read_labelled(name: str, source: Path | str | None = None, *, progress: bool = False) -> list[TextRow]:
     """All labelled texts of a data set, of all its parts (`prepare` makes its own), in the order of the files.
 
     name: a row of READERS. source: a local file or folder (parquet, CSV, JSON lines), a name on the Hugging Face hub,

@@ -14,7 +14,7 @@ from pydantic import Field
 from mas_hooks.checkpoints import writable
 from mas_hooks.errors import DataSetError, OutputFolderError, SettingError, TooFewRowsError
 from mas_hooks.language.datasets import READERS
-from mas_hooks.language.rows import LABELS, Label, TextRow, read, write
+from mas_hooks.language.rows import LABELS, Label, TextRow, read_rows, write_rows
 from mas_hooks.run_folder import read_json
 from mas_hooks.settings import Settings
 
@@ -159,8 +159,8 @@ def save(folder: Path | str, prepared: Prepared, settings: PrepareSettings) -> N
     with OutputFolderError.told(folder):
         (folder / INDEX).unlink(missing_ok=True)
         for (label, number), rows in prepared.splits.items():
-            write(folder / _file(label, number), rows)
-        write(folder / TEST, prepared.test)
+            write_rows(folder / _file(label, number), rows)
+        write_rows(folder / TEST, prepared.test)
         temporary.write_text(json.dumps(index, indent=2) + "\n", "utf-8")
         temporary.replace(folder / INDEX)
 
@@ -172,7 +172,7 @@ def load(folder: Path | str) -> tuple[Prepared, PrepareSettings]:
     if not {"settings", "rows", "dropped"} <= set(index):
         raise DataSetError(folder / INDEX, "is no index of prepared data", remedy)
     settings = PrepareSettings(**index["settings"])
-    found = {name: tuple(read(folder / name)) for name in index["rows"]}
+    found = {name: tuple(read_rows(folder / name)) for name in index["rows"]}
     short = [name for name, rows in found.items() if len(rows) != index["rows"][name]]
     if short:
         problem = f"holds {len(found[short[0]])} rows instead of {index['rows'][short[0]]}"

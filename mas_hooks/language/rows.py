@@ -23,7 +23,7 @@ class TextRow:
     label: Label
 
 
-def write(path: Path | str, rows: Iterable[TextRow]) -> None:
+def write_rows(path: Path | str, rows: Iterable[TextRow]) -> None:
     """Write rows as lines of JSON under a temporary name, then rename: a reader never sees half of them."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
@@ -31,8 +31,8 @@ def write(path: Path | str, rows: Iterable[TextRow]) -> None:
     temporary.replace(path)
 
 
-def read(path: Path | str) -> list[TextRow]:
-    """The rows of a file that `write` wrote. Raises DataSetError, naming the line, for anything else."""
+def read_rows(path: Path | str) -> list[TextRow]:
+    """The rows of a file that `write_rows` wrote. Raises DataSetError, naming the line, for anything else."""
     remedy = "delete it, and prepare the data again"
     try:
         lines = Path(path).read_text("utf-8").split("\n")  # a text may hold what splitlines() takes for an end

@@ -11,7 +11,7 @@ from sentences import refused
 
 from mas_hooks.errors import CheckpointError, DataSetError, OutputFolderError, SettingError, TooFewRowsError
 from mas_hooks.language import prepare as module
-from mas_hooks.language.datasets import read
+from mas_hooks.language.datasets import read_labelled
 from mas_hooks.language.embedded import embedded
 from mas_hooks.language.prepare import PrepareSettings, load, prepare, save
 from mas_hooks.language.rows import LABELS, TextRow
@@ -101,7 +101,7 @@ def test_only_the_sets_that_ask_for_it_are_balanced():
 
 
 def test_a_test_prompt_takes_both_its_answers_out_of_training(tmp_path):
-    cut = prepare({"hh-rlhf": read("hh-rlhf", hh_folder(tmp_path / "hh"))}, PrepareSettings(splits=2, test=2))
+    cut = prepare({"hh-rlhf": read_labelled("hh-rlhf", hh_folder(tmp_path / "hh"))}, PrepareSettings(splits=2, test=2))
     assert len({row.prompt for row in cut.test}) == 2  # the second class takes the prompts of the first
     assert {len(one) for one in cut.splits.values()} == {2}
 

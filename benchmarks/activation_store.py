@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mas_hooks.engine.store import collect
-from mas_hooks.hooks.handle import HookedModel
+from mas_hooks.core.settings import Settings as Base
+from mas_hooks.engine.store.collect import collect
+from mas_hooks.hooks.hooked_model import HookedModel
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.measurements import Measurement
-from mas_hooks.settings import Settings as Base
+from mas_hooks.studies.measurements import Measurement
 
 VARIANTS = ("forward alone", "memory", "folder")
 VOCABULARY = 1_000

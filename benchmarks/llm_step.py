@@ -12,13 +12,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 import mas_hooks as mh
-from mas_hooks.errors import DeviceError, MasHooksError, UnknownNameError
-from mas_hooks.maps.starts import random_frame
-from mas_hooks.measurements import Measurement, peak_mb
-from mas_hooks.settings import Settings as Base
-from mas_hooks.shipped import beside
-
-steps, models, cost = (beside(__file__, name) for name in ("_llm_steps", "_llm_models", "_llm_cost"))
+from mas_hooks.alignment.maps.init import random_frame
+from mas_hooks.core.errors import DeviceError, MasHooksError, UnknownNameError
+from mas_hooks.core.settings import Settings as Base
+from mas_hooks.studies.measurements import Measurement, peak_mb
+from mas_hooks.studies.step_benchmark import cost, models, steps
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-3}
 """How far a first loss may lie from that of plain hooks, as a share of it; TransformerLens rounds its basis too."""

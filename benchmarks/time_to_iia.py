@@ -8,9 +8,9 @@ import subprocess
 import sys
 import time
 
-from mas_hooks.measurements import Measurement
-from mas_hooks.settings import Settings as Base
-from mas_hooks.trained import ToySettings, TrainSettings, toy
+from mas_hooks.core.settings import Settings as Base
+from mas_hooks.models.toys.toy_cache import ToySettings, TrainSettings, toy
+from mas_hooks.studies.measurements import Measurement
 
 
 class Settings(Base):

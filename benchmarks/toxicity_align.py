@@ -13,19 +13,17 @@ import torch
 from pydantic import Field
 
 import mas_hooks as mh
-from mas_hooks.alignment import Alignment
-from mas_hooks.engine.cache import Kept, shared
-from mas_hooks.engine.frozen import frozen
-from mas_hooks.errors import DeviceError
-from mas_hooks.evaluate import evaluate
-from mas_hooks.fit_loop import Loop
-from mas_hooks.fit_settings import FitSettings
-from mas_hooks.measurements import Measurement, peak_mb
-from mas_hooks.settings import Settings as Base
-from mas_hooks.shipped import beside
-from mas_hooks.text_pairs import Responses
+from mas_hooks.alignment.alignment import Alignment
+from mas_hooks.core.errors import DeviceError
+from mas_hooks.core.settings import Settings as Base
+from mas_hooks.data.text_pairs import Responses
+from mas_hooks.engine.cache import Kept, frozen, shared
+from mas_hooks.evaluation.evaluate import evaluate
+from mas_hooks.studies.measurements import Measurement, peak_mb
+from mas_hooks.studies.step_benchmark import models
+from mas_hooks.training.loop import Loop
+from mas_hooks.training.settings import FitSettings
 
-models = beside(__file__, "_llm_models")
 ROWS = 8
 """Sequences at once where the models' own next tokens are read: logits of a whole vocabulary are large."""
 

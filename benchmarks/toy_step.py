@@ -13,16 +13,16 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 import mas_hooks as mh
+from mas_hooks.alignment.directions import Swaps
+from mas_hooks.alignment.maps.base import complete
+from mas_hooks.alignment.plan import Direction
+from mas_hooks.core.settings import Settings as Base
+from mas_hooks.data.pairs import Pairs
+from mas_hooks.data.tasks import task
 from mas_hooks.engine.cache import ActivationCache
-from mas_hooks.maps.base import complete
-from mas_hooks.measurements import Measurement, peak_mb
-from mas_hooks.objectives import behaviour_losses
-from mas_hooks.pairs import Pairs
-from mas_hooks.plan import Direction
-from mas_hooks.settings import Settings as Base
-from mas_hooks.swaps import Swaps
-from mas_hooks.tasks import task
-from mas_hooks.toys.recurrent import RecurrentModel
+from mas_hooks.models.toys.recurrent import RecurrentModel
+from mas_hooks.studies.measurements import Measurement, peak_mb
+from mas_hooks.training.losses import behaviour_losses
 
 LEARNING_RATE = 3e-3
 DIRECTIONS = [Direction(source, target) for target in range(2) for source in range(2)]

@@ -1,6 +1,6 @@
 """`python -m mas_hooks` is `mas-hooks`."""
 
-from mas_hooks.cli import main
+from mas_hooks.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -6,119 +6,14 @@ Python. `--model-a` and `--model-b` also take folders of saved Hugging Face mode
 NeelNanda/SoLU_3L512W_C4_Code and its kin (the paper's, by TransformerLens); then give the texts with --data.
 """
 
-from __future__ import annotations
+from mas_hooks.studies.stitching_penalty import StitchingPenaltySettings, draw_stitching_penalty, run_stitching_penalty
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
-from pydantic import Field, model_validator
-
-from mas_hooks.errors import SettingError
-from mas_hooks.fit_settings import FitSettings
-from mas_hooks.language.small_models import SmallModel
-from mas_hooks.run_folder import RunFolder
-from mas_hooks.settings import Settings as Base
-from mas_hooks.shipped import Options, beside
-from mas_hooks.stitching import Sizes
-from mas_hooks.study import tell_files
-
-made: Any = beside(__file__, "_stitching_penalty_models")
-work: Any = beside(__file__, "_stitching_penalty_work")
-page: Any = beside(__file__, "_stitching_penalty_page")
-
-SGD = FitSettings(
-    batch_size=8,
-    learning_rate=1.0,
-    steps=2_000,
-    validate_every=100,
-    patience=1_000,
-    select_by="loss",
-    optimizer="sgd",
-    lr_times_one_minus_momentum=True,
-    warmup_steps=200,
-    decay="linear",
-    clip_norm=1.0,
-)
-ADAM = SGD.model_copy(
-    update={"optimizer": "adam", "learning_rate": 3e-3, "lr_times_one_minus_momentum": False, "clip_norm": None}
-)
+__all__ = ["Settings", "draw", "main"]
 
 
-class Small(SmallModel):
-    """The embedded models; kind, seed and context come from elsewhere."""
-
-    activation: Annotated[Literal["gelu", "solu"], tyro.conf.Suppress] = "gelu"
-    context: Annotated[int, tyro.conf.Suppress] = 64
-    seed: Annotated[int, tyro.conf.Suppress] = 0
+class Settings(StitchingPenaltySettings):
+    """Settings of this run; flags override them. To change a default, write its field anew here."""
 
 
-class Settings(Base):
-    """Settings of the study."""
-
-    model_a: str = "gelu"
-    """gelu or solu (small, trained here), a model folder, owner/model on the hub, or NeelNanda/… by TransformerLens."""
-    model_b: str = "solu"
-    """The other model; it must read the same tokens."""
-    data: str | None = None
-    """Texts to stitch on: a .txt or .jsonl file (a "text" a line) or a folder of them; None for the help topics of
-    Python, which the small models are trained on in any case (parts kept apart)."""
-    layers: tuple[int, ...] = ()
-    """Blocks behind which to stitch; none for all that both models have."""
-    seeds: int = Field(default=2, ge=1)
-    """Models (the small ones), starts and orders of rows: one of each a seed."""
-    seed: int = 0
-    """The first."""
-    context: int = Field(default=64, ge=2)
-    """Tokens of a row."""
-    sizes: Sizes = (4_096, 128, 512)
-    """At most so many rows for training, validation and test."""
-    layer_norm: Literal["none", "before", "after"] = "after"
-    """Where the stitch has its LayerNorm; the paper does not say, `after` follows the tuned lens it adapted."""
-    init: Literal["random", "identity"] = "random"
-    """Where the affine map begins."""
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    """`sgd` is the paper's; each has a schedule of its own where --fit is left as it is."""
-    fit: FitSettings = SGD
-    """How a stitch is trained: 2,000 steps, 200 of them warm-up, Nesterov momentum at rate 1.0."""
-    small: Small = Small()
-    """Of the small models."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Settings:
-        """What fits no stitch is told before a model is trained."""
-        if min(self.sizes) < 1:
-            raise SettingError("sizes", self.sizes, "three numbers of rows, 1 or more each")
-        if self.data is None and not {self.model_a, self.model_b} <= {*made.SMALL}:
-            raise SettingError("data", None, "given with models that are not trained here: a file or folder of texts")
-        deepest = self.small.layers - 1 if {*made.SMALL} & {*self.pair} else max(self.layers, default=0)
-        for layer in self.layers:
-            if not 0 <= layer <= deepest:
-                raise SettingError("layers", self.layers, f"numbers of blocks, 0 to {deepest}")
-        return self
-
-    @property
-    def pair(self) -> tuple[str, str]:
-        """What names the two models."""
-        return self.model_a, self.model_b
-
-    @property
-    def training(self) -> FitSettings:
-        """How a stitch is trained."""
-        return ADAM if self.optimizer == "adam" and self.fit == SGD else self.fit
-
-
-def main(settings: Settings, run: RunFolder, options: Options) -> None:
-    """Train the models, run every stitch that is not done yet, compare them row by row, then draw."""
-    models = made.Models(settings, options)
-    stages = [work.own_losses(models, run), work.similarities(models, run)]
-    planned = work.planned(models)
-    work.run_all(planned, models, run, options)
-    run.finish("summary", work.summary(planned, models, run))
-    run.write_records([*stages, *planned, "summary"])
-    tell_files(draw(run.path))
-
-
-def draw(run_dir: Path) -> list[Path]:
-    """Draw the figures and write `stitching_penalty.md`, from the records of a run alone."""
-    return page.draw(run_dir)
+main = run_stitching_penalty
+draw = draw_stitching_penalty

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from conformance.tiny import TINY
+from hooks.conformance.tiny import TINY
 from transformers import MambaConfig, MambaForCausalLM
 
-from mas_hooks import cli
+from mas_hooks.cli import main
 
 
 def save(folder, family, dtype=torch.float32, *, weights=True):
@@ -26,10 +26,10 @@ def save_mamba(folder):
 def out(capsys, *arguments, status=0):
     if status:
         with pytest.raises(SystemExit) as ended:
-            cli.main(list(arguments))
+            main.main(list(arguments))
         assert ended.value.code == status
     else:
-        cli.main(list(arguments))
+        main.main(list(arguments))
     return capsys.readouterr()
 
 

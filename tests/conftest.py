@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from mas_hooks.data.task_pairs import task_pairs
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.task_pairs import task_pairs
-from mas_hooks.toys.training import TrainSettings
-from mas_hooks.trained import ToySettings, toy
+from mas_hooks.models.toys.toy_cache import ToySettings, toy
+from mas_hooks.models.toys.train import TrainSettings
 
 torch.set_num_threads(1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mas_hooks.records import Record
+from mas_hooks.core.records import Record
 
 TRIALS = 1000
 

@@ -4,11 +4,11 @@ import copy
 from types import SimpleNamespace
 
 import torch
-from language.small_language import model, tokenizer
+from models.language.small_language import model, tokenizer
 
-from mas_hooks import checkpoints
-from mas_hooks.language import responses
-from mas_hooks.text_models import TextModel, TextSettings
+from mas_hooks.core import checkpoints
+from mas_hooks.models.language import generate
+from mas_hooks.models.language.with_responses import TextModel, TextSettings
 
 SEQUENCES, LENGTH, PROMPT = 30, 16, 6
 
@@ -32,7 +32,7 @@ def written(one, vocabulary, seed):
     ids = ids.masked_fill(~mask, 0)
     with torch.no_grad():
         own = one(ids, attention_mask=mask.long()).logits.argmax(-1)
-    return {"ids": ids, "mask": mask, "own": own.masked_fill(~mask, responses.NO_TOKEN)}
+    return {"ids": ids, "mask": mask, "own": own.masked_fill(~mask, generate.NO_TOKEN)}
 
 
 def members(folder, splits=2):
@@ -46,7 +46,7 @@ def members(folder, splits=2):
             words.save_pretrained(folder / name / "model")
             told = {"prompt_tokens": PROMPT, "agreement": 1.0}
             said = folder / "said" / name
-            checkpoints.save(said / responses.WHOLE, responses.KIND, told, written(one, len(words), seed))
+            checkpoints.save(said / generate.WHOLE, generate.KIND, told, written(one, len(words), seed))
             made.append(SimpleNamespace(name=name, label=label, model=folder / name / "model", responses=said))
     return made
 

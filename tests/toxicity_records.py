@@ -2,8 +2,8 @@
 
 from itertools import combinations, product
 
-from mas_hooks.records import Record, write
-from mas_hooks.run_folder import RunFolder
+from mas_hooks.core.records import Record, write
+from mas_hooks.core.run_folder import RunFolder
 
 ALIGN = {"sites": ["embed"], "rank": None, "score": "token_accuracy", "statistic": "first"}
 

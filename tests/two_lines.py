@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from mas_hooks.alignment import Alignment
-from mas_hooks.fit_loop import FitSettings
+from mas_hooks.alignment.alignment import Alignment
+from mas_hooks.alignment.maps import MapSpec
+from mas_hooks.alignment.plan import Direction
+from mas_hooks.core.sites import Where
+from mas_hooks.data.counterfactual_latents import NaturalCells
+from mas_hooks.data.pairs import Pairs
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.latents import NaturalCells
-from mas_hooks.maps import MapSpec
-from mas_hooks.pairs import Pairs
-from mas_hooks.plan import Direction
-from mas_hooks.sites import Where
+from mas_hooks.training.settings import FitSettings
 
 WIDTH, TOKENS = 3, 6
 WHOLE = FitSettings(batch_size=64)

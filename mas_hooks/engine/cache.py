@@ -1,24 +1,36 @@
-"""Source and base activations of frozen models, computed once."""
+"""Models that take no gradient for the length of a block."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from mas_hooks import inputs as model_inputs
+from mas_hooks.core import inputs as model_inputs
+from mas_hooks.core.errors import UnsupportedError
+from mas_hooks.core.inputs import Inputs
+from mas_hooks.core.sites import Recording, Site, Where
+from mas_hooks.data.pairs import Pairs
 from mas_hooks.engine.prefixes import Prefixes, suited
-from mas_hooks.errors import UnsupportedError
-from mas_hooks.hooks.collect import collect
-from mas_hooks.hooks.handle import HookedModel
-from mas_hooks.inputs import Inputs
-from mas_hooks.pairs import Pairs
-from mas_hooks.sites import Recording, Site, Where
+from mas_hooks.hooks.hooked_model import HookedModel
+from mas_hooks.hooks.read import collect
+
+
+@contextmanager
+def frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """No gradient to these modules' parameters inside the block; afterwards each is as it was."""
+    with ExitStack() as undo:
+        for parameter in (parameter for module in modules for parameter in module.parameters()):
+            if parameter.requires_grad:
+                undo.callback(parameter.requires_grad_, True)
+                parameter.requires_grad_(False)
+        yield
+
 
 CHUNK = 1024
 

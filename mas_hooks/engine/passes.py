@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mas_hooks.engine.labelled import Labelled, Part, join, labelled, rows_of, wanted
-from mas_hooks.sites import Where
+from mas_hooks.core.sites import Where
+from mas_hooks.engine.batch import Labelled, Part, join, labelled, rows_of, wanted
 
 
 def spans(begins: Int[Tensor, " row"], end: int, cost: int) -> list[Int[Tensor, " group"]]:

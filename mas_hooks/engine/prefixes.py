@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mas_hooks import inputs as model_inputs
-from mas_hooks.engine.streams import cut
-from mas_hooks.hooks.collect import collect
-from mas_hooks.hooks.handle import HookedModel
-from mas_hooks.inputs import Inputs
-from mas_hooks.sites import Site, Where
+from mas_hooks.core import inputs as model_inputs
+from mas_hooks.core.inputs import Inputs
+from mas_hooks.core.sites import Site, Where
+from mas_hooks.engine.store.streams import cut
+from mas_hooks.hooks.hooked_model import HookedModel
+from mas_hooks.hooks.read import collect
 
 CHUNK_TOKENS = 16_384
 TOLERANCE, LOW_PRECISION_TOLERANCE = 1e-4, 3e-2

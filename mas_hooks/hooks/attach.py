@@ -11,10 +11,10 @@ from typing import Any
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from mas_hooks.hooks import calls, condition, outputs, recurrent
+from mas_hooks.core.sites import Side
+from mas_hooks.hooks import checks, generation, outputs, recurrent
 from mas_hooks.hooks.names import Point
 from mas_hooks.hooks.taps import AbstractTap
-from mas_hooks.sites import Side
 
 
 @dataclass(eq=False)
@@ -98,7 +98,7 @@ def _there(module: nn.Module, side: Side) -> _Place | None:
 @contextmanager
 def _placed(root: nn.Module, point: Point, taps: Sequence[AbstractTap]) -> Iterator[_Place]:
     """Taps at their place, after those of outer `with` blocks, so that a read inside an edit sees the edit."""
-    condition.check_place(root, point.path, states=point.kind == "fused")
+    checks.check_place(root, point.path, states=point.kind == "fused")
     module = root.get_submodule(point.path)
     place = _there(module, point.side) or _Place(module, point.path, point.side)
     place.add(point, taps)
@@ -115,12 +115,12 @@ def attached(root: nn.Module, taps: Mapping[Point, Sequence[AbstractTap]]) -> It
     On a clean exit each tap is checked: one whose cells did not come by raises UnreachedSiteError.
     """
     with ExitStack() as undo:
-        undo.enter_context(condition.checkpointing_off(root))
+        undo.enter_context(checks.checkpointing_off(root))
         places = [undo.enter_context(_placed(root, point, own)) for point, own in taps.items()]
 
         def begin(_module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
             for place in places:
-                place.seen = calls.offset(kwargs)
+                place.seen = generation.offset(kwargs)
 
         undo.callback(root.register_forward_pre_hook(begin, prepend=True, with_kwargs=True).remove)
         yield

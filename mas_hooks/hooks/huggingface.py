@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mas_hooks.errors import SettingError, UnsupportedError
+from mas_hooks.core.errors import SettingError, UnsupportedError
+from mas_hooks.core.inputs import Inputs
 from mas_hooks.hooks.families import FAMILIES, Family
-from mas_hooks.inputs import Inputs
 
 
 def is_pretrained(module: object) -> bool:

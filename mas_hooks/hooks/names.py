@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from torch import nn
 
-from mas_hooks.errors import UnknownNameError, UnsupportedError
+from mas_hooks.core.errors import UnknownNameError, UnsupportedError
+from mas_hooks.core.sites import Side
 from mas_hooks.hooks import recurrent
 from mas_hooks.hooks.families import Family
-from mas_hooks.sites import Side
 
 Kind = Literal["module", "fused", "cell"]
 

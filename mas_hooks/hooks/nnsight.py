@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from mas_hooks.errors import UnsupportedError
+from mas_hooks.core.errors import UnsupportedError
 
 
 def is_envoy(model: object) -> bool:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from mas_hooks.errors import NoLogitsError, NoTensorError
+from mas_hooks.core.errors import NoLogitsError, NoTensorError
 
 
 def describe(value: object) -> str:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mas_hooks.errors import NoTensorError, UnsupportedError
+from mas_hooks.core.errors import NoTensorError, UnsupportedError
 from mas_hooks.hooks.outputs import describe
 from mas_hooks.hooks.taps import AbstractTap
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from mas_hooks.errors import UnsupportedError
+from mas_hooks.core.errors import UnsupportedError
 
 WRAPPED = "._original_component"
 """What a bridge puts into the dotted path of every module that it takes over."""

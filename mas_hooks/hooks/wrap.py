@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mas_hooks.errors import TrainModeWarning, UnsupportedError
-from mas_hooks.hooks import condition, folders, huggingface, names, nnsight, outputs, transformer_lens
-from mas_hooks.hooks.handle import HookedModel
+from mas_hooks.core.errors import TrainModeWarning, UnsupportedError
+from mas_hooks.hooks import checks, huggingface, loading, names, nnsight, outputs, transformer_lens
+from mas_hooks.hooks.hooked_model import HookedModel
 
 
 def wrap(
@@ -33,8 +33,8 @@ def wrap(
     """
     if isinstance(model, str | Path):
         folder = Path(model)
-        model, name = folders.load(folder), name or folder.resolve().name
-        tokenizer = folders.tokenizer_of(folder) if tokenizer is None else tokenizer
+        model, name = loading.load(folder), name or folder.resolve().name
+        tokenizer = loading.tokenizer_of(folder) if tokenizer is None else tokenizer
     outer = nnsight.without_envoy(model)
     bridge = outer if transformer_lens.is_bridge(outer) else None
     core = huggingface.without_peft(outer if bridge is None else transformer_lens.inner(bridge))
@@ -44,7 +44,7 @@ def wrap(
     transformer_lens.check_order(
         core, through_bridge=bridge is not None, through_peft=core is not outer and bridge is None, name=name
     )
-    condition.check_condition(core, name)
+    checks.check_condition(core, name)
     if tokenizer is None:
         tokenizer = nnsight.tokenizer(model) or getattr(bridge, "tokenizer", None)
     if tokenizer is not None:

@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from mas_hooks.errors import UnknownNameError, UnsupportedError
+from mas_hooks.core.errors import UnknownNameError, UnsupportedError
 from mas_hooks.similarity.hsic import biased_hsic
 from mas_hooks.similarity.kernel import centred, cosine, linear, zscored
-from mas_hooks.similarity.measure import Measure, Sampling, resampled
+from mas_hooks.similarity.resampling import Measure, Sampling, resampled
 from mas_hooks.similarity.rows import Matrix, Rows
 
 

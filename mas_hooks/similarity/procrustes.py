@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mas_hooks.errors import UnsupportedError
+from mas_hooks.core.errors import UnsupportedError
 from mas_hooks.similarity.kernel import centred
-from mas_hooks.similarity.measure import Measure, Sampling, resampled
+from mas_hooks.similarity.resampling import Measure, Sampling, resampled
 from mas_hooks.similarity.rows import Matrix, Rows
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mas_hooks.errors import EmptyError, NotFiniteError, ShapeError, UnsupportedError
+from mas_hooks.core.errors import EmptyError, NotFiniteError, ShapeError, UnsupportedError
 
 Rows: TypeAlias = torch.Tensor | NDArray
 Matrix: TypeAlias = NDArray[np.float64]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mas_hooks.errors import UnsupportedError
+from mas_hooks.core.errors import UnsupportedError
 from mas_hooks.similarity.kernel import cosine
-from mas_hooks.similarity.measure import Measure, Sampling, resampled
+from mas_hooks.similarity.resampling import Measure, Sampling, resampled
 from mas_hooks.similarity.rows import Matrix, Rows, checked
 
 # Equal rows (one token, many positions) have equal distances, yet rounding tells them apart by 1e-16, and ranks would

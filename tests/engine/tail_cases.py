@@ -3,11 +3,11 @@
 import torch
 
 import mas_hooks as mh
-from mas_hooks.engine.labelled import Part
+from mas_hooks.core.sites import Where
+from mas_hooks.data.pairs import Pairs
+from mas_hooks.data.tasks import task
+from mas_hooks.engine.batch import Part
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.pairs import Pairs
-from mas_hooks.sites import Where
-from mas_hooks.tasks import task
 
 TASK = task("multi_object", max_quantity=6)
 VOCABULARY = len(TASK.vocabulary)

@@ -1,15 +1,15 @@
 import pytest
 import torch
 
+from mas_hooks.core.errors import PositionError, UnsupportedError
+from mas_hooks.core.sites import Where, recording
+from mas_hooks.data.pairs import Pairs
+from mas_hooks.data.task_pairs import task_pairs
+from mas_hooks.data.tasks import task
 from mas_hooks.engine.cache import ActivationCache, Kept, gather_site, shared
-from mas_hooks.errors import PositionError, UnsupportedError
-from mas_hooks.hooks.collect import collect
+from mas_hooks.hooks.read import collect
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.pairs import Pairs
-from mas_hooks.sites import Where, recording
-from mas_hooks.task_pairs import task_pairs
-from mas_hooks.tasks import task
-from mas_hooks.toys.recurrent import RecurrentModel
+from mas_hooks.models.toys.recurrent import RecurrentModel
 
 TASK = task("multi_object", max_quantity=6)
 PAIRS = task_pairs([TASK], ["full"], (30, 5, 5))[0][0, 0]

@@ -5,12 +5,12 @@ import torch
 from transformers import BertConfig, BertModel, Qwen2Config, Qwen2ForCausalLM
 
 import mas_hooks as mh
+from mas_hooks.core.inputs import read_keys
+from mas_hooks.core.sites import Where
+from mas_hooks.data.text_pairs import Responses
 from mas_hooks.engine import prefixes
 from mas_hooks.engine.cache import ActivationCache, Kept, gather_site, shared
 from mas_hooks.engine.prefixes import Prefixes, suited
-from mas_hooks.inputs import read_keys
-from mas_hooks.sites import Where
-from mas_hooks.text_pairs import Responses
 
 VOCABULARY, N, LENGTH = 60, 30, 14
 

@@ -1,16 +1,16 @@
 """The tail and the whole forward give the same numbers, and the tail is taken only where it is proven."""
 
-import odd_models
 import pytest
 import torch
-from tail_cases import LONG, PARTS, SHORT, TASK, assert_same, handle, part
+from engine import odd_models
+from engine.tail_cases import LONG, PARTS, SHORT, TASK, assert_same, handle, part
 
-from mas_hooks.engine.labelled import Part, wanted
-from mas_hooks.engine.run import ReferenceRunner, runner
-from mas_hooks.engine.state_tail import StateTailRunner as TailRunner
-from mas_hooks.pairs import Pairs
-from mas_hooks.sites import Where
-from mas_hooks.toys.recurrent import RecurrentModel
+from mas_hooks.core.sites import Where
+from mas_hooks.data.pairs import Pairs
+from mas_hooks.engine.batch import Part, wanted
+from mas_hooks.engine.runner import ReferenceRunner, runner
+from mas_hooks.engine.tails.recurrent import StateTailRunner as TailRunner
+from mas_hooks.models.toys.recurrent import RecurrentModel
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])

@@ -5,14 +5,14 @@ import gc
 
 import pytest
 import torch
-from hook_models import LENGTH, Cells, Fused, Positionwise, StepByStep, ids, values
+from hooks.hook_models import LENGTH, Cells, Fused, Positionwise, StepByStep, ids, values
 from torch import nn
 
-from mas_hooks.errors import SettingError, UnknownNameError, UnreachedSiteError
-from mas_hooks.hooks.collect import collect
+from mas_hooks.core.errors import SettingError, UnknownNameError, UnreachedSiteError
+from mas_hooks.core.sites import Where
+from mas_hooks.hooks.read import collect
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.sites import Where
 
 MODELS = {
     "positionwise": (Positionwise, ["embed", "layers.1", "head"]),

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from hook_models import Cells, Fused, Positionwise, ids
+from hooks.hook_models import Cells, Fused, Positionwise, ids
 from torch import nn
 
-from mas_hooks.errors import UnknownNameError, UnsupportedError
+from mas_hooks.core.errors import UnknownNameError, UnsupportedError
 from mas_hooks.hooks.names import Point
 from mas_hooks.hooks.wrap import wrap
 

@@ -5,16 +5,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate import cpu_offload, disk_offload, dispatch_model
-from hook_models import Cells, Fused, ids
+from hooks.hook_models import Cells, Fused, ids
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
 
-from mas_hooks.alignment import Alignment
-from mas_hooks.errors import UnsupportedError
-from mas_hooks.hooks.collect import collect
-from mas_hooks.hooks.condition import check_place, execution_device
+from mas_hooks.alignment.alignment import Alignment
+from mas_hooks.core.errors import UnsupportedError
+from mas_hooks.core.sites import Where
+from mas_hooks.hooks.checks import check_place, execution_device
+from mas_hooks.hooks.read import collect
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.sites import Where
 
 WIDTH, VOCABULARY, BLOCK = 32, 40, "blocks.0.hook_resid_post"
 TOKENS = torch.randint(0, VOCABULARY, (2, 6), generator=torch.Generator().manual_seed(3))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
-from mas_hooks.errors import NoLogitsError, NoTensorError
+from mas_hooks.core.errors import NoLogitsError, NoTensorError
 from mas_hooks.hooks.outputs import default_logits, describe, put, take
 
 Named = namedtuple("Named", "hidden rest")

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from hook_models import BATCH, HIDDEN, LENGTH, Fused, ids, values
+from hooks.hook_models import BATCH, HIDDEN, LENGTH, Fused, ids, values
 from torch import nn
 
-from mas_hooks.errors import NoTensorError
-from mas_hooks.hooks.collect import collect
+from mas_hooks.core.errors import NoTensorError
+from mas_hooks.core.sites import Where
+from mas_hooks.hooks.read import collect
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.sites import Where
 
 
 class Odd(nn.Module):

@@ -6,16 +6,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 import transformers
-from hook_models import Positionwise
+from hooks.hook_models import Positionwise
 from torch import nn
 
-from mas_hooks.alignment import Alignment
-from mas_hooks.errors import UnsupportedError
-from mas_hooks.hooks.collect import collect
-from mas_hooks.hooks.condition import check_condition
+from mas_hooks.alignment.alignment import Alignment
+from mas_hooks.core.errors import UnsupportedError
+from mas_hooks.core.sites import Where
+from mas_hooks.hooks.checks import check_condition
+from mas_hooks.hooks.read import collect
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.sites import Where
 
 WIDTH, VOCABULARY, BLOCK = 32, 40, "blocks.0.hook_resid_post"
 TOKENS = torch.randint(0, VOCABULARY, (2, 6), generator=torch.Generator().manual_seed(3))

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from hook_models import BATCH, HIDDEN, LENGTH, Cells, Fused, InPieces, StepByStep, ids, reference, values
+from hooks.hook_models import BATCH, HIDDEN, LENGTH, Cells, Fused, InPieces, StepByStep, ids, reference, values
 from torch import nn
 
-from mas_hooks.hooks.collect import collect
+from mas_hooks.core.sites import Where
+from mas_hooks.hooks.read import collect
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.sites import Where
 
 KINDS = {
     "gru": lambda make, **options: make(nn.GRU, **options),

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from mas_hooks.errors import NoTensorError, UnsupportedError
-from mas_hooks.hooks.collect import collect
+from mas_hooks.core.errors import NoTensorError, UnsupportedError
+from mas_hooks.core.sites import Where
+from mas_hooks.hooks.read import collect
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.sites import Where
 
 
 def test_refused_by_name():

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from hook_models import BATCH, HIDDEN, LENGTH, Cells, Fused, Positionwise, StepByStep, ids, values
+from hooks.hook_models import BATCH, HIDDEN, LENGTH, Cells, Fused, Positionwise, StepByStep, ids, values
 from torch import nn
 
-from mas_hooks.errors import EmptyError, PositionError, SettingError, ShapeError
+from mas_hooks.core.errors import EmptyError, PositionError, SettingError, ShapeError
+from mas_hooks.core.sites import Where
 from mas_hooks.hooks.taps import Edit, EditTap, ReadTap
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.sites import Where
 
 SHUFFLED = Where([2, 0, 2, 1, 0], [4, 5, 0, 2, 1])
 SITES = {

@@ -5,13 +5,13 @@ import copy
 import pytest
 import tiny_tokenizers
 import torch
-from conformance.backend_models import bridge, envoy, hf, lora, native_bridge, quiet_peft
-from conformance.batches import ids, mask
-from conformance.tiny import TINY
+from hooks.conformance.backend_models import bridge, envoy, hf, lora, native_bridge, quiet_peft
+from hooks.conformance.batches import ids, mask
+from hooks.conformance.tiny import TINY
 from sentences import refused
 
 import mas_hooks as mh
-from mas_hooks.errors import (
+from mas_hooks.core.errors import (
     CheckpointError,
     NoTensorError,
     PositionError,

@@ -1,6 +1,6 @@
 import pytest
 
-from mas_hooks.errors import EmptyError
+from mas_hooks.core.errors import EmptyError
 from mas_hooks.report import Claim, claims_table
 
 ROWS = [

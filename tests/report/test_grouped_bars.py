@@ -10,8 +10,9 @@ from matplotlib.patches import Patch
 from matplotlib.transforms import Bbox
 from readable_figures import assert_readable, marked, texts
 
-from mas_hooks.errors import EmptyError, NotFiniteError, SettingError
-from mas_hooks.report import Bar, Group, Panel, grouped_bars, marks, places, style
+from mas_hooks.core.errors import EmptyError, NotFiniteError, SettingError
+from mas_hooks.report import Bar, Group, Panel, grouped_bars, style
+from mas_hooks.report.data import places
 
 
 def drawn(panels, **given):
@@ -218,7 +219,7 @@ def test_a_key_of_controls_and_results_is_refused():
 @pytest.mark.parametrize("count", range(1, 8))
 def test_a_legend_too_wide_for_any_columns_ends_in_one(count):
     figure = style.canvas(2.0, 2.0, "", "")
-    marks.legend(figure, {f"{'a long entry ' * 4}{index}": Patch() for index in range(count)})
+    style.legend(figure, {f"{'a long entry ' * 4}{index}": Patch() for index in range(count)})
     (found,) = figure.legends
     assert found._ncols == 1
     assert len(found.get_texts()) == count

@@ -12,9 +12,9 @@ import example_runs as runs
 import pytest
 from matplotlib.figure import Figure
 
-from mas_hooks.errors import EmptyError, OutputFolderError, SettingError, ShapeError
-from mas_hooks.report.html import Section, html_page, save_html
-from mas_hooks.report.sheets import Line, Sheet, sheets
+from mas_hooks.core.errors import EmptyError, OutputFolderError, SettingError, ShapeError
+from mas_hooks.report.data.sheets import Line, Sheet, sheets
+from mas_hooks.report.page.html import Section, html_page, save_html
 
 PNG = b"\x89PNG\r\n\x1a\n made up"
 SETTINGS = {"recipe": "toxicity", "splits": 3, "name": "a </script><script>alert(1)</script>", "sizes": [1, 2]}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from readable_figures import assert_readable, marked, texts
 
-from mas_hooks.errors import EmptyError, NotFiniteError
-from mas_hooks.records import Record
+from mas_hooks.core.errors import EmptyError, NotFiniteError
+from mas_hooks.core.records import Record
 from mas_hooks.report import layer_heatmaps
 
 

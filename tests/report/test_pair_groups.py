@@ -3,7 +3,7 @@
 import pytest
 from readable_figures import assert_readable, marked, texts
 
-from mas_hooks.errors import EmptyError, NotFiniteError, SettingError
+from mas_hooks.core.errors import EmptyError, NotFiniteError, SettingError
 from mas_hooks.report import PairGroup, pair_groups
 
 TIED = {

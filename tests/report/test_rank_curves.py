@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from readable_figures import assert_readable, marked, texts
 
-from mas_hooks.errors import EmptyError, NotFiniteError, SettingError, ShapeError
+from mas_hooks.core.errors import EmptyError, NotFiniteError, SettingError, ShapeError
 from mas_hooks.report import Line, rank_curves
 
 SIZES = (1, 2, 4, 8, 16, 32, 48)

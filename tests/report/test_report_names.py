@@ -1,9 +1,9 @@
 import example_runs as runs
 import pytest
 
-from mas_hooks import methods
-from mas_hooks.records import Record
-from mas_hooks.report import fits, names
+from mas_hooks.alignment import methods
+from mas_hooks.core.records import Record
+from mas_hooks.report.data import fits, names
 
 PLANS = {
     "DAS": methods.das(),

@@ -8,9 +8,10 @@ import example_runs as runs
 import pytest
 
 import mas_hooks.report
-from mas_hooks import records
-from mas_hooks.errors import CheckpointError, EmptyError, OutputFolderError
-from mas_hooks.report import draw, page
+from mas_hooks.core import records
+from mas_hooks.core.errors import CheckpointError, EmptyError, OutputFolderError
+from mas_hooks.report import draw
+from mas_hooks.report.page import run_page
 
 NAMES = ["direction_heatmap.png", "iia_bars.png", "iia_curves.png"]
 ROOM = Path(mas_hooks.report.__file__).parent
@@ -68,7 +69,7 @@ def test_records_without_anything_to_draw(tmp_path):
 
 def test_read_only_folder(run_dir, monkeypatch):
     if os.geteuid() == 0:  # root may write anywhere, so the answer of the system is played
-        monkeypatch.setattr(page.os, "access", lambda path, mode: False)
+        monkeypatch.setattr(run_page.os, "access", lambda path, mode: False)
     run_dir.chmod(0o555)
     try:
         with pytest.raises(OutputFolderError, match="it is read-only; make it writable"):
@@ -97,7 +98,7 @@ def test_full_disk_leaves_no_halves(run_dir, monkeypatch):
 
 
 def test_room_imports_nothing_above_it():
-    allowed = {"mas_hooks.errors", "mas_hooks.records", "mas_hooks"}
+    allowed = {"mas_hooks.core.errors", "mas_hooks.core.records", "mas_hooks"}
     for path in ROOM.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

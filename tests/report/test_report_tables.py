@@ -4,8 +4,8 @@ import example_runs as runs
 import pytest
 from rich.console import Console
 
-from mas_hooks.errors import EmptyError
-from mas_hooks.records import Record
+from mas_hooks.core.errors import EmptyError
+from mas_hooks.core.records import Record
 from mas_hooks.report import markdown, table
 
 

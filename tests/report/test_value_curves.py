@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from readable_figures import assert_readable, marked
 
-from mas_hooks.errors import EmptyError, NotFiniteError, SettingError, ShapeError
+from mas_hooks.core.errors import EmptyError, NotFiniteError, SettingError, ShapeError
 from mas_hooks.report import Curve, value_curves
 
 LAYERS = (0, 1, 2)

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from mas_hooks.errors import UnknownNameError, UnsupportedError
+from mas_hooks.core.errors import UnknownNameError, UnsupportedError
 from mas_hooks.similarity import cka, rsa
 from mas_hooks.similarity.hsic import biased_hsic, double_centred
 from mas_hooks.similarity.kernel import centred, cosine, zscored

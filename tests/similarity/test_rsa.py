@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import rankdata, spearmanr
 
-from mas_hooks.errors import UnsupportedError
+from mas_hooks.core.errors import UnsupportedError
 from mas_hooks.similarity import rdm, rsa
 from mas_hooks.similarity.rsa import _ranks
 

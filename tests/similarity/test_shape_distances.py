@@ -7,7 +7,7 @@ from scipy.linalg import orthogonal_procrustes
 from scipy.spatial import procrustes as scipy_procrustes
 from sentences import refused
 
-from mas_hooks.errors import NotFiniteError, SettingError, ShapeError, UnknownNameError, UnsupportedError
+from mas_hooks.core.errors import NotFiniteError, SettingError, ShapeError, UnknownNameError, UnsupportedError
 from mas_hooks.similarity import LayerPairs, arccos_distance, cluster, procrustes, shape_distance
 
 BOTH = pytest.mark.parametrize("distance", [shape_distance, procrustes])

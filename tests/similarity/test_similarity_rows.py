@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mas_hooks.errors import EmptyError, NotFiniteError, ShapeError, UnsupportedError
+from mas_hooks.core.errors import EmptyError, NotFiniteError, ShapeError, UnsupportedError
 from mas_hooks.similarity import cka, rdm, rsa
 
 BOTH = pytest.mark.parametrize("measure", [rsa, cka])

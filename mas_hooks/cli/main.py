@@ -1,0 +1,247 @@
+"""The command line: `mas-hooks demo | ls | run | cp | report | sites | doctor | bench`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import tyro
+
+from mas_hooks.cli import site_table
+from mas_hooks.cli.doctor.report import examined
+from mas_hooks.core.errors import DeviceError, MasHooksError, OutputFolderError, SettingError, UnknownNameError
+from mas_hooks.core.run_folder import SETTINGS, RunFolder, next_folder, read_json
+from mas_hooks.core.settings import Options
+from mas_hooks.studies import registry
+from mas_hooks.studies.registry import Study
+from mas_hooks.studies.stages import drawn_again, tell_files
+
+
+@dataclass(frozen=True)
+class RunFlags:
+    """Flags that every recipe has."""
+
+    out: Path | None = None
+    """Folder of the run (default: runs/RECIPE-001, -002, …)."""
+    resume: bool = False
+    """Go on with an interrupted run, with its settings: the one in --out, else the last one."""
+    config: Path | None = None
+    """Take the settings from this JSON file, such as an earlier run's settings.json; flags override it."""
+    jobs: int = os.cpu_count() or 1
+    """Processes for independent pieces of work, 1 or more; the numbers do not depend on it."""
+    device: str = "cpu"
+    """Where models run: cpu, cuda, cuda:1, or auto for the best there is. Toys are fastest on the CPU."""
+    quiet: bool = False
+    """No progress bars."""
+
+
+@dataclass(frozen=True)
+class BenchFlags:
+    """Flags that every benchmark has."""
+
+    json: Path | None = None
+    """Write the rows to this file as well."""
+
+
+def _parse(command: str, study: Study, arguments: Sequence[str], defaults: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Flags and settings from the command line, with the settings' fields as flags of their own."""
+    nameless = tyro.conf.arg(name="")
+    flags, settings = (Annotated[type(default), nameless] for default in defaults)
+    asked = tuple[flags, settings]  # pyright: ignore[reportInvalidTypeForm]
+    prog = f"mas-hooks {command}"
+    return tyro.cli(asked, args=arguments, prog=prog, description=study.summary, default=defaults)
+
+
+def _device(named: str) -> str:
+    """A device that is there. Raises DeviceError for one that is not."""
+    import torch
+
+    there = torch.cuda.device_count()
+    known = ["cpu", *(["cuda"] if there else []), *(f"cuda:{number}" for number in range(there))]
+    if named == "auto":
+        return "cuda" if there else "cpu"
+    if named not in known:
+        raise DeviceError.missing(named)
+    return named
+
+
+def _given(arguments: Sequence[str], flag: str) -> str | None:
+    """The value of a flag, read before the settings that decide how the others are read."""
+    for place, word in enumerate(arguments):
+        name, equals, value = word.partition("=")
+        if name == flag and (equals or place + 1 < len(arguments)):
+            return value if equals else arguments[place + 1]
+    return None
+
+
+def _defaults(study: Study, arguments: Sequence[str]) -> Any:
+    """The settings that flags override: those of --config, of the run to resume, or the study's own."""
+    config, out = _given(arguments, "--config"), _given(arguments, "--out")
+    if config is None and "--resume" in arguments:
+        folder = Path(out) if out else next_folder(study.name, resume=True)
+        config = str(folder / SETTINGS)
+        if not Path(config).exists():
+            raise OutputFolderError(folder, "there is no run to go on with", "leave out --resume to start one")
+    first = {name: value for name in study.deciding if (value := _given(arguments, f"--{name}")) is not None}
+    told = {} if config is None else {key: value for key, value in read_json(Path(config)).items() if key != "recipe"}
+    if (preset := told.get("preset")) and preset != first.get("preset", preset):
+        raise SettingError("--preset", first["preset"], f"{preset!r} beside {config}, which has all its settings")
+    return study.settings(**told, **{name: value for name, value in first.items() if name not in told})
+
+
+def _run(name: str, arguments: Sequence[str]) -> None:
+    study = registry.load("recipes", name)
+    flags, settings = _parse(f"run {name}", study, arguments, (RunFlags(), _defaults(study, arguments)))
+    device = _device(flags.device)
+    if flags.jobs < 1:
+        raise SettingError("--jobs", flags.jobs, "1 or more")
+    folder = flags.out or next_folder(study.name, resume=flags.resume)
+    run = RunFolder.open(folder, study.study, settings.model_dump(mode="json"), resume=flags.resume)
+    print(f"{study.name} → {folder}", flush=True)
+    try:
+        study.main(settings, run, Options(flags.jobs, device, not flags.quiet))
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; go on with: mas-hooks run {name} --resume --out {folder}", file=sys.stderr)
+        raise
+
+
+def run_command(arguments: Sequence[str]) -> None:
+    """Run a recipe, or your copy of one: mas-hooks run RECIPE|FILE.py [--flags]."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: mas-hooks run RECIPE [--flags]      (mas-hooks run RECIPE --help for its flags)\n")
+        ls_command([])
+        return
+    _run(arguments[0], arguments[1:])
+
+
+def demo_command(arguments: Sequence[str]) -> None:
+    """Train two GRUs, align them, show the answer: the same as `mas-hooks run demo`."""
+    _run("demo", arguments)
+
+
+def ls_command(arguments: Sequence[str]) -> None:
+    """List the recipes and benchmarks."""
+    tyro.cli(lambda: None, args=arguments, prog="mas-hooks ls")
+    for kind in ("recipes", "benchmarks"):
+        print(f"{kind}:")
+        for name in registry.names(kind):
+            print(f"  {name:<20}{registry.summary(kind, name)}")
+
+
+def report_command(arguments: Sequence[str]) -> None:
+    """Print the table of a run and draw its figures again, from its records alone: mas-hooks report RUN_DIR."""
+
+    def parsed(run_dir: Annotated[Path, tyro.conf.Positional]) -> Path:
+        return run_dir
+
+    run_dir = tyro.cli(parsed, args=arguments, prog="mas-hooks report", description=report_command.__doc__)
+    tell_files(drawn_again(run_dir))
+
+
+def cp_command(arguments: Sequence[str]) -> None:
+    """Copy a recipe to edit it: mas-hooks cp RECIPE FILE.py, then mas-hooks run FILE.py."""
+
+    def copy(recipe: Annotated[str, tyro.conf.Positional], file: Annotated[Path, tyro.conf.Positional]) -> Path:
+        return registry.copy_recipe(recipe, file)
+
+    target = tyro.cli(copy, args=arguments, prog="mas-hooks cp", description=cp_command.__doc__)
+    print(f"{target}: edit it, then: mas-hooks run {target}")
+
+
+def bench_command(arguments: Sequence[str]) -> None:
+    """Run a benchmark: mas-hooks bench NAME [--json FILE] [--flags]."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: mas-hooks bench NAME [--json FILE] [--flags]\n")
+        ls_command([])
+        return
+    study = registry.load("benchmarks", arguments[0])
+
+    flags, settings = _parse(f"bench {study.name}", study, arguments[1:], (BenchFlags(), study.settings()))
+    from mas_hooks.studies import measurements
+
+    if flags.json is not None:
+        measurements.check_writable(flags.json)
+    rows = study.main(settings)
+    measurements.show(rows)
+    if flags.json is not None:
+        measurements.write(flags.json, rows)
+
+
+def sites_command(arguments: Sequence[str]) -> None:
+    """List the site names of a saved model, without its weights: mas-hooks sites MODEL_DIR [--all] [--json]."""
+
+    def show(
+        model_dir: Annotated[Path, tyro.conf.Positional],
+        layer_path: str | None = None,
+        everything: Annotated[bool, tyro.conf.arg(name="all")] = False,
+        json: bool = False,
+    ) -> None:
+        site_table.show(site_table.bare(model_dir, layer_path), everything=everything, as_json=json)
+
+    tyro.cli(show, args=arguments, prog="mas-hooks sites", description=sites_command.__doc__)
+
+
+def doctor_command(arguments: Sequence[str]) -> None:
+    """Check versions, and hooks, swaps and gradients on a model: mas-hooks doctor [MODEL_DIR]. Status 1 on failure."""
+
+    def check(
+        model_dir: Annotated[Path | None, tyro.conf.Positional] = None,
+        layer_path: str | None = None,
+        device: str = "cpu",
+    ) -> bool:
+        return examined(model_dir, layer_path, _device(device))
+
+    if not tyro.cli(check, args=arguments, prog="mas-hooks doctor", description=doctor_command.__doc__):
+        sys.exit(1)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "demo": demo_command,
+    "ls": ls_command,
+    "run": run_command,
+    "cp": cp_command,
+    "report": report_command,
+    "sites": sites_command,
+    "doctor": doctor_command,
+    "bench": bench_command,
+}
+
+
+def usage() -> str:
+    """What `mas-hooks --help` prints."""
+    lines = [f"  {name:<10}{(command.__doc__ or '').strip()}" for name, command in COMMANDS.items()]
+    return "usage: mas-hooks COMMAND [--help] …\n\ncompare neural networks by cause\n\ncommands:\n" + "\n".join(lines)
+
+
+def _terminated(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point. Errors of ours end with one sentence and status 2, interruptions with 130."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return
+    if arguments[0] == "--version":
+        print(f"mas-hooks {metadata.version('mas-hooks')}")
+        return
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        if arguments[0] not in COMMANDS:
+            raise UnknownNameError("command", arguments[0], COMMANDS, "mas-hooks")
+        COMMANDS[arguments[0]](arguments[1:])
+    except MasHooksError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

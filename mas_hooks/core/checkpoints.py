@@ -1,0 +1,105 @@
+"""Folders of `config.json` + `model.safetensors`: written whole or not at all, and told apart by their kind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mas_hooks.core.errors import CheckpointError, OutputFolderError
+
+FORMAT = 1
+CONFIG, TENSORS = "config.json", "model.safetensors"
+REMEDY = "give a folder written by save_pretrained, or delete it and make it anew"
+
+
+def writable(folder: Path | str) -> Path:
+    """Make a folder, or check that it can be written to. Raises OutputFolderError before any long work starts."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # of its own name: several processes may ask at once
+            pass
+    except OSError as error:
+        problem = (error.strerror or "not writable").lower()
+        raise OutputFolderError(folder, problem, "choose another folder with --out") from error
+    return folder
+
+
+def save(folder: Path | str, kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write a checkpoint under a temporary name, then rename it into place; an older one of this kind is replaced.
+
+    Raises OutputFolderError for a folder that holds anything else, or that cannot be written to.
+    """
+    folder = Path(folder).resolve()
+    _check_replaceable(folder, kind)
+    fresh, old = folder.with_name(f".{folder.name}.new"), _older(folder)
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        (fresh / CONFIG).write_text(json.dumps({"kind": kind, "format": FORMAT, **config}, indent=2) + "\n", "utf-8")
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, fresh / TENSORS)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+        fresh.rename(folder)
+    except (OSError, SafetensorError) as error:
+        problem = getattr(error, "strerror", None) or str(error)
+        raise OutputFolderError(folder, problem.lower(), "choose another folder, or make room there") from error
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def exists(folder: Path | str) -> bool:
+    """Whether there is something to `load`, be it what a killed `save` left behind."""
+    folder = Path(folder).resolve()
+    return folder.exists() or _older(folder).exists()
+
+
+def load(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The config and the tensors (on the CPU) of a checkpoint. Raises CheckpointError where it is not whole or ours."""
+    folder = Path(folder).resolve()
+    if not folder.exists() and _older(folder).exists():  # killed between the two renames of `save`: that one is whole
+        folder = _older(folder)
+    for name in (CONFIG, TENSORS):
+        if not (folder / name).is_file():
+            raise CheckpointError(folder, f"holds no {name}" if folder.is_dir() else "is no folder", REMEDY)
+    try:
+        config = json.loads((folder / CONFIG).read_text("utf-8"))
+        tensors = load_file(folder / TENSORS)
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise CheckpointError(folder, f"is damaged ({error})", REMEDY) from error
+    found = config.get("kind") if isinstance(config, dict) else None
+    if found != kind:
+        raise CheckpointError(folder, f"holds {found or 'something else'}, not {kind}", REMEDY)
+    if config.get("format") != FORMAT:
+        problem = f"is of format {config.get('format')}, but this version reads format {FORMAT}"
+        raise CheckpointError(folder, problem, "load it with the version that wrote it, or make it anew")
+    return {key: value for key, value in config.items() if key not in ("kind", "format")}, tensors
+
+
+def _older(folder: Path) -> Path:
+    """Where `save` keeps the older checkpoint until the new one is in place."""
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _check_replaceable(folder: Path, kind: str) -> None:
+    """Raise OutputFolderError unless the folder is absent, empty, or a checkpoint of this kind and nothing more."""
+    if Path.cwd().is_relative_to(folder):
+        raise OutputFolderError(folder, "this process works in it", "choose another folder")
+    if folder.exists() and not folder.is_dir():
+        raise OutputFolderError(folder, "it is a file", "choose another folder")
+    held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    ours = not held or (CONFIG in held and f'"kind": "{kind}"' in (folder / CONFIG).read_text("utf-8", "replace"))
+    if not ours or held - {CONFIG, TENSORS}:
+        raise OutputFolderError(folder, f"it holds other files ({_few(held)})", "choose another folder")
+
+
+def _few(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")

@@ -1,0 +1,79 @@
+"""What a wrapped model takes: a tensor of ids (or features), or a mapping of tensors as keywords. Batch first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mas_hooks.core.errors import EmptyError, SettingError
+
+Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
+_PRIME = 6_364_136_223_846_793_005  # Knuth's multiplier: prefixes are told apart modulo 2^64
+
+
+def leading(inputs: Inputs) -> Tensor:
+    """The tensor whose first axes are (batch, position): the ids, the embeddings, or the first entry."""
+    if isinstance(inputs, Tensor):
+        return inputs
+    if not isinstance(inputs, Mapping) or not all(isinstance(value, Tensor) for value in inputs.values()):
+        remedy = "a tensor of ids, or a mapping of tensors; texts become one by model.encode(texts)"
+        raise SettingError("the input of a model", type(inputs).__name__, remedy)
+    if not inputs:
+        raise EmptyError("the mapping of inputs", "give it what the model takes, by name")
+    return inputs[next((name for name in ("input_ids", "inputs_embeds") if name in inputs), next(iter(inputs)))]
+
+
+def padding_mask(inputs: Inputs) -> Tensor | None:
+    """(batch, position) bool, True on real tokens; None where the inputs carry no `attention_mask`."""
+    if isinstance(inputs, Tensor) or "attention_mask" not in inputs:
+        return None
+    return inputs["attention_mask"].bool()
+
+
+def rows(inputs: Inputs, index: Tensor | slice) -> Inputs:
+    """The same inputs with only the batch rows of `index`."""
+    if isinstance(inputs, Tensor):
+        return inputs[index]
+    return {name: value[index] for name, value in inputs.items()}
+
+
+def alike(several: Sequence[Inputs]) -> bool:
+    """Whether inputs can be put together: the same tensors, of the same shape but for the batch."""
+    shapes = [
+        {"": tuple(one.shape[1:])} if isinstance(one, Tensor) else {name: tuple(t.shape[1:]) for name, t in one.items()}
+        for one in several
+    ]
+    return all(shape == shapes[0] for shape in shapes)
+
+
+def cat(several: Sequence[Inputs]) -> Inputs:
+    """Inputs that are `alike` as one batch."""
+    first = several[0]
+    if isinstance(first, Tensor):
+        return torch.cat([one for one in several if isinstance(one, Tensor)])
+    return {name: torch.cat([one[name] for one in several if not isinstance(one, Tensor)]) for name in first}
+
+
+def to_device(inputs: Inputs, device: torch.device) -> Inputs:
+    """The same inputs on `device`."""
+    if isinstance(inputs, Tensor):
+        return inputs.to(device)
+    return {name: value.to(device) for name, value in inputs.items()}
+
+
+def call(module: torch.nn.Module, inputs: Inputs) -> object:
+    """Run `module` on its inputs: a tensor as the one argument, a mapping as keywords."""
+    return module(inputs) if isinstance(inputs, Tensor) else module(**inputs)
+
+
+def read_keys(ids: Int[Tensor, "row position"]) -> Int[Tensor, "row position"]:
+    """A number for the tokens of a row up to each position: the same wherever the same was read."""
+    read, columns = torch.zeros(len(ids), dtype=torch.int64, device=ids.device), []
+    for tokens in ids.long().T:
+        read = read * _PRIME + tokens + 1
+        columns.append(read)
+    return torch.stack(columns, 1)

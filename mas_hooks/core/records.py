@@ -1,0 +1,105 @@
+"""Lines of results: one flat JSON object each, in `records.jsonl`. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from mas_hooks.core.errors import OutputFolderError, RecordError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One result. A key that is None does not apply and is not written.
+
+    `source`/`target` number the models of a direction; `*_model`, `*_site` name them. `iia`, `token_accuracy`,
+    `floor`, `token_floor` and their bounds are shares in [0, 1]; `trials` and `dropped` count pairs; `seconds` is wall
+    time.
+    A correlational result puts its name in `measure` and its number in `value`, `value_low`, `value_high`.
+    Final test rows have `split="test"`; curves have `split="valid"` and a `step`. How well a model knows its own task
+    is `measure="trial_accuracy"`, `split="train"`. `dropped` counts draws that were repeated to stay in range.
+    """
+
+    recipe: str | None = None
+    comparison: str | None = None
+    method: str | None = None
+    variable: str | None = None
+    task: str | None = None
+    source_model: str | None = None
+    source_site: str | None = None
+    target_model: str | None = None
+    target_site: str | None = None
+    source: int | None = None
+    target: int | None = None
+    k: int | None = None
+    init: str | None = None
+    split: str | None = None
+    selected_on: str | None = None
+    iia: float | None = None
+    iia_low: float | None = None
+    iia_high: float | None = None
+    token_accuracy: float | None = None
+    floor: float | None = None
+    token_floor: float | None = None
+    trials: int | None = None
+    dropped: int | None = None
+    step: int | None = None
+    seed: int | None = None
+    seeds: int | None = None
+    control: str | None = None
+    measure: str | None = None
+    layer_a: str | None = None
+    layer_b: str | None = None
+    value: float | None = None
+    value_low: float | None = None
+    value_high: float | None = None
+    seconds: float | None = None
+
+    def to_json(self) -> str:
+        """This record as one line of JSON, without the keys that do not apply."""
+        return json.dumps({key: value for key, value in asdict(self).items() if value is not None}, ensure_ascii=False)
+
+
+KEYS = tuple(field.name for field in fields(Record))
+
+
+def _parse(line: str, where: str) -> Record:
+    try:
+        values = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise RecordError.unreadable(where, str(error)) from error
+    if not isinstance(values, dict):
+        raise RecordError.unreadable(where, f"a {type(values).__name__} instead of an object")
+    for key in values:
+        if key not in KEYS:
+            raise RecordError.unknown_key(key, KEYS, where)
+    return Record(**values)
+
+
+def read(path: Path | str) -> list[Record]:
+    """All records of a file. Raises RecordError naming the file and line of one it cannot read."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")  # names may hold what splitlines() takes for an end
+    except UnicodeDecodeError as error:
+        raise RecordError.unreadable(str(path), str(error)) from error
+    return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def write(path: Path | str, records: Iterable[Record]) -> None:
+    """Write a whole file of records under a temporary name, then rename: a reader never sees half of it.
+
+    Raises OutputFolderError where it cannot be written, such as on a full disk.
+    """
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    with OutputFolderError.while_writing(path.parent):
+        temporary.write_text("".join(record.to_json() + "\n" for record in records), encoding="utf-8")
+        temporary.replace(path)
+
+
+def append(path: Path | str, records: Iterable[Record]) -> None:
+    """Add records to the end of a file (made if it is not there); all of them arrive, or none."""
+    path = Path(path)
+    write(path, [*(read(path) if path.exists() else []), *records])

@@ -1,0 +1,42 @@
+"""Settings: named, typed, frozen; an unknown name or a wrong value is one clear sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.functional_validators import ModelWrapValidatorHandler
+
+from mas_hooks.core.errors import SettingError, UnknownNameError
+
+
+class Settings(BaseModel):
+    """Base of every settings class: frozen, and closed against unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _speak_plainly(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Turn pydantic's first complaint into one of our own errors."""
+        try:
+            return handler(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "extra_forbidden":
+                raise UnknownNameError("setting", name, cls.model_fields, cls.__name__) from error
+            got, allowed = first["input"], first["msg"].removeprefix("Input should be ")
+            if first["type"] == "missing":
+                got, allowed = None, "given"
+            raise SettingError(f"{cls.__name__}.{name}", got, allowed) from error
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every recipe and benchmark is told beside its settings, and what its numbers do not depend on."""
+
+    jobs: int = 1
+    device: str = "cpu"
+    progress: bool = True

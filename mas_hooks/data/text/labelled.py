@@ -1,0 +1,233 @@
+"""`TextRow`: one labelled text, kept as a line of JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+from mas_hooks.core.errors import DataSetError, MissingPackageError, UnknownNameError
+from mas_hooks.core.progress import bar as progress_bar
+
+Label: TypeAlias = Literal["toxic", "nontoxic"]
+LABELS: tuple[Label, ...] = get_args(Label)
+
+
+@dataclass(frozen=True, slots=True)
+class TextRow:
+    """A text of one class. prompt: what a model is given to answer; the text itself where it has no answer in it."""
+
+    text: str
+    prompt: str
+    label: Label
+
+
+def write_rows(path: Path | str, rows: Iterable[TextRow]) -> None:
+    """Write rows as lines of JSON under a temporary name, then rename: a reader never sees half of them."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    temporary.replace(path)
+
+
+def read_rows(path: Path | str) -> list[TextRow]:
+    """The rows of a file that `write_rows` wrote. Raises DataSetError, naming the line, for anything else."""
+    remedy = "delete it, and prepare the data again"
+    try:
+        lines = Path(path).read_text("utf-8").split("\n")  # a text may hold what splitlines() takes for an end
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataSetError(path, f"cannot be read ({error})", remedy) from error
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if line:
+            try:
+                row = TextRow(**json.loads(line))
+            except (json.JSONDecodeError, TypeError) as error:
+                raise DataSetError(
+                    f"{path}:{number}", f"is no row of text, prompt and label ({error})", remedy
+                ) from error
+            rows.append(row)
+    return rows
+
+
+FORMATS = {"parquet": (".parquet",), "csv": (".csv", ".csv.gz"), "json": (".jsonl", ".jsonl.gz", ".json", ".json.gz")}
+"""The loaders of `datasets`, and what the names of their files end in."""
+
+TURN = "\n\nAssistant:"
+INSULTS = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
+
+Columns = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a published data set becomes labelled texts.
+
+    hub: its name on the Hugging Face hub, if `datasets` can read it from there. config: which of its versions; files
+    of a local folder whose path names that version are then the only ones read. columns: what a row must have. rows:
+    the texts of one row, none where it is not labelled; raises ValueError, saying what it got, for a foreign value.
+    balanced: toxic texts are so rare in it that `prepare` keeps as many of each class.
+    """
+
+    columns: tuple[str, ...]
+    rows: Callable[[Columns], Iterator[TextRow]]
+    hub: str | None = None
+    config: str | None = None
+    balanced: bool = False
+
+
+def _answers(row: Columns) -> Iterator[TextRow]:
+    """Both answers of a dialogue: the preferred one is nontoxic, the rejected one toxic."""
+    for column, label in zip(("rejected", "chosen"), LABELS, strict=True):
+        text = row[column] or ""
+        end = text.rfind(TURN)
+        yield TextRow(text, text[: end + len(TURN)] if end >= 0 else text, label)
+
+
+def _comment(row: Columns) -> Iterator[TextRow]:
+    """A comment is toxic by any of six labels. Those of the unscored test comments are all -1, and say nothing."""
+    flags = [_flag(row[name], name, unknown=True) for name in INSULTS]
+    if None not in flags:
+        text = row["comment_text"] or ""
+        yield TextRow(text, text, LABELS[0] if any(flags) else LABELS[1])
+
+
+def _chat(row: Columns) -> Iterator[TextRow]:
+    """A jailbreak counts as toxic, so that none is on the nontoxic side."""
+    text = row["user_input"] or ""
+    toxic = _flag(row["toxicity"], "toxicity") or _flag(row["jailbreaking"], "jailbreaking")
+    yield TextRow(text, text, LABELS[0] if toxic else LABELS[1])
+
+
+def _own(row: Columns) -> Iterator[TextRow]:
+    """A user's own text: the label by name or as 1 and 0, the prompt if there is one."""
+    text, label = row["text"] or "", row["label"]
+    if label not in LABELS:
+        label = LABELS[0] if _flag(label, "label") else LABELS[1]
+    yield TextRow(text, row.get("prompt") or text, label)
+
+
+def _flag(value: Any, name: str, *, unknown: bool = False) -> bool | None:
+    """A label of a row as yes, no or (-1, where allowed) unknown."""
+    if value in (0, 1):
+        return bool(value)
+    if unknown and value == -1:
+        return None
+    allowed = "toxic, nontoxic, 1 or 0" if name == "label" else "1 or 0"
+    raise ValueError(f"{name} is {value!r}, not {allowed}")
+
+
+READERS: dict[str, Reader] = {
+    "hh-rlhf": Reader(("chosen", "rejected"), _answers, hub="Anthropic/hh-rlhf"),
+    "jigsaw": Reader(("comment_text", *INSULTS), _comment, balanced=True),
+    "toxic-chat": Reader(
+        ("user_input", "toxicity", "jailbreaking"),
+        _chat,
+        hub="lmsys/toxic-chat",
+        config="toxicchat0124",
+        balanced=True,
+    ),
+    "own": Reader(("text", "label"), _own),
+}
+
+
+def read_labelled(name: str, source: Path | str | None = None, *, progress: bool = False) -> list[TextRow]:
+    """All labelled texts of a data set, of all its parts (`prepare` makes its own), in the order of the files.
+
+    name: a row of READERS. source: a local file or folder (parquet, CSV, JSON lines), a name on the Hugging Face hub,
+    or None for the published one. No code of a data set is ever run.
+    Raises MissingPackageError without `datasets`, UnknownNameError, and DataSetError where there is nothing to read,
+    columns are missing, a label is foreign, or the hub cannot be reached.
+    """
+    if name not in READERS:
+        raise UnknownNameError("data set", name, READERS, "mas_hooks.language")
+    reader = READERS[name]
+    _need_datasets(name)
+    found: list[TextRow] = []
+    for where, part in _parts(name, reader, source):
+        missing = [column for column in reader.columns if column not in part.column_names]
+        if missing:
+            raise DataSetError.columns(where, name, part.column_names, reader.columns)
+        with progress_bar(part.num_rows, f"reading {name}", shown=progress) as bar:
+            for texts in _texts(where, part, reader):
+                found += texts
+                bar.update()
+    return found
+
+
+def _need_datasets(name: str) -> None:
+    try:
+        import datasets  # noqa: F401
+    except ImportError as error:
+        raise MissingPackageError("datasets", "language", f"reading {name}") from error
+
+
+def _texts(where: str, part: Any, reader: Reader) -> Iterator[list[TextRow]]:
+    """The labelled texts of each row of one part of a data set."""
+    extra = [column for column in ("prompt",) if column in part.column_names and column not in reader.columns]
+    for number, row in enumerate(part.select_columns([*reader.columns, *extra]), 1):
+        try:
+            yield list(reader.rows(row))
+        except (ValueError, TypeError, AttributeError) as error:
+            remedy = f"give the data set with the columns {', '.join(reader.columns)} as published"
+            raise DataSetError(where, f"row {number} cannot be read ({error})", remedy) from error
+
+
+def _parts(name: str, reader: Reader, source: Path | str | None) -> Iterator[tuple[str, Any]]:
+    """Every part (file or published split) of a data set, with what to call it."""
+    path = None if source is None else Path(source).expanduser()
+    if path is not None and path.exists():
+        for file, kind in _files(path, reader):
+            yield str(file), _loaded(str(file), kind, data_files=str(file))["train"]
+        return
+    hub = reader.hub if source is None else str(source)
+    if hub is None or hub.count("/") != 1 or hub.startswith((".", "/", "~")):
+        problem = "is not on the hub in a form that can be read" if source is None else "is no file or folder here"
+        raise DataSetError(source or name, problem, _remedy(reader))
+    parts = _loaded(hub, hub, reader.config if hub == reader.hub else None, remedy=_remedy(reader))
+    for split, part in parts.items():
+        yield f"{hub} ({split})", part
+
+
+def _loaded(where: str, *what: Any, remedy: str = "download it again, or give another file", **how: Any) -> Any:
+    """What `datasets` reads, as a mapping of splits. Raises DataSetError in place of what it raises."""
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    shown = datasets.is_progress_bar_enabled()
+    try:
+        datasets.disable_progress_bars()  # one for every file, and not ours
+        return datasets.load_dataset(*what, **how)
+    except StopIteration as error:  # what `datasets` raises of a file without a line
+        raise DataSetError(where, "holds no rows", remedy) from error
+    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+        said = " ".join(str(error).split())[:150]
+        raise DataSetError(where, f"cannot be read ({type(error).__name__}: {said})", remedy) from error
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def _files(path: Path, reader: Reader) -> list[tuple[Path, str]]:
+    """The data files of a folder, or the one file, each with its loader, always in the same order."""
+    listed = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    kinds = [(file, kind) for file in listed if (kind := _kind(file)) is not None]
+    if not kinds:
+        raise DataSetError(path, "holds no parquet, CSV or JSON lines file", _remedy(reader))
+    version = (reader.config or "").removeprefix("toxicchat")
+    chosen = [one for one in kinds if version and version in one[0].relative_to(path).parts]
+    return chosen or kinds
+
+
+def _kind(file: Path) -> str | None:
+    """The loader for a file, or None for something else, such as the card of a data set."""
+    if file.name.startswith(".") or file.name in ("dataset_infos.json", "dataset_info.json", "state.json"):
+        return None
+    return next((kind for kind, ends in FORMATS.items() if file.name.lower().endswith(ends)), None)
+
+
+def _remedy(reader: Reader) -> str:
+    columns = ", ".join(reader.columns)
+    return f"give a local folder or file (parquet, CSV or JSON lines) with the columns {columns}"

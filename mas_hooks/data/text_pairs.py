@@ -1,0 +1,252 @@
+"""Stepwise pairs from texts: everything up to a position is swapped, and the target goes on as the source model would.
+
+The pairs of METHODS' toxicity study, for full behavioural transfer: what must follow is the source model's own argmax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from torch.nn import functional
+
+from mas_hooks.core import inputs as model_inputs
+from mas_hooks.core.errors import EmptyError, SettingError, ShapeError
+from mas_hooks.core.inputs import Inputs
+from mas_hooks.core.sites import Where
+from mas_hooks.data.pairs import Pairs
+
+DirectedPairs: TypeAlias = dict[tuple[int, int], Pairs]
+SPLITS = ("training", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """What one model wrote: prompts with its own responses, and what it says next at each of their positions.
+
+    ids (n, position): the tokens. argmax (n, position): the model's own most likely next token at each. vocabulary: of
+    its tokenizer. mask (n, position): 0 on padding, which may stand on either side of a row; None where there is none.
+    Row i of every model is taken to answer the same prompt. Raises ShapeError, SettingError and EmptyError.
+    """
+
+    ids: Int[Tensor, "n position"]
+    argmax: Int[Tensor, "n position"]
+    vocabulary: int
+    mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.ids.shape)
+        if len(shape) != 2 or 0 in shape:
+            raise ShapeError("the ids of responses", shape, "(sequences, positions)")
+        for name, other in (("argmax", self.argmax), ("mask", self.mask)):
+            if other is not None and tuple(other.shape) != shape:
+                raise ShapeError(f"the {name} of responses", tuple(other.shape), f"the shape of their ids, {shape},")
+        for name, tokens in (("ids", self.ids.cpu()), ("argmax", self.argmax.cpu())):
+            if tokens.is_floating_point():
+                raise SettingError(f"the dtype of the {name} of responses", tokens.dtype, "an integer: tokens")
+            strange = tokens[self.real & ((tokens < 0) | (tokens >= self.vocabulary))]
+            if len(strange):
+                allowed = f"0 to {self.vocabulary - 1}, as the vocabulary has {self.vocabulary} tokens"
+                raise SettingError(f"a token in the {name} of responses", int(strange[0]), allowed)
+        inside = torch.arange(shape[1]) - self.first[:, None]
+        if not torch.equal((inside >= 0) & (inside < self.lengths[:, None]), self.real):
+            raise SettingError("the mask of responses", "one with gaps", "1 on one run of tokens of each row")
+
+    @cached_property
+    def real(self) -> Bool[Tensor, "n position"]:
+        """Where there are tokens, not padding."""
+        return torch.ones(self.ids.shape, dtype=torch.bool) if self.mask is None else self.mask.bool().cpu()
+
+    @property
+    def first(self) -> Int[Tensor, " n"]:
+        """The column of the first token of each row."""
+        return self.real.int().argmax(1)
+
+    @cached_property
+    def lengths(self) -> Int[Tensor, " n"]:
+        """How many tokens each row has."""
+        return self.real.sum(1)
+
+    def packed(self, width: int) -> _Packed:
+        """Every row from column 0 on, without its padding."""
+        columns = torch.arange(width)
+        inside = columns < self.lengths[:, None]
+        found = (self.first[:, None] + columns).clamp(max=self.ids.shape[1] - 1)
+        ids, argmax = (own.cpu().long().gather(1, found) * inside for own in (self.ids, self.argmax))
+        return _Packed(ids, argmax, self.lengths)
+
+
+@dataclass(frozen=True, eq=False)
+class _Packed:
+    """The rows of a model without padding: token i of each is in column i, zeros are behind its end."""
+
+    ids: Int[Tensor, "n width"]
+    argmax: Int[Tensor, "n width"]
+    lengths: Int[Tensor, " n"]
+
+    @cached_property
+    def keys(self) -> Int[Tensor, "n width"]:
+        """A number for the tokens up to each position, the same in every model that has read the same."""
+        return model_inputs.read_keys(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """What every direction of one source shares: which of its rows give up to where, and what must follow."""
+
+    rows: Int[Tensor, " pair"]
+    last: Int[Tensor, " pair"]
+    inputs: Int[Tensor, "pair _swapped"]
+    where: Where
+    labels: Int[Tensor, "pair width"]
+    mask: Bool[Tensor, "pair width"]
+    keys: Int[Tensor, " cells"]
+
+
+def text_pairs(
+    sequences: Sequence[Responses],
+    sizes: tuple[int, int, int] = (10_000, 1_000, 1_000),
+    seed: int = 0,
+    *,
+    margin: int = 10,
+    test_share: float = 0.2,
+    valid_share: float = 0.1,
+) -> tuple[DirectedPairs, DirectedPairs, DirectedPairs]:
+    """Training, validation and test pairs for every direction between models, for `methods.stepwise`.
+
+    Of a sequence of n tokens the source gives all positions 0 to u, u uniform in [margin, n − margin), but within what
+    every target has read too. The target reads another sequence, of its own, up to u and then the source's tokens; from
+    u on it must predict what the source model itself says next (every label counts for trials too). Padding is left
+    out: position i is column i. Inputs are plain ids, with zeros behind the end: for models that read from left to
+    right. test_share of the row numbers are for the test, valid_share of the others for validation; a row number is in
+    one split only, in every model. Pairs of one source share all but `target_inputs`.
+
+    sequences: of each model (`text_pairs.Responses`). Raises SettingError for tokenizers that differ and EmptyError for
+    a split without enough sequences that are long enough.
+    """
+    _check(sequences, sizes, margin, test_share, valid_share)
+    width = max(int(own.lengths.max()) for own in sequences)
+    packed = [own.packed(width) for own in sequences]
+    parts = split_rows(max(len(own.ids) for own in packed), seed, test_share, valid_share)
+    made: list[DirectedPairs] = []
+    for split, (part, size) in enumerate(zip(parts, sizes, strict=True)):
+        made.append(_directed(packed, part, size, margin, (seed, split)))
+    return made[0], made[1], made[2]
+
+
+def split_rows(
+    count: int, seed: int = 0, test_share: float = 0.2, valid_share: float = 0.1
+) -> tuple[Int[Tensor, " train"], Int[Tensor, " valid"], Int[Tensor, " test"]]:
+    """The row numbers of each split, of so many, in rising order."""
+    rows = torch.randperm(count, generator=_generator(seed))
+    tests = round(count * test_share)
+    checks = round((count - tests) * valid_share)
+    parts = (rows[tests + checks :], rows[tests : tests + checks], rows[:tests])
+    train, valid, test = (part.sort().values for part in parts)
+    return train, valid, test
+
+
+def _check(sequences: Sequence[Responses], sizes: Sequence[int], margin: int, *shares: float) -> None:
+    if not sequences:
+        raise EmptyError("the list of responses", "give those of at least one model")
+    vocabularies = [own.vocabulary for own in sequences]
+    if len(set(vocabularies)) > 1:
+        allowed = "one size: every model must read the others' tokens, so the tokenizers must be the same"
+        raise SettingError("the list of vocabulary sizes", vocabularies, allowed)
+    if min(sizes) < 1:
+        raise EmptyError(f"one of the sets of pairs (sizes {tuple(sizes)})", "ask for at least one pair in each")
+    if margin < 0:
+        raise SettingError("margin", margin, "0 or more tokens")
+    for name, share in zip(("test_share", "valid_share"), shares, strict=True):
+        if not 0 < share < 1:
+            raise SettingError(name, share, "between 0 and 1")
+
+
+def _directed(
+    packed: Sequence[_Packed], part: Int[Tensor, " row"], size: int, margin: int, seed: tuple[int, int]
+) -> DirectedPairs:
+    """One split: what a source gives is drawn once and goes into every target."""
+    split = SPLITS[seed[1]]
+    parts = [part[part < len(own.ids)] for own in packed]
+    reach = min(_second(own.lengths[rows]) for own, rows in zip(packed, parts, strict=True))
+    directed: DirectedPairs = {}
+    for source, giver in enumerate(packed):
+        ends = (giver.lengths[parts[source]] - margin).clamp(max=reach)
+        able = ends > margin
+        if not able.any():
+            what = (
+                f"the {split} part of the sequences of model {source} with a position to swap up to (margin {margin})"
+            )
+            raise EmptyError(what, "give more or longer sequences in every model, or a smaller margin")
+        given = _given(giver, parts[source][able], ends[able], margin, size, _generator(*seed, source))
+        for target, taker in enumerate(packed):
+            own = _receivers(taker, parts[target], given, _generator(*seed, source, target))
+            kept = torch.arange(giver.ids.shape[1]) <= given.last[:, None]
+            inputs = torch.where(kept, taker.ids[own], giver.ids[given.rows])
+            shared = (given.labels, given.mask, None, given.keys)
+            directed[source, target] = Pairs.from_tensors(given.inputs, given.where, inputs, given.where, *shared)
+    return directed
+
+
+def _second(lengths: Int[Tensor, " row"]) -> int:
+    """The second greatest: so far there is always a sequence other than the source's."""
+    return int(lengths.sort(descending=True).values[1]) if len(lengths) > 1 else 0
+
+
+def _given(giver: _Packed, rows: Tensor, ends: Tensor, margin: int, size: int, generator: torch.Generator) -> _Given:
+    """Draw sequences and last positions. ends: of each row, the position before which the last one must be."""
+    drawn = torch.randint(len(rows), (size,), generator=generator)
+    rows, last = rows[drawn], margin + _below(ends[drawn] - margin, generator)
+    columns = torch.arange(giver.ids.shape[1])
+    where = Where.from_mask(columns[: int(last.max()) + 1] <= last[:, None])
+    mask = (columns >= last[:, None]) & (columns < giver.lengths[rows, None])
+    inputs, keys = giver.ids[rows, : int(last.max()) + 1], giver.keys[rows[where.rows], where.columns]
+    return _Given(rows, last, inputs, where, giver.argmax[rows], mask, keys)
+
+
+def _receivers(taker: _Packed, rows: Tensor, given: _Given, generator: torch.Generator) -> Int[Tensor, " pair"]:
+    """Rows of the target that reach the last swapped position, other than the source's row, each as likely."""
+    order = rows[taker.lengths[rows].argsort(descending=True, stable=True)]
+    able = (taker.lengths[order] > given.last[:, None]).sum(1)
+    place = torch.full((int(torch.cat([order, given.rows]).max()) + 1,), len(order))
+    place[order] = torch.arange(len(order))
+    own = place[given.rows]
+    chosen = _below(able - (own < able).long(), generator)
+    return order[chosen + (chosen >= own)]
+
+
+def _below(ends: Int[Tensor, " n"], generator: torch.Generator) -> Int[Tensor, " n"]:
+    """A whole number from 0 to, not including, each end."""
+    return (torch.rand(len(ends), generator=generator, dtype=torch.float64) * ends).long()
+
+
+def _generator(*seed: int) -> torch.Generator:
+    """Draws that depend on these numbers alone."""
+    mixed = 0
+    for number in seed:
+        mixed = (mixed * 1_000_003 + number + 1) % 2**63
+    return torch.Generator().manual_seed(mixed)
+
+
+def shared_texts(inputs: Inputs) -> Pairs:
+    """One pair a row of ids (n, position): all real tokens are swapped, and each must be followed by the next.
+
+    inputs: ids, or a mapping with `input_ids` and `attention_mask`; padding is neither swapped nor scored. Labels are
+    scored at every real token with a real one behind it. Raises ShapeError for other than rows of ids, SettingError for
+    features, EmptyError (of `Pairs`) for a row with less than two tokens.
+    """
+    ids, mask = model_inputs.leading(inputs), model_inputs.padding_mask(inputs)
+    if ids.ndim != 2 or ids.shape[1] < 2:
+        raise ShapeError("the ids of shared texts", tuple(ids.shape), "(n, position), two positions or more,")
+    if ids.is_floating_point():
+        raise SettingError("the dtype of the ids of shared texts", ids.dtype, "an integer: one token a position")
+    real = torch.ones(ids.shape, dtype=torch.bool, device=ids.device) if mask is None else mask.to(ids.device)
+    labels = functional.pad(ids[:, 1:], (0, 1))
+    follows = real & functional.pad(real[:, 1:], (0, 1))
+    where = Where.from_mask(real)
+    return Pairs.from_tensors(inputs, where, inputs, where, labels, follows)

@@ -1,0 +1,52 @@
+"""Right or wrong, trial by trial, and how sure one can be of a share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from mas_hooks.engine.batch import Labelled
+
+
+@dataclass(frozen=True)
+class Score:
+    """How many trials and tokens of a direction came out as expected."""
+
+    right_trials: int
+    trials: int
+    right_tokens: int
+    tokens: int
+
+    @property
+    def iia(self) -> float:
+        """Interchange intervention accuracy: share of trials with every deterministic token right."""
+        return self.right_trials / self.trials
+
+    @property
+    def token_accuracy(self) -> float:
+        """Share of deterministic tokens that are right."""
+        return self.right_tokens / self.tokens
+
+    def __add__(self, other: Score) -> Score:
+        return Score(
+            self.right_trials + other.right_trials,
+            self.trials + other.trials,
+            self.right_tokens + other.right_tokens,
+            self.tokens + other.tokens,
+        )
+
+
+def right_trials(labelled: Labelled) -> Bool[Tensor, " n"]:
+    """Trials whose argmax equals the label at every deterministic position."""
+    wrong = (labelled.logits.argmax(-1) != labelled.labels) & labelled.deterministic
+    return torch.zeros(labelled.pairs, device=wrong.device).index_add(0, labelled.row, wrong.float()) == 0
+
+
+def score(labelled: Labelled) -> Score:
+    """Count what is right at the deterministic positions of a batch."""
+    right = (labelled.logits.argmax(-1) == labelled.labels) & labelled.deterministic
+    trials = right_trials(labelled)
+    return Score(int(trials.sum()), labelled.pairs, int(right.sum()), int(labelled.deterministic.sum()))

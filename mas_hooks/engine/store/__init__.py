@@ -1,0 +1,1 @@
+"""Activations on disk: collected once, in shards, mapped into memory when read."""

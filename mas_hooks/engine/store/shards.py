@@ -1,0 +1,146 @@
+"""The folder of an activation store: safetensors shards of rows, and an index that is written after each of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from mas_hooks.core.errors import CheckpointError, OutputFolderError
+from mas_hooks.core.fingerprints import _bytes
+
+CODES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in CODES}
+INDEX, REMEDY = "index.json", "give the folder of a finished collect(…), or delete it and collect anew"
+
+
+class Shard(BaseModel):
+    """A safetensors file: the same rows of every site."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: str = Field(pattern=r"^shard-\d+\.safetensors$")
+    rows: int = Field(gt=0)
+    bytes: int
+    sha256: str
+
+
+class Request(BaseModel):
+    """What was asked for: it has to be the same when a store is resumed. `weights`: digest of the model's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    weights: str
+    sites: dict[str, int]
+    dtype: Literal["float32", "float16", "bfloat16"]
+    batch_size: int
+    shard_mb: float
+
+
+class Index(BaseModel):
+    """What index.json says: the request, and what is done of it. `inputs`: digest of the batches done so far."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["activation store"] = "activation store"
+    format: Literal[1] = 1
+    request: Request
+    complete: bool = False
+    batches: int = 0
+    inputs: str = ""
+    shards: list[Shard] = []
+
+    @classmethod
+    def read(cls, folder: Path) -> Index:
+        """The index in a folder. Raises CheckpointError where there is none, or one that is not ours."""
+        path = folder / INDEX
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise CheckpointError(folder, f"holds no {INDEX} that can be read", REMEDY) from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or "its text"
+            problem = f"is no whole index of activations ({place}: {first['msg'].lower()})"
+            raise CheckpointError(path, problem, REMEDY) from error
+
+    def write(self, folder: Path) -> None:
+        """Write under a temporary name, then rename. Raises OutputFolderError."""
+        temporary = folder / f".{INDEX}.tmp"
+        try:
+            temporary.write_text(self.model_dump_json(indent=1) + "\n", "utf-8")
+            temporary.replace(folder / INDEX)
+        except OSError as error:
+            raise _full(folder, error) from error
+
+
+def _full(folder: Path, error: OSError) -> OutputFolderError:
+    problem = (error.strerror or str(error)).lower()
+    return OutputFolderError(folder, problem, "make room there, then go on with resume=True")
+
+
+def write_shard(folder: Path, file: str, sites: Mapping[str, Sequence[Tensor]]) -> Shard:
+    """Write the pieces of every site, one after the other, under a temporary name, then rename.
+
+    By hand, as safetensors' own `save_file` takes each tensor whole and copies it: here nothing is copied, and the
+    digest comes with the writing. Raises OutputFolderError.
+    """
+    header, end = {}, 0
+    for name, pieces in sites.items():
+        begin, end = end, end + sum(piece.nbytes for piece in pieces)
+        shape = [sum(map(len, pieces)), pieces[0].shape[1]]
+        header[name] = {"dtype": CODES[pieces[0].dtype], "shape": shape, "data_offsets": [begin, end]}
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)  # the data begin at a multiple of 8 bytes
+    temporary, found = folder / f".{file}.tmp", hashlib.sha256()
+    try:
+        with temporary.open("wb") as out:
+            for part in chain([struct.pack("<Q", len(head)), head], map(_bytes, chain(*sites.values()))):
+                out.write(part)
+                found.update(part)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(folder / file)
+    except OSError as error:
+        raise _full(folder, error) from error
+    rows = sum(map(len, next(iter(sites.values()))))
+    return Shard(file=file, rows=rows, bytes=8 + len(head) + end, sha256=found.hexdigest())
+
+
+def map_shard(folder: Path, shard: Shard, request: Request) -> dict[str, Tensor]:
+    """The tensors of a shard, mapped into memory: a page is read when a row on it is. Raises CheckpointError."""
+    path = folder / shard.file
+    try:
+        if (size := path.stat().st_size) != shard.bytes:
+            raise CheckpointError(path, f"holds {size} bytes, but its index says {shard.bytes}", REMEDY)
+        with safe_open(path, "pt") as held:
+            tensors = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(path, f"cannot be read ({error})", REMEDY) from error
+    found = {name: (tensor.dtype, *tensor.shape) for name, tensor in tensors.items()}
+    if found != {name: (DTYPES[request.dtype], shard.rows, width) for name, width in request.sites.items()}:
+        raise CheckpointError(path, "holds other tensors than its index says", REMEDY)
+    return {name: tensors[name] for name in request.sites}
+
+
+def verify_shard(folder: Path, shard: Shard) -> None:
+    """Read the file and compare its digest. Raises CheckpointError."""
+    path = folder / shard.file
+    try:
+        with path.open("rb") as held:
+            found = hashlib.file_digest(held, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(path, f"cannot be read ({error})", REMEDY) from error
+    if found != shard.sha256:
+        raise CheckpointError(path, "does not hold what was written (its SHA-256 differs)", REMEDY)

@@ -1,1 +1,0 @@
-"""What a text case study needs: labelled texts, fine-tunes, their responses and how those behave."""

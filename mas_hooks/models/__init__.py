@@ -1,0 +1,1 @@
+"""Models that the studies make or load: small toys on tasks, and language models."""

@@ -1,0 +1,301 @@
+"""transformers' Trainer as fine-tuning uses it: no network, no reports, our bar, and checkpoints that are whole."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from mas_hooks.core import fingerprints, records
+from mas_hooks.core.checkpoints import writable
+from mas_hooks.core.errors import DivergedError, EmptyError, OutputFolderError, SettingError
+from mas_hooks.core.progress import bar as progress_bar
+from mas_hooks.core.records import Record
+from mas_hooks.core.settings import Settings
+from mas_hooks.hooks import loading
+from mas_hooks.hooks.huggingface import check_tokenizer
+
+STATE = "trainer_state.json"
+
+
+class FinetuneSettings(Settings):
+    """How a base model is fine-tuned. The defaults are the paper's."""
+
+    tokens: int = Field(default=64, ge=2)
+    """Longest text; what is beyond is cut off."""
+    batch: int = Field(default=96, ge=1)
+    """Texts per step of the optimiser."""
+    device_batch: int = Field(default=16, ge=1)
+    """Texts per forward on one device; gradients are added up to `batch`, which must be a multiple of it."""
+    steps: int = Field(default=600, ge=1)
+    """Steps of AdamW."""
+    learning_rate: float = Field(default=5e-4, gt=0)
+    """Of the first step; it falls linearly to 0."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Of AdamW."""
+    lora: bool = False
+    """Train low-rank adapters (peft) instead of all weights; they are merged into the saved model. Full weights take 16
+    bytes each while they are trained (28 GB for 1.8 billion), adapters little more than the base itself."""
+    lora_rank: int = Field(default=16, ge=1)
+    """Rank of the adapters, on every linear layer but the head."""
+    save_every: int = Field(default=100, ge=1)
+    """Steps between checkpoints, from which an interrupted fine-tuning goes on."""
+    log_every: int = Field(default=10, ge=1)
+    """Steps that a point of the loss curve is the mean of."""
+    device: Literal["auto", "cpu"] = "auto"
+    """`auto` is the best there is. Graphics cards that can compute in bf16, with float32 weights."""
+    seed: int = 0
+    """Of the order of the texts, of dropout and of the adapters."""
+
+
+def train(
+    model: Any,
+    rows: Sequence[list[int]],
+    pad: int,
+    settings: FinetuneSettings,
+    folder: Path,
+    name: str,
+    *,
+    progress: bool,
+) -> tuple[Any, list[tuple[int, float]]]:
+    """Train a model on ids, going on from the last whole checkpoint in `folder`. Returns it, and its losses by step."""
+    from transformers import PrinterCallback, Trainer
+
+    with progress_bar(settings.steps, f"fine-tuning {name}", shown=progress) as bar:
+        own = Trainer(
+            model=model,
+            args=_arguments(settings, folder),
+            data_collator=partial(padded, pad=pad),
+            train_dataset=rows,  # pyright: ignore[reportArgumentType]
+            callbacks=[_follower(bar, name)],
+        )
+        own.remove_callback(PrinterCallback)
+        last = last_whole(folder)
+        own.train(resume_from_checkpoint=None if last is None else str(last))
+    losses = [(int(one["step"]), float(one["loss"])) for one in own.state.log_history if "loss" in one]
+    return model.cpu().eval(), losses
+
+
+def accumulate(settings: FinetuneSettings) -> int:
+    """Forwards whose gradients make one step. Raises SettingError where `batch` cannot be made up of them."""
+    cards = max(1, torch.cuda.device_count()) if settings.device == "auto" else 1
+    if settings.batch % (settings.device_batch * cards):
+        allowed = f"a multiple of device_batch × devices ({settings.device_batch} × {cards})"
+        raise SettingError("FinetuneSettings.batch", settings.batch, allowed)
+    return settings.batch // (settings.device_batch * cards)
+
+
+def padded(rows: Sequence[list[int]], pad: int) -> dict[str, Tensor]:
+    """A batch as a model is trained on it: padded on the right, the padding neither seen nor scored."""
+    longest = max(len(row) for row in rows)
+    ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+    return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100)}
+
+
+def last_whole(folder: Path) -> Path | None:
+    """The latest checkpoint that was written to its end: the Trainer writes its own state last."""
+    numbered = [(int(one.name.rpartition("-")[2]), one) for one in folder.glob("checkpoint-*")]
+    for step, one in sorted(numbered, reverse=True):
+        try:
+            if json.loads((one / STATE).read_text("utf-8"))["global_step"] == step:
+                return one
+        except (OSError, ValueError, KeyError):
+            continue
+    return None
+
+
+def _arguments(settings: FinetuneSettings, folder: Path) -> Any:
+    from transformers import TrainingArguments
+
+    card = settings.device == "auto" and torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=settings.device_batch,
+        gradient_accumulation_steps=accumulate(settings),
+        max_steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
+        optim="adamw_torch",
+        weight_decay=settings.weight_decay,
+        bf16=card and torch.cuda.is_bf16_supported(),
+        use_cpu=settings.device == "cpu",
+        seed=settings.seed,
+        save_steps=settings.save_every,
+        save_total_limit=1,  # the older one is deleted when the new one is whole
+        logging_steps=min(settings.log_every, settings.steps),
+        logging_nan_inf_filter=False,  # a loss that is no number must be seen
+        dataloader_pin_memory=card,
+        disable_tqdm=True,
+        report_to="none",
+    )
+
+
+def _follower(bar: Any, name: str) -> Any:
+    """A callback that moves the bar, and stops a fine-tuning whose loss is no number."""
+    from transformers import TrainerCallback
+
+    class Follower(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+            bar.update(state.global_step)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+            bar.update()
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+            loss = (logs or {}).get("loss")
+            if loss is None:
+                return
+            if not isfinite(loss):
+                raise DivergedError(f"the loss of fine-tuning {name}", state.global_step)
+            bar.set_postfix_str(f"loss {loss:.3f}")
+
+    return Follower()
+
+
+@contextmanager
+def own_randomness(seed: int) -> Iterator[None]:
+    """Seed every generator that the Trainer draws from, and put all of them back as they were."""
+    python, arrays = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)
+
+
+MODEL, CURVE, TOLD, CHECKPOINTS = "model", "curve.jsonl", "finetune.json", "checkpoints"
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A finished fine-tuning. model: a folder for `wrap`, tokenizer included. curve: one Record per logged loss."""
+
+    model: Path
+    curve: tuple[Record, ...]
+
+
+def finetune(
+    base: nn.Module | Path | str,
+    tokenizer: Any,
+    texts: Sequence[str],
+    folder: Path | str,
+    settings: FinetuneSettings | None = None,
+    *,
+    name: str | None = None,
+    progress: bool = True,
+) -> Finetuned:
+    """Fine-tune a copy of `base` on texts; the model ends in `folder`/model, in the dtype of the base.
+
+    base: a transformers model, which stays as it is, or the folder of one. name: what the curve calls it. A finished
+    fine-tuning of the same base, texts and settings is read from the folder; an interrupted one goes on from its last
+    whole checkpoint and, on one CPU thread, ends with the same weights to the bit.
+    Raises MissingPackageError, SettingError (no pad token, batch), EmptyError (no text of two tokens), CheckpointError
+    (other work in the folder), OutputFolderError (disk) and DivergedError.
+    """
+    settings, folder = settings or FinetuneSettings(), Path(folder)
+    for package in ("accelerate", *(["peft"] if settings.lora else [])):
+        loading.need(package, "language", "fine-tuning")
+    model = copy.deepcopy(base) if isinstance(base, nn.Module) else loading.load(base)
+    name = name or folder.resolve().name
+    accumulate(settings)
+    rows = tokenized(tokenizer, texts, settings, model, name)
+    writable(folder)
+    same = {
+        "settings": settings.model_dump(mode="json"),
+        "texts": fingerprints.of_texts(rows),
+        "base": fingerprints.of_model(model),
+    }
+    fingerprints.check_same(folder / TOLD, same)
+    if not (folder / MODEL).is_dir():
+        with own_randomness(settings.seed), loading.quiet(), _written(folder):
+            dtype = next(model.parameters()).dtype
+            trained, losses = train(
+                _prepared(model, settings),
+                rows,
+                tokenizer.pad_token_id,
+                settings,
+                folder / CHECKPOINTS,
+                name,
+                progress=progress,
+            )
+            curve = [
+                Record(measure="finetune_loss", split="train", target_model=name, step=step, value=value)
+                for step, value in losses
+            ]
+            records.write(folder / CURVE, curve)
+            _save(folder / MODEL, trained.to(dtype), tokenizer)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # the state of the optimiser is twice the model
+    return Finetuned(folder / MODEL, tuple(records.read(folder / CURVE)))
+
+
+def tokenized(
+    tokenizer: Any, texts: Sequence[str], settings: FinetuneSettings, model: Any, name: str
+) -> list[list[int]]:
+    """The ids of every text that has two tokens or more; one that is not cut ends with the end token, if there is one.
+
+    Raises SettingError for a tokenizer without a pad token or of another model, EmptyError where nothing is left.
+    """
+    check_tokenizer(model, tokenizer, name)
+    if tokenizer.pad_token_id is None:
+        allowed = "set before fine-tuning: tokenizer.pad_token = tokenizer.eos_token does for most"
+        raise SettingError("the pad token of the base's tokenizer", None, allowed)
+    ids = tokenizer(list(texts), truncation=True, max_length=settings.tokens)["input_ids"] if texts else []
+    end = tokenizer.eos_token_id
+    ended = [[*row, end] if end is not None and row[-1:] != [end] else row for row in ids]
+    rows = [row[: settings.tokens] for row in ended]
+    rows = [row for row in rows if len(row) >= 2]
+    if not rows:
+        raise EmptyError(f"the texts to fine-tune {name} on", "give texts of two tokens or more")
+    return rows
+
+
+def _prepared(model: Any, settings: FinetuneSettings) -> Any:
+    """The model as it is trained: its weights in float32, or frozen with adapters."""
+    if not settings.lora:
+        return model.float()
+    from peft import LoraConfig, get_peft_model
+
+    adapters = LoraConfig(task_type="CAUSAL_LM", r=settings.lora_rank, target_modules="all-linear")
+    return get_peft_model(model, adapters)
+
+
+def _save(folder: Path, model: Any, tokenizer: Any) -> None:
+    """Write model and tokenizer under a temporary name, then rename."""
+    fresh = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    merged = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    merged.save_pretrained(fresh, safe_serialization=True)
+    tokenizer.save_pretrained(fresh)
+    fresh.rename(folder)
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Tell a full disk as OutputFolderError; what was finished before stays."""
+    remedy = "make room there and run it again: it goes on from the last checkpoint"
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        problem = getattr(error, "strerror", None) or str(error)
+        raise OutputFolderError(folder, problem.lower(), remedy) from error
+    except RuntimeError as error:
+        if "PytorchStreamWriter" not in str(error):  # what torch.save says of a full disk
+            raise
+        raise OutputFolderError(folder, "no space left on device", remedy) from error

@@ -1,0 +1,1 @@
+"""What tables and figures show, read from records alone. No drawing."""

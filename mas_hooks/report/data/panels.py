@@ -1,0 +1,122 @@
+"""What the bar figure shows: results and similarities as bars, gathered into panels. Draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import fmean
+
+from mas_hooks.core.records import Record
+from mas_hooks.report import style
+from mas_hooks.report.data import fits, names
+
+_MEASURES = ("rsa", "cka")
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One seed: a value, its interval, and the floor it has to beat."""
+
+    value: float
+    low: float | None
+    high: float | None
+    floor: float | None = None
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: the mean of its dots, one dot for each seed."""
+
+    comparison: str
+    label: str
+    dots: tuple[Dot, ...]
+    control: str = ""
+
+    @property
+    def value(self) -> float:
+        """The length of the bar."""
+        return fmean(dot.value for dot in self.dots)
+
+    @property
+    def floor(self) -> float | None:
+        """The mean floor of those dots that have one."""
+        floors = [dot.floor for dot in self.dots if dot.floor is not None]
+        return fmean(floors) if floors else None
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """From where to where this bar has ink."""
+        marks = [mark for dot in self.dots for mark in (dot.value, dot.low, dot.high, dot.floor) if mark is not None]
+        return min(0.0, *marks), max(0.0, *marks)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Bars that share an axis; `alone` heads the figure when this is its only panel."""
+
+    title: str
+    alone: str
+    explained: str
+    unit: str
+    whisker: str
+    palette: tuple[str, ...]
+    bars: tuple[Bar, ...]
+
+    def of(self, comparison: str) -> list[Bar]:
+        """The bars of one comparison, controls last."""
+        return [bar for bar in self.bars if bar.comparison == comparison]
+
+
+def panels(records: Iterable[Record]) -> list[Panel]:
+    """The causal panel and the correlational one, each if it has bars."""
+    records = list(records)
+    causal = Panel(
+        "Causal: swaps that act as predicted",
+        "How often a swap moves behaviour as predicted",
+        "IIA: interchange intervention accuracy. No-op floor: what the same pairs score without any swap.",
+        "IIA of the worst direction (share of test pairs)",
+        "95% interval",
+        style.OKABE_ITO,
+        _causal(records),
+    )
+    correlational = Panel(
+        "Correlational: activations that look alike",
+        "How alike the activations look",
+        "RSA: representational similarity analysis. CKA: centred kernel alignment.",
+        "similarity (1 = the same geometry)",
+        "spread",
+        style.OKABE_ITO[::-1],
+        _correlational(records),
+    )
+    return [panel for panel in (causal, correlational) if panel.bars]
+
+
+def _causal(records: list[Record]) -> tuple[Bar, ...]:
+    bars = []
+    for fit in fits.fits(records):
+        dots = (Dot(row.iia, row.iia_low, row.iia_high, row.floor) for row in fit.worst() if row.iia is not None)
+        label = f"{fit.label}, {fit.control}" if fit.control else fit.label
+        bars.append(Bar(fit.comparison, label, tuple(dots), fit.control))
+    return tuple(bars)
+
+
+def _correlational(records: list[Record]) -> tuple[Bar, ...]:
+    rows = [row for row in fits.similarities(records) if row.measure in _MEASURES]
+    named, joined = names.Places.of(rows), fits.comparison_of_models(records)
+    found: dict[tuple[str, str, str], dict[str, list[Dot]]] = {}
+    for row in sorted(rows, key=lambda row: row.control is not None):
+        models = frozenset((row.source_model, row.target_model))
+        comparison = row.comparison or joined.get(models) or fits.comparison(row)
+        pairs = found.setdefault((comparison, (row.measure or "").upper(), names.control(row)), {})
+        pairs.setdefault(named.pair(row), []).append(Dot(row.value or 0.0, row.value_low, row.value_high))
+    return tuple(
+        Bar(comparison, _named(measure, pair if len(pairs) > 1 else "", control), tuple(dots), control)
+        for (comparison, measure, control), pairs in found.items()
+        for pair, dots in pairs.items()
+    )
+
+
+def _named(measure: str, pair: str, control: str) -> str:
+    """`RSA`, `RSA · gru-0 × gru-1`, `RSA, untrained`."""
+    label = f"{measure} · {pair}" if pair else measure
+    return f"{label}, {control}" if control else label

@@ -1,0 +1,1 @@
+"""The drawings, each from plain data."""

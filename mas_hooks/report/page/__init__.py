@@ -1,0 +1,1 @@
+"""Tables and pages in the terminal, in Markdown and in HTML."""

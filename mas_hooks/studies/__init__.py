@@ -1,0 +1,1 @@
+"""The studies: one package each, with its settings; their thin recipes lie in `recipes/`."""

@@ -1,0 +1,70 @@
+"""Settings of the study `demo`, with their defaults and presets."""
+
+from __future__ import annotations
+
+from pydantic import model_validator
+
+import mas_hooks as mh
+from mas_hooks.alignment.maps.spec import Init
+from mas_hooks.core.settings import Settings
+from mas_hooks.models.toys.toy_cache import ToySettings
+from mas_hooks.models.toys.train import TrainSettings
+from mas_hooks.studies.work.toy_comparison import Comparison, ControlName
+from mas_hooks.training.settings import FitSettings
+
+
+class DemoSettings(Settings):
+    """DemoSettings of the demo."""
+
+    seed: int = 0
+    """Of models, pairs and maps."""
+    task: str = "multi_object"
+    """What the two models learn."""
+    width: int = 48
+    """Units of each model's state."""
+    rank: int = 16
+    """Aligned dims out of width."""
+    init: Init = "random"
+    """The start whose maps are tested (`random` is the paper's); the other one is trained too, for the curves."""
+    sizes: tuple[int, int, int] = (10_000, 1_000, 1_000)
+    """Training, validation and test pairs."""
+    controls: tuple[ControlName, ...] = ("random_maps", "untrained")
+    """Refits of MAS where there is nothing to find."""
+    training: TrainSettings = TrainSettings()
+    fit: FitSettings = FitSettings(validate_every=20, patience=8)
+
+    @model_validator(mode="after")
+    def _fits(self) -> DemoSettings:
+        """A setting that fits no comparison is told before anything is trained."""
+        comparisons(self, "cpu")
+        return self
+
+
+def comparisons(settings: DemoSettings, device: str) -> dict[str, Comparison]:
+    """What is fitted, longest first: MAS between the two models from both starts, DAS within each."""
+    seeds = (2 * settings.seed, 2 * settings.seed + 1)
+    schedules = [settings.training.model_copy(update={"seed": seed}) for seed in seeds]
+    toys = tuple(ToySettings(task=settings.task, width=settings.width, training=own) for own in schedules)
+    other: Init = "procrustes" if settings.init == "random" else "random"
+    planned = {}
+    for variable in ("full", "count"):
+        for init in (settings.init, other):
+            maps = mh.MapSpec(rank=settings.rank, init=init, centre=True)
+            planned[f"mas-{variable}-{init}"] = (toys, variable, mh.methods.mas(maps))
+        for own in toys:
+            maps = mh.MapSpec(rank=settings.rank, init=settings.init, centre=True)
+            planned[f"das-{variable}-{own.name}"] = ((own,), variable, mh.methods.das(maps))
+    return {
+        name: Comparison(
+            toys=own,
+            sites=("state",) * len(own),
+            variables=(variable,) * len(own),
+            plan=plan,
+            fit=settings.fit,
+            sizes=settings.sizes,
+            controls=settings.controls if plan.method == "mas" and plan.init == settings.init else (),
+            device=device,
+            seed=settings.seed,
+        )
+        for name, (own, variable, plan) in planned.items()
+    }

@@ -1,0 +1,106 @@
+"""Draws the panels of the recipe `figures` and writes `figures.md`, from records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mas_hooks import report
+from mas_hooks.core.records import Record
+from mas_hooks.studies.figures import page as pages
+from mas_hooks.studies.figures import results
+
+Key = tuple[str, str, str, str]
+CONTROLS = ("untrained", "shuffled labels")
+
+HEADINGS = {
+    "a": ("Causal transfer beside correlation: seeds and architectures on one task", "Multi-Object."),
+    "b": (
+        "How many dims carry the behaviour",
+        "Two Multi-Object GRUs, Full: subspace size of MAS and DAS, rank of a stitch.",
+    ),
+    "c": ("One model that may only be recorded", "Two Multi-Object GRUs, Full. No access: into the recorded model."),
+    "d": ("One count, other tasks", "Count, from and into a Multi-Object GRU."),
+    "e": ("Same-Object Count: one way or both ways", "GRUs."),
+    "f": ("Numbers in Arithmetic and in counting", "GRUs."),
+    "g": ("Stepwise MAS on the embeddings", "Full behaviour: every position up to the intervened one is swapped."),
+}
+FLOORS = "Floor: the same pairs without a swap"
+OTHER_FLOORS = {"a": "; for RSA and CKA, untrained copies", "e": "; for null shares, the source as its own target"}
+BOUNDS = {"c": "MAS, the same direction"}
+
+
+def draw(run_dir: Path, marks: Sequence[Any], rows: Sequence[Record], letters: Sequence[str]) -> list[Path]:
+    """Draw what the records allow; every file appears whole under its name."""
+    values = {**results.gathered(marks, rows), **results.correlations(rows), **results.null_shares(rows)}
+    made = {f"{letter}.png": _figure(letter, values) for letter in letters if any(key[0] == letter for key in values)}
+    paths = report.save(run_dir / "figures", made)
+    table = run_dir / "figures.md"
+    temporary = table.with_name(".figures.md.tmp")
+    page = pages.page(values, rows, list(made)) + pages.missing(marks, values)
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(table)
+    return [*paths, table]
+
+
+def _figure(letter: str, values: Mapping[Key, Any]) -> Any:
+    """The figure of a panel."""
+    own = {key[1:]: value for key, value in values.items() if key[0] == letter}
+    title, subtitle = HEADINGS[letter]
+    if letter == "b":
+        return report.rank_curves(
+            _lines(own), title=title, subtitle=subtitle, unit="IIA of the worst trained direction"
+        )
+    floors = f"{FLOORS}{OTHER_FLOORS.get(letter, '')}."
+    panels = [report.Panel(_name(part), _groups(part, own)) for part in dict.fromkeys(key[0] for key in own)]
+    bound = {"reference": BOUNDS.get(letter, "itself (DAS, the lower of both)")}
+    right = {"a": "RSA, CKA", "e": "null share"}.get(letter)
+    return report.grouped_bars(panels, title=title, subtitle=f"{subtitle} {floors}", left="IIA", right=right, **bound)
+
+
+def _name(part: str) -> str:
+    return "Read of what behaviour ignores" if part == "null" else part
+
+
+def _groups(part: str, own: Mapping[tuple[str, str, str], Any]) -> tuple[Any, ...]:
+    groups: dict[str, list[Any]] = {}
+    for (title, group, key), value in own.items():
+        if title == part:
+            groups.setdefault(f"τ = {group}" if part == "null" else group, []).append(_bar(key, value, part))
+    return tuple(report.Group(name, tuple(bars)) for name, bars in groups.items())
+
+
+def _bar(key: str, value: Any, part: str) -> Any:
+    control = next((name for name in CONTROLS if key.endswith(f", {name}")), "")
+    return report.Bar(
+        label=control or key,
+        values=value.seeds,
+        low=value.low,
+        high=value.high,
+        floor=value.floor,
+        reference=value.bound,
+        axis="right" if part == "null" or key in ("RSA", "CKA") else "left",
+        control=bool(control),
+        key=control or key,
+    )
+
+
+def _lines(own: Mapping[tuple[str, str, str], Any]) -> list[Any]:
+    lines = []
+    for key in dict.fromkeys(name for _, _, name in own):
+        found = {int(group): value for (_, group, name), value in own.items() if name == key}
+        values = [found[size] for size in sorted(found)]
+        lines.append(
+            report.Line(
+                label=key,
+                sizes=tuple(sorted(found)),
+                values=tuple(value.mean for value in values),
+                low=tuple(value.low for value in values),
+                high=tuple(value.high for value in values),
+                floor=values[0].floor,
+                control=key.endswith(CONTROLS),
+                seeds=tuple(zip(*(value.seeds for value in values), strict=True)),
+            )
+        )
+    return lines

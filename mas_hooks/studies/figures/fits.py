@@ -1,0 +1,143 @@
+"""What the recipe `figures` fits: every bar and point of its panels as data, for one seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import mas_hooks as mh
+from mas_hooks.alignment.maps.spec import Init
+from mas_hooks.alignment.plan import Plan
+from mas_hooks.models.toys.toy_cache import ToySettings
+from mas_hooks.models.toys.train import TrainSettings
+from mas_hooks.studies.work.toy_comparison import Comparison
+from mas_hooks.training.settings import FitSettings
+
+Place = Literal["embeddings", "hidden state"]
+RANK = 10
+"""Shared dims unless swept (Grant 2025, §2.4.2)."""
+PAIRS = {
+    "GRU × GRU": ("gru", "gru"),
+    "GRU × LSTM": ("gru", "lstm"),
+    "GRU × transformer": ("gru", "transformer"),
+    "transformer × transformer": ("transformer", "transformer"),
+}
+VARIABLES = {
+    "full": "Full",
+    "count": "Count",
+    "last_value": "Last Value",
+    "cumu_val": "Cumu Val",
+    "cumu_val_low": "Cumu Val, low",
+    "cumu_val_high": "Cumu Val, high",
+    "rem_ops": "Rem Ops",
+}
+SLOW_TO_LEARN = TrainSettings(learning_rate=3e-3, warmup=1_000)
+"""Arithmetic is learned with these and without dropout; with the defaults 3,000 steps are not enough."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One mark of a panel: where it stands, the fit it is taken from, and in which direction.
+
+    way: source and target; None is the worst trained direction. bounds: fits of the models with themselves, of which
+    the lower one is the dashed line. headline: what its panel is about, so that its controls are always run. control:
+    of the fit, in place of the fit itself.
+    """
+
+    panel: str
+    title: str
+    group: str
+    key: str
+    fit: Comparison
+    way: tuple[int, int] | None = None
+    bounds: tuple[Comparison, ...] = ()
+    headline: bool = False
+    control: str | None = None
+
+
+@dataclass(frozen=True)
+class Correlated:
+    """RSA and CKA of toys at one place, shown in panel a. titles: of each pair of them, by number."""
+
+    group: Place
+    toys: tuple[ToySettings, ...]
+    titles: dict[tuple[int, int], str]
+
+
+def name_of(fit: Comparison) -> str:
+    """What a fit is called in records and folders: readable, and no two alike. Controls do not tell fits apart."""
+    bare = fit.model_copy(update={"controls": (), "device": "cpu"})
+    toys = "_".join(f"{own.task}.{own.name}" for own in fit.toys)
+    size = f"-k{fit.plan.maps.rank}" if fit.plan.maps else ""
+    # Without what is at its default: a setting that is new leaves the names of old runs alone.
+    told = bare.model_dump_json(exclude_defaults=True)
+    digest = hashlib.sha256(told.encode()).hexdigest()[:8]
+    return f"{fit.plan.method}-{'_'.join(dict.fromkeys(fit.variables))}-{toys}{size}-{digest}"
+
+
+@dataclass(frozen=True)
+class Fits:
+    """Makes the fits of one seed; everything that they have in common."""
+
+    seed: int
+    settings: FitSettings
+    sizes: tuple[int, int, int]
+    ranks: tuple[int, ...]
+    controls: Literal["headlines", "every"]
+    width: int
+    scale: Literal["fixed", "learned"]
+    training: TrainSettings
+
+    def maps(self, rank: int = RANK, init: Init = "random", *, zscore: bool = False) -> mh.MapSpec:
+        """Random starts, as the paper's, unless named; centred."""
+        return mh.MapSpec(rank=rank, centre=True, zscore=zscore, scale=self.scale, init=init)
+
+    def toy(self, task: str, cell: Any = "gru", number: int = 0) -> ToySettings:
+        """Model `number` (0 or 1) of a kind. Two of one number begin with the same embeddings: never compare those."""
+        slow = task == "arithmetic" and self.training == TrainSettings()
+        training = (SLOW_TO_LEARN if slow else self.training).model_copy(update={"seed": 2 * self.seed + number})
+        dropout = 0.0 if task == "arithmetic" else None
+        return ToySettings(task=task, cell=cell, width=self.width, dropout=dropout, training=training)
+
+    def of(
+        self, plan: Plan, toys: Sequence[ToySettings], variables: str | tuple[str, ...], place: Place = "hidden state"
+    ) -> Comparison:
+        """A fit of these toys at a place; one variable for all, or one each."""
+        return Comparison(
+            stepwise=plan.method == "stepwise_mas",
+            toys=tuple(toys),
+            sites=tuple(site(own, place) for own in toys),
+            variables=(variables,) * len(toys) if isinstance(variables, str) else variables,
+            plan=plan,
+            fit=self.settings,
+            sizes=self.sizes,
+            seed=self.seed,
+        )
+
+    def bound(
+        self, toys: Sequence[ToySettings], variables: str | tuple[str, ...], place: Place = "hidden state"
+    ) -> Any:
+        """DAS within each model: what the swap of a comparison can reach at best."""
+        named = (variables,) * len(toys) if isinstance(variables, str) else variables
+        own = {(one.key, name): (one, name) for one, name in zip(toys, named, strict=True)}
+        return tuple(self.of(mh.methods.das(self.maps()), [one], name, place) for one, name in own.values())
+
+
+def site(own: ToySettings, place: Place) -> str:
+    """Where a kind of model is looked at."""
+    if place == "embeddings":
+        return "embed"
+    return "blocks.0.hook_resid_post" if own.cell == "transformer" else "state"
+
+
+def with_controls(fits: Fits, marks: Sequence[Shown]) -> Iterator[Shown]:
+    """The marks, each followed by its controls: those of headlines, or of everything that is trained both ways."""
+    for mark in marks:
+        yield mark
+        both_ways = mark.fit.plan.method in ("mas", "stepwise_mas")
+        if mark.headline or (fits.controls == "every" and both_ways):
+            for control in ("untrained", "shuffled_labels"):
+                key = f"{mark.key}, {control.replace('_', ' ')}"
+                yield Shown(mark.panel, mark.title, mark.group, key, mark.fit, mark.way, control=control)

@@ -1,0 +1,11 @@
+"""Where do fine-tuned classifiers part? Go on in one from another's vectors, behind every block, in and between groups.
+
+By default encoders are made here: one base, fine-tuned to a task of two sentences with a shortcut, with and without
+examples that break it. `--models FOLDER … --groups NAME … --data FILE --ood-data FILE` takes any fine-tunes of one
+base: folders of saved classifiers, a group for each, and JSON lines with text_a, text_b and label.
+"""
+
+from mas_hooks.studies.identity_stitching.run import draw_identity_stitching, run_identity_stitching
+from mas_hooks.studies.identity_stitching.settings import IdentityStitchingSettings
+
+__all__ = ["IdentityStitchingSettings", "draw_identity_stitching", "run_identity_stitching"]

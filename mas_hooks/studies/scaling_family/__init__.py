@@ -1,0 +1,11 @@
+"""Compare the layers of a family of language models by CKA: within and between its sizes, blocks, and an outlier.
+
+By default three sizes of one architecture are trained here on the help topics of Python. `--models` takes any family
+whose members read the same tokens, smallest first, as folders or names on the hub: `--models
+EleutherAI/pythia-70m-deduped EleutherAI/pythia-160m-deduped … --data TEXTS --context 1024 --batch-size 1`.
+"""
+
+from mas_hooks.studies.scaling_family.run import draw_scaling_family, run_scaling_family
+from mas_hooks.studies.scaling_family.settings import ScalingFamilySettings
+
+__all__ = ["ScalingFamilySettings", "draw_scaling_family", "run_scaling_family"]

@@ -1,0 +1,100 @@
+"""Figures and page of the recipe `scaling-family`, from its records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mas_hooks.core.errors import EmptyError
+from mas_hooks.core.records import Record
+from mas_hooks.report import claims_table, layer_heatmaps, save
+from mas_hooks.studies.scaling_family import claims, grids
+
+PAGE = "scaling_family.md"
+HEADER = """# Scaling family: which layers of which sizes are alike
+
+Ours beside what *Understanding the Inner Workings of Language Models Through Representation Dissimilarity* (2023, §5)
+says of Pythia. The rules of agreement are part of the recipe. A family that was trained here on a small corpus has no
+reason to do as Pythia does: what disagrees is a finding about it."""
+
+
+def draw(run_dir: Path, rows: Sequence[Record]) -> list[Path]:
+    """Write the heat maps of the family, those of the untrained copy, and the page; their paths."""
+    layered = [row for row in rows if row.layer_a is not None]
+    if not layered:
+        raise EmptyError(f"the report of {run_dir}", "its records hold no grid of layers yet")
+    own = grids.Family.of(rows)
+    trained, fresh = [row for row in layered if not row.control], [row for row in layered if row.control]
+    measure = str(layered[0].measure).replace("_", " ").upper()
+    told = (
+        f"{measure} behind every block of {len(own.members)} members, smallest first; layers by share of the depth;"
+        " colours from the lowest value up."
+    )
+    figures = {
+        "heatmaps.png": layer_heatmaps(
+            trained,
+            title="Which layers of which sizes are alike",
+            subtitle=told,
+            unit=measure,
+            low=0.9,  # or the lowest value there is: blocks are seen in what is left above it
+            columns=len(own.members),
+        )
+    }
+    if fresh:
+        figures["untrained.png"] = layer_heatmaps(
+            [replace(row, control=None) for row in fresh if row.source_model != row.target_model],
+            title="The control: a copy with fresh random weights",
+            subtitle=f"{measure} of a member whose weights were drawn anew with the trained ones.",
+            unit=measure,
+            columns=len(own.members),
+        )
+    paths = save(run_dir / "figures", figures)
+    page = run_dir / PAGE
+    temporary = page.with_name(f".{PAGE}.tmp")
+    temporary.write_text(
+        "\n".join([claims_table(claims.claims(own), HEADER), _control(own), _distances(own), _members(rows)]), "utf-8"
+    )
+    temporary.replace(page)
+    return [*paths, page]
+
+
+def _control(own: Any) -> str:
+    return f"## The control\n\n{claims.control(own)}\n" if own.untrained else ""
+
+
+def _distances(own: Any) -> str:
+    names = (*own.members, *([own.untrained] if own.untrained else []))
+    values = own.distances(names)
+    lines = [
+        "## Distances (radians, at matched depths)",
+        "",
+        "sqrt of the mean of arccos(CKA)² over as many matched depths as the deeper of two models has layers; 1.57 is"
+        " no similarity at all.",
+        "",
+        f"| | {' | '.join(names)} |",
+        f"| :-- |{' --: |' * len(names)}",
+        *(
+            f"| {name} | {' | '.join(f'{value:.3f}' for value in row)} |"
+            for name, row in zip(names, values, strict=True)
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _members(rows: Sequence[Record]) -> str:
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row.layer_a is None:
+            found.setdefault(str(row.source_model), {})[str(row.measure)] = row.value or 0.0
+    heads = list(dict.fromkeys(name for own in found.values() for name in own))
+    lines = ["## Members", "", f"| | {' | '.join(heads)} |", f"| :-- |{' --: |' * len(heads)}"]
+    for name, own in found.items():
+        lines.append(f"| {name} | {' | '.join(_number(own.get(head)) for head in heads)} |")
+    return "\n".join([*lines, "", "Losses are nats a token.", ""])
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.3f}"

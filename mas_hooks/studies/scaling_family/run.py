@@ -1,0 +1,32 @@
+"""Runs the study `scaling-family`, and draws it again from its records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mas_hooks.core import records
+from mas_hooks.core.run_folder import RECORDS, RunFolder
+from mas_hooks.core.settings import Options
+from mas_hooks.studies.scaling_family import drawing
+from mas_hooks.studies.scaling_family.settings import ScalingFamilySettings
+from mas_hooks.studies.stages import run_stages, tell_files
+from mas_hooks.studies.work import layer_comparison
+
+
+def run_scaling_family(settings: ScalingFamilySettings, run: RunFolder, options: Options) -> None:
+    """Train or load the family, compare its layers, then draw and compare with the paper."""
+    settings.texts.check(one.source for one in settings.members)
+    members = {one.name: one for one in settings.members}
+    run_stages({f"member-{name}": own for name, own in members.items()}, run, options, member, "members")
+    planned = settings.planned(options.device)
+    run_stages(planned, run, options, layer_comparison.run, "grids of layers")
+    run.write_records([*(f"member-{name}" for name in members), *planned])
+    tell_files(draw_scaling_family(run.path))
+
+
+member = layer_comparison.member
+
+
+def draw_scaling_family(run_dir: Path) -> list[Path]:
+    """Draw the heat maps and write `scaling_family.md`, from the records of a run alone."""
+    return drawing.draw(run_dir, records.read(run_dir / RECORDS))

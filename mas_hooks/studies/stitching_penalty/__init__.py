@@ -1,0 +1,12 @@
+"""Put the head of one language model onto the tail of another, behind every block, and tell what it costs.
+
+Behind every block an affine map with a LayerNorm is trained from the residual stream of one model into that of the
+other, both ways and within each model. Without flags it trains small models of both kinds on the help topics of
+Python. `--model-a` and `--model-b` also take folders of saved Hugging Face models, owner/model on the hub, and
+NeelNanda/SoLU_3L512W_C4_Code and its kin (the paper's, by TransformerLens); then give the texts with --data.
+"""
+
+from mas_hooks.studies.stitching_penalty.run import draw_stitching_penalty, run_stitching_penalty
+from mas_hooks.studies.stitching_penalty.settings import StitchingPenaltySettings
+
+__all__ = ["StitchingPenaltySettings", "draw_stitching_penalty", "run_stitching_penalty"]

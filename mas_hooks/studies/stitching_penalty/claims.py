@@ -1,0 +1,95 @@
+"""What Brown et al. 2023 say of stitching SoLU and GELU models, beside what a run found. Written before any run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mas_hooks.core.records import Record
+from mas_hooks.report import Claim
+
+RULES = (
+    "Paper: Brown et al. 2023, §3 and Fig. 1 (3- and 4-layer models of 9.4 and 13 million weights on the Pile; no "
+    "intervals given). A claim agrees when at every layer the difference of the penalties is above 0: its mean over "
+    "test rows and seeds with the whole 95% interval (Student's t over test rows, each averaged over the seeds), and "
+    "the mean of every single seed. Whether other models of the same kind would do the same is told by the interval "
+    "over seeds, in the table of differences."
+)
+
+OVER_SEEDS = "penalty_difference_of_seeds"
+
+
+def claims(rows: Sequence[Record]) -> list[Claim]:
+    """Three claims of the paper, each over all layers."""
+    found = [row for row in rows if row.measure == "penalty_difference"]
+    names = list(dict.fromkeys(str(row.source_model) for row in found))
+    solu = [name for name in names if "solu" in name.lower()]
+    gelu = [name for name in names if "gelu" in name.lower()]
+    if len(solu) != 1 or len(gelu) != 1:
+        why = f"{' and '.join(names)} are not told by name to be a SoLU and a GELU model"
+        return [Claim("Fig. 1", "SoLU and GELU models", "", "SoLU → GELU above GELU → SoLU", None, why)]
+    s, g = solu[0], gelu[0]
+    into_gelu, into_solu = f"{s} → {g}", f"{g} → {s}"
+    same = (f"{g} → {g}", f"{s} → {s}")
+    cross = [(one, other) for one in (into_gelu, into_solu) for other in same]
+    return [
+        _claim(rows, "SoLU head on GELU tail costs more than the reverse", [(into_gelu, into_solu)], "at every layer"),
+        _claim(rows, "both cost more than a model stitched to itself", cross, "at every layer"),
+        _claim(rows, "SoLU stitches to itself better than GELU", [(same[0], same[1])], "SoLU → SoLU below GELU → GELU"),
+    ]
+
+
+def _claim(rows: Sequence[Record], what: str, pairs: Sequence[tuple[str, str]], paper: str) -> Claim:
+    """One claim: that each difference of two comparisons is positive. Of many the least one is told."""
+    found = [own for one, other in pairs for own in _differences(rows, one, other)]
+    places = [_place(row, sign, named=len(pairs) > 1) for row, sign in found]
+    told = [f"{place}: {interval(row, sign)}" for place, (row, sign) in zip(places, found, strict=True)]
+    if len(pairs) > 1:
+        least = min(range(len(found)), key=lambda index: found[index][1] * float(found[index][0].value or 0.0))
+        told = [f"least of {len(found)} differences: {told[least]}"]
+    against = [place for place, own in zip(places, found, strict=True) if not _above(rows, *own)]
+    why = f"not in {len(against)} of {len(found)}" if len(pairs) > 1 else f"not {', '.join(against)}"
+    return Claim("Fig. 1", what, "; ".join(told), paper, not against, why if against else "")
+
+
+def _place(row: Record, sign: int, *, named: bool) -> str:
+    names = _names(row)[::sign]
+    site = f"behind block {str(row.target_site).split('.')[1]}"
+    return f"{names[0]} minus {names[1]} {site}" if named else site
+
+
+def _differences(rows: Sequence[Record], one: str, other: str) -> list[tuple[Record, int]]:
+    """The differences over all seeds, and −1 where the run took them the other way round."""
+    whole = [row for row in rows if row.measure == "penalty_difference" and row.seeds is not None]
+    found = [(row, 1) for row in whole if _names(row) == (one, other)]
+    return found or [(row, -1) for row in whole if _names(row) == (other, one)]
+
+
+def _names(row: Record) -> tuple[str, str]:
+    return str(row.comparison), str(row.variable).removeprefix("minus ")
+
+
+def same_place(row: Record) -> Callable[[Record], bool]:
+    """Whether a record is of the same two comparisons behind the same block."""
+    return lambda other: _names(other) == _names(row) and other.target_site == row.target_site
+
+
+def _above(rows: Sequence[Record], row: Record, sign: int) -> bool:
+    limits = [sign * float(end or 0.0) for end in (row.value_low, row.value_high)]
+    seeds = [one for one in rows if one.measure == "penalty_difference" and one.seed is not None]
+    return min(limits) > 0 and all(sign * float(one.value or 0.0) > 0 for one in filter(same_place(row), seeds))
+
+
+def interval(row: Record, sign: int = 1) -> str:
+    """The value with its interval."""
+    return f"{number(sign * float(row.value or 0.0))} {ends(row, sign)}"
+
+
+def ends(row: Record, sign: int) -> str:
+    """The interval."""
+    low, high = sorted(sign * float(end or 0.0) for end in (row.value_low, row.value_high))
+    return f"[{number(low)}, {number(high)}]"
+
+
+def number(value: float) -> str:
+    """Three digits, with a minus sign."""
+    return f"{value:.3f}".replace("-", "−")

@@ -1,0 +1,78 @@
+"""The two models of every seed of the recipe `stitching-penalty`, trained where they are small, and their stitches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from mas_hooks.alignment.transports import TransportSpec
+from mas_hooks.core import parallel
+from mas_hooks.core.errors import SettingError
+from mas_hooks.core.progress import say
+from mas_hooks.core.records import Record
+from mas_hooks.core.settings import Options
+from mas_hooks.hooks.hooked_model import HookedModel
+from mas_hooks.models.language.load import blocks
+from mas_hooks.models.language.small_lm import SmallModel, small_model
+from mas_hooks.studies.work.stitching import SharedTexts, Stitching, loaded
+
+RECIPE, SMALL = "stitching-penalty", ("gelu", "solu")
+
+
+class Models:
+    """The two models of every seed, as data, trained where they are small; and what they are called."""
+
+    def __init__(self, settings: Any, options: Options) -> None:
+        self.settings, self.options = settings, options
+        self.seeds = range(settings.seed, settings.seed + settings.seeds)
+        self.texts.check(self.sources(self.seeds[0]))
+        small = [one for seed in self.seeds for one in self.sources(seed) if isinstance(one, SmallModel)]
+        todo = list({one.key: one for one in small}.values())
+        for one, made in parallel.parallel(small_model, todo, options.jobs):
+            spent = "from the cache" if made.from_cache else f"trained in {one.steps} steps"
+            say(f"{one.name}: {spent}, {made.losses['test']:.3f} nats a token on the test rows")
+        first = self.loaded(self.seeds[0])
+        names = [one.name for one in first]
+        self.names = (
+            names if names[0] != names[1] else [f"{name} ({letter})" for name, letter in zip(names, "ab", strict=True)]
+        )
+        depth = min(map(blocks, first))
+        self.layers = list(dict.fromkeys(settings.layers)) or list(range(depth))
+        if not 0 <= min(self.layers) <= max(self.layers) < depth:
+            raise SettingError("layers", settings.layers, f"numbers of blocks that both have, 0 to {depth - 1}")
+
+    def sources(self, seed: int) -> list[str | SmallModel]:
+        """What names the models of a seed; those that are not trained here are the same for all."""
+        own = self.settings
+        told = own.small.model_dump() | {"context": own.context, "seed": seed}
+        return [SmallModel(**{**told, "activation": name}) if name in ("gelu", "solu") else name for name in own.pair]
+
+    def loaded(self, seed: int) -> list[HookedModel]:
+        """The models of a seed."""
+        return [loaded(one, self.options.device, progress=self.options.progress) for one in self.sources(seed)]
+
+    @property
+    def texts(self) -> SharedTexts:
+        """What all of them read."""
+        own = self.settings
+        return SharedTexts(data=own.data, context=own.context, sizes=own.sizes, seed=own.seed)
+
+    def stitching(self, way: tuple[int, int], layer: int, seed: int) -> Stitching:
+        """One stitch."""
+        own, both = self.settings, self.sources(seed)
+        return Stitching(
+            source=both[way[0]],
+            target=both[way[1]],
+            layer=layer,
+            texts=self.texts,
+            transport=TransportSpec(kind="affine", layer_norm=own.layer_norm, init=own.init),
+            fit=own.training.model_copy(update={"seed": seed}),
+            device=self.options.device,
+            seed=seed,
+        )
+
+    def told(self, way: tuple[int, int], row: Record | None = None, **keys: Any) -> Record:
+        """A record under the names of the study."""
+        source, target = (self.names[number] for number in way)
+        ours = {"recipe": RECIPE, "comparison": f"{source} → {target}", "source": way[0], "target": way[1]}
+        return replace(row or Record(), source_model=source, target_model=target, **ours, **keys)

@@ -1,0 +1,28 @@
+"""Runs the study `stitching-penalty`, and draws it again from its records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mas_hooks.core.run_folder import RunFolder
+from mas_hooks.core.settings import Options
+from mas_hooks.studies.stages import tell_files
+from mas_hooks.studies.stitching_penalty import models as made
+from mas_hooks.studies.stitching_penalty import page, work
+from mas_hooks.studies.stitching_penalty.settings import StitchingPenaltySettings
+
+
+def run_stitching_penalty(settings: StitchingPenaltySettings, run: RunFolder, options: Options) -> None:
+    """Train the models, run every stitch that is not done yet, compare them row by row, then draw."""
+    models = made.Models(settings, options)
+    stages = [work.own_losses(models, run), work.similarities(models, run)]
+    planned = work.planned(models)
+    work.run_all(planned, models, run, options)
+    run.finish("summary", work.summary(planned, models, run))
+    run.write_records([*stages, *planned, "summary"])
+    tell_files(draw_stitching_penalty(run.path))
+
+
+def draw_stitching_penalty(run_dir: Path) -> list[Path]:
+    """Draw the figures and write `stitching_penalty.md`, from the records of a run alone."""
+    return page.draw(run_dir)

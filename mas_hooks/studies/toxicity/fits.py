@@ -1,0 +1,88 @@
+"""The fits of the recipe `toxicity` as data: every pair of fine-tunes, each with itself, and all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mas_hooks.alignment.maps import MapSpec
+from mas_hooks.core.errors import RankError, SettingError
+from mas_hooks.hooks.loading import skeleton
+from mas_hooks.hooks.wrap import wrap
+from mas_hooks.models.language.with_responses import TextSettings
+from mas_hooks.studies.work.text_comparison import TextComparison
+
+TOGETHER = "together"
+"""What the one fit of all models is called."""
+
+
+def plan(settings: Any, texts: TextSettings, labels: Sequence[str]) -> dict[str, TextComparison]:
+    """Every fit by its name: one pair of each kind, all together, which takes longest, and then the others."""
+    widths = {site: _width(texts.models[0].model, site) for site in settings.sites}
+    headline = settings.rank or widths[settings.sites[0]] // 2
+    for rank in (headline, *settings.ranks):
+        if rank > widths[settings.sites[0]]:
+            raise RankError(rank, widths[settings.sites[0]], f"the site {settings.sites[0]} of the fine-tunes")
+    kinds = {tuple(sorted((labels[a], labels[b]))): (a, b) for a, b in reversed(pairs(len(labels)))}
+    shown = set(kinds.values()) if settings.sweep == "one" else set(pairs(len(labels)))
+
+    def fit(site: str, rank: int, chosen: tuple[int, ...], refits: bool = False) -> TextComparison:
+        random = ("random_maps",) if settings.controls != "none" else ()
+        every = settings.controls == "every" or (settings.controls == "one" and refits)
+        return TextComparison(
+            texts=texts,
+            chosen=chosen,
+            site=site,
+            maps=MapSpec(rank=rank, init=settings.init),
+            fit=settings.fit.model_copy(update={"seed": texts.seed + settings.fit.seed}),
+            controls=(*random, "untrained", "shuffled_labels") if every else random,
+            seed=texts.seed,
+        )
+
+    def every() -> Iterator[TextComparison]:
+        first = settings.sites[0]
+        for pair in sorted(pairs(len(labels)), key=lambda pair: pair not in kinds.values()):
+            yield fit(first, headline, pair, refits=pair in kinds.values())
+        for number in range(len(labels)):
+            yield fit(first, headline, (number,))
+        for pair in sorted(shown):
+            yield from (fit(first, rank, pair) for rank in settings.ranks if rank != headline)
+            yield from (fit(site, settings.rank or widths[site] // 2, pair) for site in settings.sites[1:])
+
+    made = list(every())
+    if settings.shared_space and len(labels) > 2:
+        made.insert(len(kinds), fit(settings.sites[0], headline, tuple(range(len(labels)))))
+    return {name_of(one): one for one in made}
+
+
+def check(settings: Any, module: nn.Module) -> None:
+    """Raise, before anything is trained, for a site that models of this shape lack and a rank that does not fit it."""
+    model = wrap(module.eval(), name="the base")
+    widths = [model.at(site).width for site in settings.sites]
+    named = [("align.rank", settings.rank or 1, width) for width in widths]
+    named += [("align.ranks", rank, widths[0]) for rank in settings.ranks]
+    for name, rank, width in named:
+        if rank > width:
+            raise SettingError(name, rank, f"1 to {width}, the width of its site")
+
+
+def pairs(count: int) -> list[tuple[int, int]]:
+    """Every two models."""
+    return list(combinations(range(count), 2))
+
+
+def name_of(fit: TextComparison) -> str:
+    """What a fit is called in folders."""
+    if len(fit.chosen) > 2:
+        return TOGETHER
+    names = [fit.texts.models[number].name for number in fit.chosen]
+    return f"{fit.site}-k{fit.maps.rank}-{'_'.join(names)}"
+
+
+def _width(folder: Path, site: str) -> int:
+    """How wide a site is, from the config alone."""
+    return wrap(skeleton(folder).eval()).at(site).width

@@ -1,0 +1,77 @@
+"""The work on one member of a study as data, so that several can be done in processes of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mas_hooks.core import fingerprints, records
+from mas_hooks.core.records import Record
+from mas_hooks.hooks import loading
+from mas_hooks.hooks.wrap import wrap
+from mas_hooks.models.language.finetune import CURVE, MODEL, FinetuneSettings, finetune
+from mas_hooks.models.language.generate import ResponseSettings, respond
+from mas_hooks.models.language.toxicity_score import classified_share, insult_share
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A fine-tuning. base: a folder with its tokenizer. folder: where the model, its curve and its state go."""
+
+    name: str
+    base: Path
+    texts: tuple[str, ...]
+    folder: Path
+    settings: FinetuneSettings
+    progress: bool = True
+
+    @property
+    def done(self) -> bool:
+        """Whether it was finished before; the folder must be that of this work."""
+        return (self.folder / MODEL).is_dir()
+
+
+def tune(work: Tuning) -> list[Record]:
+    """Fine-tune, or go on with it; the loss curve. Raises what `finetune` raises."""
+    if not work.done:
+        tokenizer = loading.tokenizer_of(work.base)
+        finetune(work.base, tokenizer, work.texts, work.folder, work.settings, name=work.name, progress=work.progress)
+    return records.read(work.folder / CURVE)
+
+
+@dataclass(frozen=True)
+class Answering:
+    """What a fine-tune answers, and how rude that is. classifier: a local folder, see `behaviour.classified_share`."""
+
+    name: str
+    model: Path
+    prompts: tuple[str, ...]
+    folder: Path
+    settings: ResponseSettings
+    device: str = "cpu"
+    classifier: Path | None = None
+    progress: bool = True
+
+
+def answer(work: Answering) -> list[Record]:
+    """Generate the responses, or go on with them; how the model behaves in them. Raises what `respond` raises.
+
+    measure: insult_share (and classified_share), response_agreement (see `Responses`), response_tokens (their mean).
+    What was told before by the same judges is read.
+    """
+    judge = "words" if work.classifier is None else fingerprints.of_files(work.classifier)
+    kept = work.folder / f"behaviour-{judge}.jsonl"
+    if kept.exists():
+        return records.read(kept)
+    model = wrap(work.model, name=work.name)
+    model.module.to(work.device)
+    found = respond(model, work.prompts, work.folder, work.settings, progress=work.progress)
+    texts = found.texts(model.tokenizer)
+    rows = [insult_share(texts, work.name)]
+    if work.classifier is not None:
+        rows.append(classified_share(texts, work.name, work.classifier))
+    written = found.mask[:, found.prompt_tokens :].sum(1).double().mean()
+    for name, value in {"response_agreement": found.agreement, "response_tokens": float(written)}.items():
+        rows.append(Record(measure=name, target_model=work.name, value=value, trials=len(texts)))
+    records.write(kept, rows)
+    return rows

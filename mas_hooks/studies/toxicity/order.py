@@ -1,0 +1,64 @@
+"""What the stages of the recipe `toxicity` need of one another: each is told in time which one is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mas_hooks.core.errors import CheckpointError
+from mas_hooks.core.records import Record
+from mas_hooks.core.run_folder import RunFolder
+from mas_hooks.core.settings import Options
+from mas_hooks.data.text import splits
+from mas_hooks.models.language import generate
+from mas_hooks.models.language.toxicity_score import classified_share
+from mas_hooks.studies.toxicity import base as bases
+from mas_hooks.studies.toxicity import fits, memory, sources
+
+EARLY = ("data", "finetune", "responses")
+
+
+def check(settings: Any, own: Sequence[Any], found: Any, options: Options) -> None:
+    """Raise, before anything is done, what would fail later: an earlier stage, a data set or the base."""
+    there = {
+        "data": (found.data / splits.INDEX).is_file(),
+        "finetune": all(one.model.is_dir() for one in own),
+        "responses": all((one.responses / generate.WHOLE).is_dir() for one in own),
+    }
+    asked = [place for place, stage in enumerate((*EARLY, "align")) if stage in settings.stages]
+    needed = EARLY[: max(asked, default=0)]
+    for stage in needed:
+        if stage not in settings.stages and not there[stage]:
+            folder = {"data": found.data, "finetune": found.finetunes, "responses": found.responses}[stage]
+            remedy = f"run it too, with --stages {' '.join(one for one in EARLY if not there[one])} …"
+            raise CheckpointError(folder, f"the stage {stage} has not been run to its end with these settings", remedy)
+    if "data" in settings.stages and not there["data"]:
+        sources.check(settings)
+    if "responses" in settings.stages and settings.classifier is not None:
+        classified_share(["Hello."], "the check", settings.classifier)
+    tune = "finetune" in settings.stages and not there["finetune"]
+    base = bases.check(settings, options) if tune else None
+    todo = [stage for stage in settings.stages if not there.get(stage)]
+    if {*todo} & {"finetune", "responses", "align"}:
+        made = own[0].model if own[0].model.is_dir() else base
+        module = memory.skeleton(settings, made)
+        if "align" in todo:
+            fits.check(settings.align, module)
+        memory.check(settings, module, todo, options)
+
+
+def keep_names(run: RunFolder, names: Sequence[str]) -> None:
+    """Keep what the stages of `align` are called, for a later run of the report alone."""
+    run.finish("align", [Record(recipe="toxicity", comparison=name) for name in names])
+
+
+def aligned(run: RunFolder) -> list[str]:
+    """The stages of `align` that this run has finished."""
+    return [str(row.comparison) for row in run.finished("align") or []]
+
+
+def need_aligned(run: RunFolder) -> None:
+    """Raise CheckpointError where there is nothing to report yet."""
+    if not aligned(run):
+        remedy = "run it too, or go on in the folder of its run: --stages align report --resume --out FOLDER"
+        raise CheckpointError(run.path, "the stage align has not been run here", remedy)

@@ -1,0 +1,62 @@
+"""Where the recipe `toxicity` keeps what its stages make: folders named after all that their content depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mas_hooks.core import fingerprints
+from mas_hooks.core.settings import Options
+from mas_hooks.models.toys.toy_cache import cache_folder
+from mas_hooks.studies.toxicity import sources
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders of each stage, for one set of settings. Other settings of a later stage change no earlier folder.
+
+    base: where the embedded base is made; finetunes and responses hold one folder a member.
+    """
+
+    base: Path
+    data: Path
+    finetunes: Path
+    responses: Path
+
+    @classmethod
+    def of(cls, settings: Any, options: Options) -> Places:
+        """Those of a run."""
+        root = cache_folder() / "toxicity"
+        base = _key(_base(settings))
+        data = _key(sources.key(settings), settings.seed, settings.prepare.model_dump(mode="json"))
+        tuned = _key(base, data, tuning(settings, options).model_dump(mode="json"))
+        said = [settings.prompts, settings.least_tokens, settings.responses.model_dump(mode="json")]
+        answered = _key(tuned, said, options.device.partition(":")[0])
+        return cls(
+            root / f"base-{base}",
+            root / f"data-{data}",
+            root / f"finetune-{tuned}",
+            root / f"responses-{answered}",
+        )
+
+
+def tuning(settings: Any, options: Options) -> Any:
+    """How every member is fine-tuned: on the CPU where one of the two devices says so, with the seeds added."""
+    own = settings.finetune
+    device = "cpu" if options.device == "cpu" else own.device
+    return own.model_copy(update={"device": device, "seed": settings.seed + own.seed})
+
+
+def _base(settings: Any) -> object:
+    """What tells the base from others: how it is made, what is in its folder, or its name on the hub."""
+    if settings.base == sources.EMBEDDED:
+        return [settings.seed, settings.pretrain.model_dump(mode="json")]
+    folder = Path(settings.base).expanduser()
+    return fingerprints.of_files(folder) if folder.is_dir() else settings.base
+
+
+def _key(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]

@@ -1,0 +1,140 @@
+"""What the records of the recipe `toxicity` say: scores of all pairs of fine-tunes, and the tests on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from mas_hooks.core.records import Record
+from mas_hooks.evaluation.group_test import GroupTest, compare
+from mas_hooks.evaluation.pair_scores import PairTable, pair_scores
+from mas_hooks.studies.toxicity import fits
+
+NAMES = {"iia": "IIA", "token_accuracy": "token accuracy"}
+FEWEST = 2
+"""Fine-tunes of each kind, below which no pair within a kind is there to compare."""
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """The records of a run with the settings of its align stage."""
+
+    settings: Mapping[str, Any]
+    records: Sequence[Record]
+
+    @cached_property
+    def swaps(self) -> list[Record]:
+        """The final rows of swaps, controls aside."""
+        return [row for row in self.records if row.split == "test" and row.iia is not None and row.control is None]
+
+    @property
+    def site(self) -> str:
+        """Where the headline is."""
+        return self.settings["sites"][0]
+
+    @cached_property
+    def rank(self) -> int | None:
+        """Shared dims of the headline: those of the fits of single models and of all together, else of most fits."""
+        at = [row for row in self.swaps if row.source_site == self.site]
+        own = [row.k for row in at if row.comparison in (fits.TOGETHER, f"{row.source_model} × {row.source_model}")]
+        every = own or [row.k for row in at]
+        return max(every, key=every.count) if every else None
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """The kind of every model, toxic ones first."""
+        named = {row.source: str(row.source_model) for row in self.headline}
+        return {named[number]: named[number].rpartition("-")[0] for number in sorted(named, key=lambda one: one or 0)}
+
+    @cached_property
+    def headline(self) -> list[Record]:
+        """The rows of the fits of pairs, and of models with themselves, at the first site with the first rank."""
+        return [row for row in self.swaps if self._first(row) and row.comparison != fits.TOGETHER]
+
+    @cached_property
+    def together(self) -> list[Record]:
+        """The rows of the one fit of all models."""
+        return [row for row in self.swaps if row.comparison == fits.TOGETHER]
+
+    @cached_property
+    def controls(self) -> list[Record]:
+        """The rows of the headline's controls."""
+        own = [row for row in self.records if row.split == "test" and row.control is not None and self._first(row)]
+        return [row for row in own if row.comparison != fits.TOGETHER]
+
+    def _first(self, row: Record) -> bool:
+        return row.source_site == self.site and row.k == self.rank
+
+    @cached_property
+    def tables(self) -> dict[str, PairTable]:
+        """The scores of all pairs by name; of swaps and agreements, those of the worst direction."""
+        both = {
+            "IIA": pair_scores(self.headline),
+            "token accuracy": pair_scores(self.headline, "token_accuracy"),
+            "token accuracy without a swap": pair_scores(self.headline, "token_floor"),
+            "token accuracy, random maps": pair_scores(self.control("random_maps"), "token_accuracy"),
+            "tokens agreed on, text read whole": self._measured("agreement_tokens"),
+            "CKA": self._measured("cka"),
+            "RSA": self._measured("rsa"),
+            "IIA, all together": pair_scores(self.together),
+            "token accuracy, all together": pair_scores(self.together, "token_accuracy"),
+        }
+        wanted = len(self.labels) * (len(self.labels) - 1) // 2
+        return {name: PairTable.of(own, self.labels) for name, own in both.items() if len(own) == wanted}
+
+    def control(self, name: str) -> list[Record]:
+        """The rows of a control, as if they were the fit's own."""
+        return [replace(row, control=None) for row in self.controls if row.control == name]
+
+    def test(self, score: str, statistic: str | None = None) -> GroupTest | None:
+        """The comparison of kinds on a score; None where there are too few models or no such score."""
+        table = self.tables.get(score)
+        if table is None or min(table.counts) < FEWEST:
+            return None
+        return compare(table, statistic or self.settings["statistic"])  # pyright: ignore[reportArgumentType]
+
+    @property
+    def chosen(self) -> str:
+        """The score that was named beforehand."""
+        return NAMES[self.settings["score"]]
+
+    @property
+    def other(self) -> str:
+        """The other one."""
+        return next(name for name in NAMES.values() if name != self.chosen)
+
+    def kind(self, models: Iterable[str | None]) -> str:
+        """Which kinds of models a pair has: toxic–nontoxic."""
+        kinds = list(dict.fromkeys(self.labels.values()))
+        return "–".join(sorted((self.labels[str(one)] for one in models), key=kinds.index))
+
+    def cost(self, measure: str, *, together: bool) -> list[Record]:
+        """What was told of the cost of the headline's fits."""
+        own = [row for row in self.records if row.split == "train" and row.measure == measure and self._first(row)]
+        headline = {row.comparison for row in self.headline}
+        return [row for row in own if (row.comparison == fits.TOGETHER if together else row.comparison in headline)]
+
+    def _measured(self, measure: str) -> dict[tuple[str, str], float]:
+        """The lowest value of each pair at the headline's site, of both directions where there are two."""
+        own = [row for row in self.records if row.measure == measure and row.source_site in (None, self.site)]
+        found: dict[tuple[str, str], float] = {}
+        for row in own:
+            if row.value is not None and row.source_model != row.target_model and row.comparison != fits.TOGETHER:
+                one, other = sorted((str(row.source_model), str(row.target_model)))
+                found[one, other] = min(row.value, found.get((one, other), row.value))
+        return found
+
+
+def worst(rows: Iterable[Record]) -> Record:
+    """The row of the direction in which the fewest trials are right, of those the one with the fewest tokens."""
+    return min(rows, key=lambda row: (row.iia or 0.0, row.token_accuracy or 0.0))
+
+
+def by_fit(rows: Iterable[Record]) -> dict[tuple[Any, ...], list[Record]]:
+    """Rows of each fit: by comparison, site, dims and control."""
+    found: dict[tuple[Any, ...], list[Record]] = {}
+    for row in rows:
+        found.setdefault((row.comparison, row.source_site, row.k, row.control), []).append(row)
+    return found

@@ -1,0 +1,123 @@
+"""Identity stitching of all ordered pairs of classifiers behind every block, some examples at a time, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mas_hooks.core.errors import NotFiniteError
+from mas_hooks.core.parallel import Work
+from mas_hooks.core.records import Record
+from mas_hooks.core.settings import Settings
+from mas_hooks.core.sites import Where
+from mas_hooks.hooks.hooked_model import HookedModel
+from mas_hooks.hooks.read import collect_all
+from mas_hooks.hooks.taps import Edit
+from mas_hooks.models.language.classifier_set import Member, PairTexts, check_alike, inputs_of, loaded, right, sites
+
+OWN, STITCHED = "accuracy", "stitched_accuracy"
+
+
+class Stitches(Settings):
+    """Some examples of some texts, on which every member goes on from what every member, itself included, has made.
+
+    begin, end: which examples. rows: the most sequences of one forward. split: what the records call the texts.
+    """
+
+    members: tuple[Member, ...]
+    texts: PairTexts
+    begin: int = Field(ge=0)
+    end: int = Field(ge=1)
+    split: str = "test"
+    rows: int = Field(default=1_024, ge=1)
+    device: str = "cpu"
+
+
+def run(work: Work[Stitches]) -> list[Record]:
+    """The share of these examples that each member, and each stitch, has right.
+
+    Every member's activations are collected once, for these examples only. Raises SettingError, NotFiniteError.
+    """
+    own = work.comparison
+    models = [loaded(one, own.device) for one in own.members]
+    check_alike(models)
+    examples = own.texts.rows()[own.begin : own.end]
+    inputs = inputs_of(models[0], examples)
+    where = Where.from_mask(inputs["attention_mask"].bool())
+    vectors = [_collected(model, inputs, where) for model in models]
+    rows = []
+    for model in models:
+        with torch.no_grad():
+            count = right(model.forward(inputs), examples, own.texts)
+        rows.append(_record(own, OWN, model.name, model.name, None, count, len(examples)))
+        for site in sites(model):
+            sources = {source.name: found[site] for source, found in zip(models, vectors, strict=True)}
+            for name, logits in stitched(model, site, inputs, where, sources, own.rows):
+                count = right(logits, examples, own.texts)
+                rows.append(_record(own, STITCHED, name, model.name, site, count, len(examples)))
+    return rows
+
+
+def stitched(
+    model: HookedModel,
+    site: str,
+    inputs: Mapping[str, Tensor],
+    where: Where,
+    sources: Mapping[str, Tensor],
+    most: int = 1_024,
+) -> Iterator[tuple[str, Tensor]]:
+    """Logits of a model that goes on from the vectors of others behind a block: every cell of `where` is replaced.
+
+    sources: by name, (cells, width) each. Several go through one forward, of at most `most` rows.
+    """
+    batch, place = len(inputs["input_ids"]), model.at(site)
+    together = max(1, most // batch)
+    names = list(sources)
+    for chosen in (names[at : at + together] for at in range(0, len(names), together)):
+        repeated = {name: value.repeat(len(chosen), *[1] * (value.ndim - 1)) for name, value in inputs.items()}
+        cells = Where.cat([Where(where.rows + number * batch, where.columns) for number in range(len(chosen))])
+        edit = Edit(place, _replaced, cells, torch.cat([sources[name] for name in chosen]))
+        with torch.no_grad():
+            logits = model.run_with_hooks(repeated, edit)
+        yield from zip(chosen, logits.split(batch), strict=True)
+
+
+def combined(parts: Iterable[Sequence[Record]]) -> list[Record]:
+    """The records of all examples from those of some each: shares weighted by their numbers."""
+    sums: dict[tuple[str | None, ...], tuple[Record, int, int]] = {}
+    for row in (row for part in parts for row in part):
+        key = (row.split, row.measure, row.source_model, row.target_model, row.layer_a)
+        before = sums.get(key, (row, 0, 0))
+        trials = row.trials or 0
+        sums[key] = (row, before[1] + round((row.value or 0.0) * trials), before[2] + trials)
+    return [Record(**{**vars(row), "value": count / n, "trials": n}) for row, count, n in sums.values()]
+
+
+def _replaced(_: Tensor, vectors: Tensor) -> Tensor:
+    return vectors
+
+
+def _collected(model: HookedModel, inputs: Mapping[str, Tensor], where: Where) -> dict[str, Tensor]:
+    """The vectors of the real tokens behind every block. Raises NotFiniteError."""
+    names = sites(model)
+    found = collect_all(model, [model.at(name) for name in names], inputs, where)
+    for name, vectors in zip(names, found, strict=True):
+        if bad := int((~torch.isfinite(vectors)).sum()):
+            raise NotFiniteError(f"{model.name}:{name}", bad)
+    return dict(zip(names, found, strict=True))
+
+
+def _record(own: Stitches, measure: str, source: str, target: str, site: str | None, count: int, trials: int) -> Record:
+    return Record(
+        split=own.split,
+        measure=measure,
+        source_model=source,
+        target_model=target,
+        layer_a=site,
+        layer_b=site,
+        value=count / trials,
+        trials=trials,
+    )

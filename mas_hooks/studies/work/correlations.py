@@ -1,0 +1,128 @@
+"""RSA and CKA between models on the same sequences: the correlational measures beside an IIA."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+
+from mas_hooks.core.errors import SettingError
+from mas_hooks.core.progress import bar
+from mas_hooks.core.records import Record
+from mas_hooks.core.sites import Where
+from mas_hooks.data.tasks.trials import Trials
+from mas_hooks.data.text_pairs import Responses, split_rows
+from mas_hooks.engine.cache import gather_site
+from mas_hooks.hooks.hooked_model import HookedModel
+from mas_hooks.hooks.wrap import wrap
+from mas_hooks.models.language.with_responses import TextSettings, text_models
+from mas_hooks.models.toys.toy_cache import ToySettings, toy
+from mas_hooks.similarity import Measure, cka, rsa
+from mas_hooks.training.controls import reinitialised
+
+PER_QUANTITY = 15
+SEQUENCES = 200
+
+
+def correlate(
+    toys: Sequence[ToySettings], sites: Sequence[str], seed: int = 0, pairs: Sequence[tuple[int, int]] | None = None
+) -> list[Record]:
+    """RSA and cosine-kernel CKA of toys, and of their untrained copies as a control.
+
+    sites: one per toy. pairs: which toys to compare (their numbers), default every two.
+    Grant 2025, App. A.3–A.4: 15 sequences a quantity, activations at all positions but padding and E; 1,000 of them,
+    drawn 10 times.
+    Raises SettingError for toys of different tasks, whose rows do not match.
+    """
+    if len(sites) != len(toys):
+        raise SettingError("sites", sites, f"one per toy, {len(toys)}")
+    tasks = [(own.task, dict(own.task_settings)) for own in toys]
+    if any(own != tasks[0] for own in tasks):
+        raise SettingError("the tasks of toys to correlate", tasks, "one and the same: they must read the same trials")
+    loaded = [toy(own, progress=False) for own in toys]
+    known = loaded[0].task
+    size = PER_QUANTITY * len(known.drawn_quantities())
+    sequences = [torch.from_numpy(ids) for ids, _ in Trials(known).checking(random.Random(f"correlate/{seed}"), size)]
+    modules: dict[str | None, list[nn.Module]] = {
+        None: [one.model for one in loaded],
+        "untrained": [reinitialised(one.model, seed + index) for index, one in enumerate(loaded)],
+    }
+    measured = []
+    for control, own in modules.items():
+        models = [wrap(module, layer_path=one.layer_path) for module, one in zip(own, loaded, strict=True)]
+        rows = [_states(model, site, sequences) for model, site in zip(models, sites, strict=True)]
+        for a, b in combinations(range(len(toys)), 2) if pairs is None else pairs:
+            for name, measure in (("rsa", rsa), ("cka", cka)):
+                found = measure(rows[a], rows[b], seed=seed)
+                row = _row((toys[a].name, toys[b].name), (a, b), (sites[a], sites[b]), name, found)
+                measured.append(replace(row, task=toys[0].task, control=control, seed=seed))
+    return measured
+
+
+def correlate_texts(
+    texts: TextSettings, sites: Sequence[str], *, resamples: int = 10, progress: bool = True
+) -> list[Record]:
+    """RSA and cosine-kernel CKA of every two language models at each site, while all of them read the same texts.
+
+    These are test sequences, as many of each model (`SEQUENCES` in all); the rows are all their tokens, of which 1,000
+    are drawn `resamples` times.
+    """
+    models, numbers = text_models(texts), range(len(texts.models))
+    ids, real = _test_texts(models.responses(), texts.seed)
+    pairs, measured = list(combinations(numbers, 2)), []
+    with bar(len(pairs) * len(sites), "RSA and CKA", shown=progress) as shown:
+        for site in sites:
+            rows = [models.states(number, site, ids, real) for number in numbers]
+            for a, b in pairs:
+                named = (texts.models[a].name, texts.models[b].name)
+                for name, measure in (("rsa", rsa), ("cka", cka)):
+                    found = measure(rows[a], rows[b], resamples=resamples, seed=texts.seed)
+                    measured.append(replace(_row(named, (a, b), (site, site), name, found), seed=texts.seed))
+                shown.update()
+    return measured
+
+
+def _test_texts(written: Sequence[Responses], seed: int) -> tuple[Tensor, Where]:
+    """Test sequences of every model without padding on the left, and the cells of their tokens."""
+    width = max(int(own.lengths.max()) for own in written)
+    ids, lengths = [], []
+    for own in written:
+        test = split_rows(max(len(one.ids) for one in written), seed)[2]
+        rows = test[test < len(own.ids)][: max(1, SEQUENCES // len(written))]
+        packed = own.packed(width)
+        ids.append(packed.ids[rows])
+        lengths.append(packed.lengths[rows])
+    return torch.cat(ids), Where.from_mask(torch.arange(width) < torch.cat(lengths)[:, None])
+
+
+def _states(model: HookedModel, site: str, sequences: list[Tensor]) -> Tensor:
+    """Activations at every position but E of trials that are sorted into batches of one length."""
+    found = []
+    for ids in sequences:
+        read = ids[:, :-1]
+        found.append(gather_site(model, model.at(site), read, Where.from_mask(torch.ones_like(read, dtype=torch.bool))))
+    return torch.cat(found)
+
+
+def _row(
+    names: tuple[str, str], numbers: tuple[int, int], sites: tuple[str, str], name: str, result: Measure
+) -> Record:
+    """One measure of two models."""
+    return Record(
+        comparison=" × ".join(names),
+        source_model=names[0],
+        source_site=sites[0],
+        target_model=names[1],
+        target_site=sites[1],
+        source=numbers[0],
+        target=numbers[1],
+        split="test",
+        measure=name,
+        value=result.value,
+        value_low=result.low,
+        value_high=result.high,
+    )

@@ -1,0 +1,233 @@
+"""One stitch of two language models as data: trained, then its penalty on texts that neither it nor they have read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mas_hooks.alignment.alignment import Alignment
+from mas_hooks.alignment.directions import Swaps
+from mas_hooks.alignment.methods import stitch
+from mas_hooks.alignment.plan import Direction, Plan
+from mas_hooks.alignment.transports import TransportSpec
+from mas_hooks.core import checkpoints
+from mas_hooks.core.errors import SettingError
+from mas_hooks.core.memory import spare_memory
+from mas_hooks.core.parallel import Work
+from mas_hooks.core.records import Record
+from mas_hooks.core.settings import Settings
+from mas_hooks.data.pairs import Pairs
+from mas_hooks.data.text.corpus import packed, read_texts, split
+from mas_hooks.data.text_pairs import shared_texts
+from mas_hooks.engine.cache import ActivationCache
+from mas_hooks.evaluation.metrics import student_interval
+from mas_hooks.hooks.hooked_model import HookedModel
+from mas_hooks.models.language.load import (
+    blocks,
+    check_blocks,
+    check_context,
+    check_same_tokens,
+    language_model,
+    weightless,
+)
+from mas_hooks.models.language.small_lm import SmallModel, texts
+from mas_hooks.training.fit import fit
+from mas_hooks.training.losses import pair_losses
+from mas_hooks.training.settings import FitSettings
+
+KIND, LOSSES = "mas_hooks.stitched_losses", "losses"
+WAY = Direction(0, 1)
+Sizes = tuple[int, int, int]
+PARTS = ("training", "validation", "test")
+
+
+class SharedTexts(Settings):
+    """What both models of a stitch read, in rows of one length.
+
+    data: a text or JSON lines file, or a folder of them; None for the corpus that small models are trained on, their
+    parts kept apart. sizes: at most so many rows for training, validation and test. seed: of the cut into parts.
+    """
+
+    data: str | None = None
+    context: int = Field(default=64, ge=2)
+    sizes: Sizes = (4_096, 128, 512)
+    seed: int = 0
+
+    def rows(self, model: HookedModel) -> list[Tensor]:
+        """Ids (n, context) of each part, by the tokenizer of a model. Raises EmptyError where there is too little."""
+        if min(self.sizes) < 1:
+            raise SettingError("sizes", self.sizes, "three numbers of rows, 1 or more each")
+        if self.data is None:
+            own = texts(len(model.tokenizer), self.context)
+            if own.tokenizer.get_vocab() != model.tokenizer.get_vocab():
+                raise SettingError("data", None, f"given: {model.name} has a tokenizer of its own")
+            parts = [own.train, own.valid, own.test]
+        else:
+            named = zip(PARTS, _cut(self.data, self.seed), strict=True)
+            parts = [
+                packed(model.tokenizer, part, self.context, f"the {name} part of {self.data}") for name, part in named
+            ]
+        return [part[:size] for part, size in zip(parts, self.sizes, strict=True)]
+
+    def check(self, sources: Iterable[str | SmallModel]) -> None:
+        """Whether models can read these rows, all before any of them is loaded or trained.
+
+        Raises CheckpointError for what is no model, SettingError for one without known blocks, with other tokens than
+        the first or with fewer positions than `context`, and what `rows` raises.
+        """
+        models = [weightless(one) for one in sources]
+        for model in models:
+            check_blocks(model)
+            check_context(model, self.context)
+            check_same_tokens(models[0], model)
+        self.rows(models[0])
+
+
+class Stitching(Settings):
+    """Which head goes into which tail, behind which block, by which transport, learned how.
+
+    source: the model whose blocks up to `layer` run; target: the model whose blocks behind it go on. Both as
+    `language_model` takes them. texts: what they read. transport: of the stitch. seed: of its start.
+    """
+
+    source: str | SmallModel
+    target: str | SmallModel
+    layer: int = Field(ge=0)
+    texts: SharedTexts = SharedTexts()
+    transport: TransportSpec = TransportSpec(kind="affine", layer_norm="after")
+    fit: FitSettings
+    device: str = "cpu"
+    seed: int = 0
+
+    @property
+    def site(self) -> str:
+        """The residual stream behind the block."""
+        return f"blocks.{self.layer}.hook_resid_post"
+
+    @property
+    def plan(self) -> Plan:
+        """Trained into the target alone."""
+        return stitch(accessible=1, **self.transport.model_dump())
+
+
+def run(work: Work[Stitching]) -> list[Record]:
+    """Train and test one stitch: its validation losses first, then its penalty on the test rows.
+
+    The losses of every test row stay in `work.state` (`losses_of`), so that stitches can be compared row by row.
+    Continues where an interrupted run of the same work left off, and ends with the same numbers.
+    """
+    own = work.comparison
+    source, target = pair_of(own, progress=work.progress)
+    train, valid, test = _pairs(own)
+    _check_room(own, source, train)
+    alignment = Alignment.from_plan(own.plan, [source.at(own.site), target.at(own.site)], own.seed)
+    done = fit(alignment, own.plan, train, valid, own.fit, folder=work.state, progress=work.progress)
+    alignment.save_pretrained(work.alignment)
+    stitched, alone = sequence_losses(alignment, test)
+    checkpoints.save(work.state / LOSSES, KIND, {}, {"stitched": stitched, "alone": alone})
+    told = Record(
+        comparison=f"{source.name} → {target.name}",
+        method=own.plan.method,
+        source_model=source.name,
+        target_model=target.name,
+        source_site=own.site,
+        target_site=own.site,
+        source=0,
+        target=1,
+        init=own.transport.init,
+        seed=own.seed,
+    )
+    values = {"stitching_penalty": stitched - alone, "stitched_loss": stitched, "own_loss": alone}
+    final = [_final(told, name, own, done.best_step, done.seconds) for name, own in values.items()]
+    return [*(_renamed(row, told) for row in done.curve), *final]
+
+
+def sequence_losses(alignment: Alignment, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """Nats a token of every row: of the stitched model (site 0 into site 1), and of site 1's model without a stitch.
+
+    (n,) each, on the CPU. Their difference is the stitching penalty (Brown et al. 2023, §3); positive is worse.
+    """
+    swaps = Swaps(alignment, pairs, [WAY], ActivationCache(alignment.sites, alignment.models))
+    found = []
+    for edited in (True, False):
+        sums, counts = zip(*swaps.each(pair_losses, edited=edited)[WAY], strict=True)
+        found.append((torch.cat(sums) / torch.cat(counts)).double().cpu())
+    return found[0], found[1]
+
+
+def losses_of(work: Work[Stitching]) -> tuple[Tensor, Tensor]:
+    """What `run` kept of every test row: stitched, and the tail's own. Raises CheckpointError where it is damaged."""
+    _, tensors = checkpoints.load(work.state / LOSSES, KIND)
+    return tensors["stitched"], tensors["alone"]
+
+
+def interval_record(told: Record, values: Tensor) -> Record:
+    """A record with the mean of independent values and its 95% interval (Student's t)."""
+    numbers = values.tolist()
+    low, high = student_interval(numbers)
+    return Record(**{**vars(told), "value": float(np.mean(numbers)), "value_low": low, "value_high": high})
+
+
+def pair_of(own: Stitching, *, progress: bool = True) -> tuple[HookedModel, HookedModel]:
+    """Both models, loaded, and checked to read the same tokens and to have the block."""
+    source, target = (loaded(one, own.device, progress=progress) for one in (own.source, own.target))
+    check_same_tokens(source, target)
+    for model in (source, target):
+        check_context(model, own.texts.context)
+        if own.layer >= blocks(model):
+            raise SettingError("layer", own.layer, f"a block of {model.name}, 0 to {blocks(model) - 1}")
+    return source, target
+
+
+_LOADED: dict[str, HookedModel] = {}
+_PAIRS: dict[str, list[Pairs]] = {}
+
+
+def loaded(source: str | SmallModel, device: str, *, progress: bool = True) -> HookedModel:
+    """A model, loaded once in a process."""
+    key = f"{device} {source if isinstance(source, str) else source.key}"
+    if key not in _LOADED:
+        _LOADED[key] = language_model(source, device=device, progress=progress)
+    return _LOADED[key]
+
+
+def _pairs(own: Stitching) -> list[Pairs]:
+    """Training, validation and test pairs, kept until other texts are asked for in this process."""
+    model = loaded(own.source, own.device)
+    key = f"{own.texts.model_dump_json()} {len(model.tokenizer)}"
+    if key not in _PAIRS:
+        made = [shared_texts(rows) for rows in own.texts.rows(model)]
+        _PAIRS.clear()
+        _PAIRS[key] = made
+    return _PAIRS[key]
+
+
+@lru_cache(maxsize=1)
+def _cut(data: str, seed: int) -> Sequence[Sequence[str]]:
+    return split(read_texts(data), seed)
+
+
+def _check_room(own: Stitching, source: HookedModel, train: Pairs) -> None:
+    """The source's vectors of all training tokens are kept: they must fit."""
+    width = source.at(own.site).width
+    needed, room = len(train.source_where) * width * 4, spare_memory(source.device)
+    if needed > room:
+        most = max(1, int(room / needed * len(train)))
+        allowed = f"at most about {most} training rows: {needed / 2**30:.1f} GiB of activations would not fit"
+        raise SettingError("sizes", own.texts.sizes, allowed)
+
+
+def _final(told: Record, measure: str, values: Tensor, step: int, seconds: float) -> Record:
+    keys = {"split": "test", "measure": measure, "trials": len(values), "step": step, "seconds": round(seconds, 3)}
+    return interval_record(Record(**{**vars(told), **keys}), values)
+
+
+def _renamed(row: Record, told: Record) -> Record:
+    """A validation row under the names of the stitch; shares of right tokens say little of texts and are left out."""
+    kept = {"split": row.split, "step": row.step, "measure": row.measure, "value": row.value, "trials": row.trials}
+    return Record(**{**vars(told), **kept})

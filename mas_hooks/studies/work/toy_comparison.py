@@ -1,0 +1,138 @@
+"""One comparison of toys as data, so that it can run in a process of its own, be interrupted and be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from pydantic import model_validator
+
+from mas_hooks.alignment.alignment import Alignment
+from mas_hooks.alignment.plan import Plan
+from mas_hooks.core.errors import SettingError
+from mas_hooks.core.parallel import Work
+from mas_hooks.core.records import Record
+from mas_hooks.core.settings import Settings
+from mas_hooks.core.sites import Site
+from mas_hooks.data.counterfactual_latents import natural_cells
+from mas_hooks.data.pairs import Pairs
+from mas_hooks.data.task_pairs import task_pairs
+from mas_hooks.data.tasks import AbstractTask, task
+from mas_hooks.engine.cache import Kept, shared
+from mas_hooks.evaluation.evaluate import evaluate
+from mas_hooks.hooks.wrap import wrap
+from mas_hooks.models.toys.toy_cache import MODELS, ToyModel, ToySettings, toy, untrained
+from mas_hooks.training.controls import ControlName, named_controls
+from mas_hooks.training.fit import Fit, fit
+from mas_hooks.training.settings import FitSettings
+
+
+class Comparison(Settings):
+    """Which toys, at which sites, on which variables, by which method.
+
+    sites, variables: one per toy. plan: with its maps or its transport. stepwise: every position up to the intervened
+    one is swapped. sizes: training, validation and test pairs. seed: of pairs and maps.
+    """
+
+    toys: tuple[ToySettings, ...]
+    sites: tuple[str, ...]
+    variables: tuple[str, ...]
+    plan: Plan
+    stepwise: bool = False
+    fit: FitSettings = FitSettings()
+    sizes: tuple[int, int, int] = (10_000, 1_000, 1_000)
+    controls: tuple[ControlName, ...] = ()
+    device: str = "cpu"
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Comparison:
+        """Everything that would fail after the toys are trained fails here."""
+        for name, given in (("variables", self.variables), ("sites", self.sites)):
+            if len(given) != len(self.toys):
+                raise SettingError(name, given, f"one per toy, {len(self.toys)}")
+        if min(self.sizes) < 1:
+            raise SettingError("sizes", self.sizes, "three numbers of pairs, 1 or more each")
+        self.pairs([task(own.task, **own.task_settings) for own in self.toys], (1, 1, 1))
+        with torch.random.fork_rng(devices=[]):
+            Alignment.from_plan(self.plan, self.places([untrained(own).eval() for own in self.toys]))
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """What the toys are called: `gru-0`, with the task where it is not the same for all."""
+        several = len({own.task for own in self.toys}) > 1
+        return [f"{own.task} {own.name}" if several else own.name for own in self.toys]
+
+    def places(self, models: Sequence[ToyModel]) -> list[Site]:
+        """The sites, in models of these toys."""
+        asked = zip(models, self.toys, self.names, self.sites, strict=True)
+        return [wrap(one, name=name, layer_path=MODELS[own.cell].layer_path).at(at) for one, own, name, at in asked]
+
+    def pairs(
+        self, tasks: Sequence[AbstractTask[Any]], sizes: tuple[int, int, int]
+    ) -> tuple[Mapping[tuple[int, int], Pairs], ...]:
+        """Training, validation and test pairs."""
+        return task_pairs(tasks, self.variables, sizes, self.seed, stepwise=self.stepwise)
+
+
+def run(work: Work[Comparison]) -> list[Record]:
+    """Fit and test; the curve first (split="valid"), then the final rows and those of the controls.
+
+    Continues where an interrupted run of the same work left off, and ends with the same numbers.
+    """
+    own, ready = work.comparison, _prepared(work.comparison, progress=work.progress)
+    train, valid, test = ready.sets
+    alignment = Alignment.from_plan(own.plan, ready.sites, own.seed)
+    inaccessible = {way.target for way in own.plan.latent_directions(len(ready.sites))}
+    latents = {index: natural_cells(ready.tasks[index], seed=own.seed) for index in sorted(inaccessible)}
+    kept, shown = work.state, work.progress
+    with shared(ready.activations):
+        done = fit(alignment, own.plan, train, valid, own.fit, latents=latents, folder=kept, progress=shown)
+        alignment.save_pretrained(work.alignment)
+        controls = named_controls(own.controls, (train, valid), own.fit, own.seed, latents)
+        table = evaluate(alignment, test, controls)
+    final = [replace(row, seconds=None if row.control else round(done.seconds, 3)) for row in table.rows]
+    if latents:
+        final.append(_dropped(own, done))
+    return [replace(row, **_keys(own)) for row in (*done.curve, *final)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """What comparisons of the same toys, sites and variables share, whatever their method."""
+
+    tasks: list[AbstractTask[Any]]
+    sites: list[Site]
+    sets: tuple[Mapping[tuple[int, int], Pairs], ...]
+    activations: Kept = field(default_factory=Kept)
+
+
+_LAST: dict[str, _Prepared] = {}
+
+
+def _prepared(own: Comparison, *, progress: bool) -> _Prepared:
+    """Kept until another one is asked for in this process."""
+    key = own.model_dump_json(include={"toys", "sites", "variables", "stepwise", "sizes", "device", "seed"})
+    if key not in _LAST:
+        toys = [toy(settings, progress=progress) for settings in own.toys]
+        tasks = [one.task for one in toys]
+        made = _Prepared(tasks, own.places([one.model.to(own.device) for one in toys]), own.pairs(tasks, own.sizes))
+        _LAST.clear()
+        _LAST[key] = made
+    return _LAST[key]
+
+
+def _dropped(own: Comparison, done: Fit) -> Record:
+    """How many training pairs found no counterfactual latent, out of how many."""
+    pairs = len(own.plan.latent_directions(len(own.toys))) * own.sizes[0]
+    told = Record(comparison=" × ".join(own.names), method=own.plan.method, split="train", measure="latents_dropped")
+    return replace(told, value=float(done.latents_dropped), trials=pairs)
+
+
+def _keys(own: Comparison) -> dict[str, str | int]:
+    """What every record of a comparison says of it."""
+    tasks, variables = (" / ".join(dict.fromkeys(names)) for names in ((t.task for t in own.toys), own.variables))
+    return {"task": tasks, "variable": variables, "seed": own.seed}

@@ -1,1 +1,0 @@
-"""The papers' toy models and their trainer: plain torch, no hooks inside."""

@@ -1,0 +1,63 @@
+"""What tells one fit from another, so that only the same one goes on in a folder."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from mas_hooks.alignment.alignment import Alignment
+from mas_hooks.core.fingerprints import fingerprint
+from mas_hooks.core.inputs import Inputs
+from mas_hooks.core.sites import Recording
+from mas_hooks.data.counterfactual_latents import NaturalCells
+from mas_hooks.data.pairs import Pairs
+from mas_hooks.training.loop import Loop
+
+SAMPLE = 64
+"""Values that are looked at in every tensor of a model, to tell it from others without reading it whole."""
+
+
+def told(loop: Loop, latents: Mapping[int, NaturalCells]) -> dict[str, Any]:
+    """What must be the same when an interrupted fit goes on; as JSON would give it back."""
+    alignment = loop.alignment
+    maps = {index: alignment.own_maps[index].state_dict() for index in sorted(loop.frozen)}
+    return {
+        "plan": loop.plan.model_dump(mode="json"),
+        "maps": alignment.plan.maps and alignment.plan.maps.model_dump(mode="json"),
+        "fit": loop.settings.model_dump(mode="json"),
+        "seed": alignment.seed,
+        "sites": [[str(site), site.width] for site in alignment.sites],
+        "models": _models(alignment),
+        "pairs": [_pairs(own) for swaps in (loop.train, loop.valid) for own in swaps.pairs.values()],
+        "latents": [[index, _cells(latents[index])] for index in sorted(latents)],
+        "frozen": [[index, fingerprint(own.items())] for index, own in maps.items()],
+    }
+
+
+def _models(alignment: Alignment) -> list[int]:
+    found = []
+    for site, model in zip(alignment.sites, alignment.models, strict=True):
+        recorded = [("activations", site.activations)] if isinstance(site, Recording) else []
+        found.append(fingerprint(recorded if model is None else model.module.named_parameters(), SAMPLE))
+    return found
+
+
+def _pairs(pairs: Pairs) -> list[int]:
+    return [pairs.fingerprint, fingerprint([*_named(pairs.source_inputs), *_named(pairs.target_inputs)])]
+
+
+def _cells(cells: NaturalCells) -> list[int]:
+    values = {name: own.tolist() for name, own in cells.variables.items()}
+    where = [("rows", cells.where.rows), ("columns", cells.where.columns)]
+    return [zlib.crc32(repr(values).encode()), fingerprint([*_named(cells.inputs), *where])]
+
+
+def _named(inputs: Inputs | None) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that a model reads."""
+    if isinstance(inputs, Tensor):
+        yield "inputs", inputs
+    elif inputs is not None:
+        yield from ((name, value) for name, value in inputs.items() if isinstance(value, Tensor))

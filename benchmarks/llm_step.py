@@ -40,7 +40,7 @@ PEERS = {
     "nnsight": Peer("nnsight", steps.nnsight, "nnsight", "'mas-hooks[nnsight]'"),
 }
 OURS = {"ours": "auto", "ours, no prefix reuse": "resume", "ours, whole forward": "reference"}
-FORWARDS = {"bare forward": steps.bare, "identity edit, over bare forward": steps.identity}
+FORWARDS = {"bare forward": steps.bare_forward, "identity edit, over bare forward": steps.identity}
 
 
 class UnequalLossError(MasHooksError):
@@ -84,7 +84,7 @@ def make(settings: Settings) -> Any:
     device = _device(settings.device)
     auto = torch.bfloat16 if device.type == "cuda" else torch.float32
     dtype = auto if settings.dtype == "auto" else getattr(torch, settings.dtype)
-    model = models.load(settings.model, device, dtype, settings.seed)
+    model = models.load_model(settings.model, device, dtype, settings.seed)
     shape = (2, settings.batch, settings.length)
     generator = torch.Generator().manual_seed(settings.seed)
     source, target = torch.randint(model.config.vocab_size, shape, generator=generator).to(device)
@@ -93,7 +93,7 @@ def make(settings: Settings) -> Any:
     at = torch.randint(half, settings.length, shape[:2], generator=generator).to(device)
     with torch.no_grad():
         labels = model(target).logits.argmax(-1)
-    return steps.Bench(
+    return steps.StepBench(
         model=model,
         layer_path=path,
         layer=middle if settings.layer is None else settings.layer,
@@ -133,7 +133,7 @@ def _device(named: str) -> torch.device:
 def first_losses(settings: Settings, bench: Any) -> tuple[dict[str, Callable[[], float]], dict[str, float]]:
     """The steps that can be timed, and the first loss of each. Raises UnequalLossError where one is not the same."""
     made = {"plain hooks": steps.plain(bench)}
-    made |= {variant: steps.ours(bench, path) for variant, path in OURS.items()}
+    made |= {variant: steps.ours_step(bench, path) for variant, path in OURS.items()}
     losses = {variant: step() for variant, step in made.items()}
     for name in settings.peers:
         peer = PEERS[name]

@@ -9,7 +9,7 @@ import sys
 import time
 
 from mas_hooks.core.settings import Settings as Base
-from mas_hooks.models.toys.toy_cache import ToySettings, TrainSettings, toy
+from mas_hooks.models.toys.toy_cache import ToySettings, TrainSettings, load_toy
 from mas_hooks.studies.measurements import Measurement
 
 
@@ -36,7 +36,7 @@ class Settings(Base):
 def main(settings: Settings) -> list[Measurement]:
     """Train the toys first if the cache lacks them (not timed), then time fresh processes."""
     for seed in range(2):
-        toy(_toy(settings, seed))
+        load_toy(_toy(settings, seed))
     found: dict[str, list[dict[str, float]]] = {start: [] for start in settings.starts}
     for _ in range(settings.repeats):
         for start in settings.starts:
@@ -82,7 +82,7 @@ def _child(settings: Settings, start: str) -> None:
     """What runs inside the clock: load, draw pairs, cache activations, fit until the goal."""
     import mas_hooks as mh
 
-    toys = [toy(_toy(settings, seed)) for seed in range(2)]
+    toys = [load_toy(_toy(settings, seed)) for seed in range(2)]
     models = [mh.wrap(own.model, name=f"gru-{index}") for index, own in enumerate(toys)]
     train, valid, _ = mh.task_pairs([own.task for own in toys], ["full"] * 2, settings.sizes, settings.seed)
     alignment = mh.Alignment([model.at("state") for model in models], rank=settings.rank, init=start, centre=True)

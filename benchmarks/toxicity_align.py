@@ -16,12 +16,12 @@ import mas_hooks as mh
 from mas_hooks.alignment.alignment import Alignment
 from mas_hooks.core.errors import DeviceError
 from mas_hooks.core.settings import Settings as Base
-from mas_hooks.data.text_pairs import Responses
-from mas_hooks.engine.cache import Kept, frozen, shared
+from mas_hooks.data.text_pairs import ResponseTokens
+from mas_hooks.engine.cache import SharedActivations, freeze_models, share_activations
 from mas_hooks.evaluation.evaluate import evaluate
 from mas_hooks.studies.measurements import Measurement, peak_mb
 from mas_hooks.studies.step_benchmark import models
-from mas_hooks.training.loop import Loop
+from mas_hooks.training.loop import FitLoop
 from mas_hooks.training.settings import FitSettings
 
 ROWS = 8
@@ -81,14 +81,14 @@ def main(settings: Settings) -> list[Measurement]:
     sizes = sizes._replace(steps=settings.steps or sizes.steps)
     dtype = getattr(torch, settings.dtype or ("bfloat16" if gpu else "float32"))
     made = [
-        mh.wrap(models.load(settings.model, device, dtype, seed), name=f"model-{seed}")
+        mh.wrap(models.load_model(settings.model, device, dtype, seed), name=f"model-{seed}")
         for seed in range(settings.models)
     ]
     sites = [model.at(settings.site) for model in made]
     written = [_written(model, sizes.sequences, settings.tokens, seed) for seed, model in enumerate(made)]
     pairs = mh.text_pairs(written, sizes.pairs, margin=settings.margin)
-    kept, rows = Kept(), []
-    with shared(kept), frozen([model.module for model in made]):
+    kept, rows = SharedActivations(), []
+    with share_activations(kept), freeze_models([model.module for model in made]):
         for name, chosen in _fits(settings):
             found: list[Measurement] = []
             work = partial(_measured, settings, sizes, [sites[number] for number in chosen], _between(pairs, chosen))
@@ -105,13 +105,13 @@ def _fits(settings: Settings) -> list[tuple[str, tuple[int, ...]]]:
     return [*alone, *((f"models {a} and {b}", (a, b)) for a, b in twos), ("all together", tuple(range(count)))]
 
 
-def _written(model: Any, sequences: int, tokens: int, seed: int) -> Responses:
+def _written(model: Any, sequences: int, tokens: int, seed: int) -> ResponseTokens:
     """Random tokens in place of texts, with the model's own next token after each."""
     vocabulary = model.module.config.vocab_size
     ids = torch.randint(0, vocabulary, (sequences, tokens), generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         said = [model.forward(part.to(model.device)).argmax(-1).cpu() for part in ids.split(ROWS)]
-    return Responses(ids, torch.cat(said), vocabulary)
+    return ResponseTokens(ids, torch.cat(said), vocabulary)
 
 
 def _between(pairs: Sequence[Any], chosen: tuple[int, ...]) -> list[Any]:
@@ -126,7 +126,7 @@ def _measured(settings: Settings, sizes: Sizes, sites: Sequence[Any], pairs: Seq
     plan = plan.model_copy(update={"models": "one"}) if len(sites) == 1 else plan
     alignment = Alignment.from_plan(plan, sites)
     fit = FitSettings(batch_size=sizes.batch, micro_batch=sizes.micro, steps=sizes.steps + 1, select_by="loss")
-    loop = Loop(alignment, plan, (pairs[0], pairs[1]), fit, {})
+    loop = FitLoop(alignment, plan, (pairs[0], pairs[1]), fit, {})
     spent = [_timed(loop, settings.device) for _ in range(sizes.steps + 1)][1:]
     evaluate(alignment, pairs[2])
     median = statistics.median(spent)
@@ -150,7 +150,7 @@ def _measured(settings: Settings, sizes: Sizes, sites: Sequence[Any], pairs: Seq
     )
 
 
-def _timed(loop: Loop, device: str) -> float:
+def _timed(loop: FitLoop, device: str) -> float:
     """Milliseconds of one optimiser step."""
     began = time.perf_counter()
     loop.step()

@@ -13,8 +13,8 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 import mas_hooks as mh
-from mas_hooks.alignment.directions import Swaps
-from mas_hooks.alignment.maps.base import complete
+from mas_hooks.alignment.directions import PatchedDirections
+from mas_hooks.alignment.maps.base import complete_basis
 from mas_hooks.alignment.plan import Direction
 from mas_hooks.core.settings import Settings as Base
 from mas_hooks.data.pairs import Pairs
@@ -68,12 +68,12 @@ def ours(bench: Bench, path: str = "auto") -> Callable[[], float]:
     """A step of this package: cached activations, frames evaluated once, one pass per target from the state on."""
     sites = [mh.wrap(model, name=f"gru-{index}").at("state") for index, model in enumerate(bench.models)]
     alignment = mh.Alignment(sites, rank=bench.rank)
-    swaps = Swaps(alignment, bench.pairs, DIRECTIONS, ActivationCache(sites, alignment.models), path)
+    swaps = PatchedDirections(alignment, bench.pairs, DIRECTIONS, ActivationCache(sites, alignment.models), path)
     optimizer = torch.optim.Adam(alignment.parameters(), lr=LEARNING_RATE)
     batch = dict.fromkeys(DIRECTIONS, torch.arange(len(bench.pairs)))
 
     def step() -> float:
-        exchange = alignment.exchange()
+        exchange = alignment.swap_operator()
         losses = [
             behaviour_losses(labelled, [len(bench.pairs)] * len(ways), "trial")
             for ways, labelled in swaps.run(exchange, batch)
@@ -88,7 +88,7 @@ def naive(bench: Bench) -> Callable[[], float]:
     anew, and a full rotation that is rebuilt at every use."""
     cells = [_cell(model) for model in bench.models]
     sites = [mh.wrap(model, name=f"gru-{index}").at("state") for index, model in enumerate(bench.models)]
-    frames = [one.view().frame for one in mh.Alignment(sites, rank=bench.rank).own_maps]  # pyright: ignore
+    frames = [one.view().frame for one in mh.Alignment(sites, rank=bench.rank).site_maps]  # pyright: ignore
     maps = [_rotation(frame) for frame in frames]
     optimizer = torch.optim.Adam([parameter for one in maps for parameter in one.parameters()], lr=LEARNING_RATE)
 
@@ -120,7 +120,7 @@ def _cell(model: RecurrentModel) -> nn.GRUCell:
 def _rotation(frame: Tensor) -> nn.Module:
     width = len(frame)
     linear = parametrizations.orthogonal(nn.Linear(width, width, bias=False))
-    linear.weight = complete(frame.detach().double()).float().mT.contiguous()
+    linear.weight = complete_basis(frame.detach().double()).float().mT.contiguous()
     return linear
 
 

@@ -5,7 +5,7 @@ import torch
 
 from mas_hooks.data.task_pairs import task_pairs
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.models.toys.toy_cache import ToySettings, toy
+from mas_hooks.models.toys.toy_cache import ToySettings, load_toy
 from mas_hooks.models.toys.train import TrainSettings
 
 torch.set_num_threads(1)
@@ -52,7 +52,7 @@ def small_settings():
 @pytest.fixture(scope="session")
 def small_toys(toy_cache):
     """Two trained GRUs of width 16 that count to 6. Shared by the whole session: leave them as they are."""
-    return [toy(_settings(seed), progress=False) for seed in (0, 1)]
+    return [load_toy(_settings(seed), progress=False) for seed in (0, 1)]
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ def members(folder, splits=2):
             words.save_pretrained(folder / name / "model")
             told = {"prompt_tokens": PROMPT, "agreement": 1.0}
             said = folder / "said" / name
-            checkpoints.save(said / generate.WHOLE, generate.KIND, told, written(one, len(words), seed))
+            checkpoints.save_checkpoint(said / generate.WHOLE, generate.KIND, told, written(one, len(words), seed))
             made.append(SimpleNamespace(name=name, label=label, model=folder / name / "model", responses=said))
     return made
 

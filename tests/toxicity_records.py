@@ -2,7 +2,7 @@
 
 from itertools import combinations, product
 
-from mas_hooks.core.records import Record, write
+from mas_hooks.core.records import Record, write_records
 from mas_hooks.core.run_folder import RunFolder
 
 ALIGN = {"sites": ["embed"], "rank": None, "score": "token_accuracy", "statistic": "first"}
@@ -100,5 +100,5 @@ def folder(path, rows, **align):
     """A run folder with these records."""
     settings = {"align": ALIGN | align, "data": ["embedded"]}
     run = RunFolder.open(path, "toxicity", settings, resume=False)
-    write(run.path / "records.jsonl", rows)
+    write_records(run.path / "records.jsonl", rows)
     return run.path

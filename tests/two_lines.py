@@ -89,7 +89,7 @@ class ByHand:
 
     def frame(self, index):
         """U of the thin QR with diag R > 0, and the scale."""
-        one = self.alignment.own_maps[index]
+        one = self.alignment.site_maps[index]
         q, r = np.linalg.qr(one.weight.detach().double().numpy())
         return q * np.sign(np.diag(r)), 1.0 if one.log_scale is None else float(one.log_scale.detach().exp())
 
@@ -107,7 +107,9 @@ class ByHand:
         spec = self.alignment.plan.transport
         own = {name: t.detach().double().numpy() for name, t in self.parameters(source, target).items()}
         if spec.kind == "orthogonal":
-            matrix = self.alignment.own_transports[Direction(source, target)].weight.matrix().detach().double().numpy()
+            matrix = (
+                self.alignment.direction_transports[Direction(source, target)].weight.matrix().detach().double().numpy()
+            )
             assert np.allclose(matrix.T @ matrix, np.eye(WIDTH), atol=1e-5)
         else:
             matrix = own["second"] @ own["first"] if spec.rank else own["weight"]
@@ -117,7 +119,7 @@ class ByHand:
         return found * self.std[target] + self.mean[target] if spec.zscore else found
 
     def parameters(self, source, target):
-        return dict(self.alignment.own_transports[Direction(source, target)].named_parameters())
+        return dict(self.alignment.direction_transports[Direction(source, target)].named_parameters())
 
     def put(self, source, target):
         """Per pair, {column: what is there after the swap}."""

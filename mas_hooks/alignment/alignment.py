@@ -12,7 +12,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mas_hooks.alignment import serialization
-from mas_hooks.alignment.interchange import AbstractExchange, Replaced, SharedDims, interchange, live
+from mas_hooks.alignment.interchange import (
+    AbstractSwapOperator,
+    FullReplacement,
+    SharedDims,
+    interchange,
+    needs_sequential_swap,
+)
 from mas_hooks.alignment.maps import AbstractMap, AbstractView, MapSpec
 from mas_hooks.alignment.maps.init import identity_frame, random_frame
 from mas_hooks.alignment.plan import Direction, Plan
@@ -20,14 +26,14 @@ from mas_hooks.alignment.transports import AbstractTransport, TransportSpec
 from mas_hooks.core.errors import DeviceError, EmptyError, SettingError, UnsupportedError
 from mas_hooks.core.sites import Recording, Site, Where
 from mas_hooks.data.pairs import Directed, of_direction
-from mas_hooks.engine.batch import Part, Patched
+from mas_hooks.engine.batch import PatchBatch, PatchedForward
 from mas_hooks.engine.cache import ActivationCache
-from mas_hooks.engine.runner import runner
+from mas_hooks.engine.runner import choose_runner
 from mas_hooks.hooks.hooked_model import HookedModel
 from mas_hooks.hooks.taps import Edit
 
 
-def first_maps(spec: MapSpec, sites: Sequence[Site | Recording], seed: int) -> nn.ModuleList:
+def build_maps(spec: MapSpec, sites: Sequence[Site | Recording], seed: int) -> nn.ModuleList:
     """One map per site, at the identity or at random by seed; starts from data are set when a fit begins."""
     maps = nn.ModuleList()
     for index, site in enumerate(sites):
@@ -43,7 +49,7 @@ def _frame(spec: MapSpec, width: int, seed: int) -> Tensor:
     return random_frame(width, spec.total, torch.Generator().manual_seed(seed))
 
 
-def first_transports(
+def build_transports(
     spec: TransportSpec, sites: Sequence[Site | Recording], ways: Sequence[Direction], seed: int
 ) -> nn.ModuleDict:
     """One transport per way, each under the name `source_target`."""
@@ -84,20 +90,20 @@ class Alignment(nn.Module):
             raise EmptyError("the list of sites", "give at least one, from model.at(name)")
         if plan.maps is None and plan.transport is None:
             raise SettingError("plan.maps", None, "a MapSpec, for example MapSpec(rank=16)")
-        ways = plan.trained(len(sites))  # refuses a number of sites that the method does not take
+        ways = plan.trained_directions(len(sites))  # refuses a number of sites that the method does not take
         self.plan, self.sites, self.seed = plan, tuple(sites), seed
         own = zip(self.models, self.names, strict=True)
         devices = {name: str(model.device) for model, name in own if model is not None}
         if len(set(devices.values())) > 1:
             raise DeviceError.several(devices)
-        self.maps = nn.ModuleList() if plan.maps is None else first_maps(plan.maps, sites, seed)
+        self.maps = nn.ModuleList() if plan.maps is None else build_maps(plan.maps, sites, seed)
         self.transports = nn.ModuleDict()
         if plan.transport is not None:
-            self.transports = first_transports(plan.transport, sites, ways, seed)
+            self.transports = build_transports(plan.transport, sites, ways, seed)
         if devices:
             self.to(next(iter(devices.values())))
 
-    def extended(self, sites: Site | Recording | Sequence[Site | Recording], seed: int | None = None) -> Alignment:
+    def extend(self, sites: Site | Recording | Sequence[Site | Recording], seed: int | None = None) -> Alignment:
         """A new alignment of these sites and further ones: the maps so far as they are, the others at their start.
 
         The new sites are numbered on from the old. To put new models into a space that is already fitted, give
@@ -111,9 +117,9 @@ class Alignment(nn.Module):
         made.to(next(self.buffers()).dtype).load_state_dict(self.state_dict(), strict=False)
         return made
 
-    def start(self, frames: Sequence[Float[Tensor, "_width rank"]]) -> None:
+    def set_frames(self, frames: Sequence[Float[Tensor, "_width rank"]]) -> None:
         """Set where every map begins."""
-        for one, frame in zip(self.own_maps, frames, strict=True):
+        for one, frame in zip(self.site_maps, frames, strict=True):
             one.start(frame)
 
     @property
@@ -128,7 +134,7 @@ class Alignment(nn.Module):
         """Dims that are swapped; for a stitch the rank of its transports, None where that is free."""
         return self.spec.total if self.plan.transport is None else self.plan.transport.rank
 
-    def moved(self, target: int, subspace: str | None = None) -> int:
+    def swapped_width(self, target: int, subspace: str | None = None) -> int:
         """How many dims of a target's vector a swap decides: a stitch all of them, whatever its rank."""
         width = self.at(target).width
         return width if self.plan.transport is not None else len(range(width)[self.spec.block(subspace, width)])
@@ -139,13 +145,13 @@ class Alignment(nn.Module):
         return self.spec.init if self.plan.transport is None else self.plan.transport.init
 
     @property
-    def own_transports(self) -> dict[Direction, AbstractTransport]:
+    def direction_transports(self) -> dict[Direction, AbstractTransport]:
         """The transport of each ordered pair that has one."""
         own = {Direction(*map(int, key.split("_"))): one for key, one in self.transports.items()}
         return {way: one for way, one in own.items() if isinstance(one, AbstractTransport)}
 
     @property
-    def own_maps(self) -> list[AbstractMap]:
+    def site_maps(self) -> list[AbstractMap]:
         """The map of each site, in order."""
         return [one for one in self.maps if isinstance(one, AbstractMap)]
 
@@ -162,19 +168,19 @@ class Alignment(nn.Module):
 
     def views(self) -> list[AbstractView]:
         """Every map evaluated."""
-        return [one.view() for one in self.own_maps]
+        return [one.view() for one in self.site_maps]
 
-    def exchange(self) -> AbstractExchange:
+    def swap_operator(self) -> AbstractSwapOperator:
         """Every map or transport evaluated: once per optimiser step, then handed to every use."""
         if self.plan.transport is not None:
-            return Replaced({way: one.view() for way, one in self.own_transports.items()})
+            return FullReplacement({way: one.view() for way, one in self.direction_transports.items()})
         return SharedDims(self.views(), self.spec)
 
-    def ways(self) -> list[Direction]:
+    def directions(self) -> list[Direction]:
         """Every direction in which something can be swapped and run: of a stitch those with a way there or back."""
         models = range(len(self.sites))
         every = [Direction(source, target) for source in models for target in models]
-        stitched, spec = set(self.own_transports), self.plan.transport
+        stitched, spec = set(self.direction_transports), self.plan.transport
         if spec is not None and spec.layer_norm == "none":
             stitched |= {Direction(way.target, way.source) for way in stitched}
         able = every if spec is None else [way for way in every if way in stitched]
@@ -192,13 +198,13 @@ class Alignment(nn.Module):
         """`h_target` with the aligned dims of `h_source` in its own space (Grant 2025, eq. 4); float32 inside."""
         site_t, site_s = self.at(target), self.at(source)
         if self.plan.transport is not None and subspace is None:
-            return self.exchange().swap(Direction(source, target), h_target, h_source)
+            return self.swap_operator().swap(Direction(source, target), h_target, h_source)
         if subspace == "extra" and site_t.width != site_s.width:
             raise UnsupportedError(
                 f"swapping 'extra' from {site_s} to {site_t}, which differ in width,", "name a subspace"
             )
         dims = self.spec.block(subspace, site_t.width)
-        return interchange(h_target, h_source, self.own_maps[target].view(), self.own_maps[source].view(), dims)
+        return interchange(h_target, h_source, self.site_maps[target].view(), self.site_maps[source].view(), dims)
 
     def edit(
         self,
@@ -210,7 +216,7 @@ class Alignment(nn.Module):
         subspace: str | None = None,
     ) -> Edit:
         """The swap as a hook on the target model: the i-th cell of `where` receives from the i-th of `vectors`."""
-        _, site = runnable(self, target)
+        _, site = runnable_site(self, target)
 
         def swap(h: Tensor, given: Tensor) -> Tensor:
             home = next(self.buffers()).device  # a model spread over devices may fire on another
@@ -221,28 +227,28 @@ class Alignment(nn.Module):
 
     def run(
         self, pairs: Directed, *, source: int, target: int, subspace: str | None = None, path: str = "auto"
-    ) -> Patched:
+    ) -> PatchedForward:
         """One patched forward over all pairs of a direction, with gradient to the maps where gradients are on.
 
         path: `auto` runs only what the swap can change, where that is proven equal; `reference` the whole forward.
         """
         self.at(source)
-        model, site = runnable(self, target)
+        model, site = runnable_site(self, target)
         own = of_direction(pairs, source, target)
         cache, index = ActivationCache(self.sites, self.models), torch.arange(len(own))
         swap = partial(self.interchange, target=target, source=source, subspace=subspace)
-        one_by_one = live(model, site, own, self.moved(target, subspace))
-        chosen = runner(model, site, own, path, one_by_one=one_by_one)
+        one_by_one = needs_sequential_swap(model, site, own, self.swapped_width(target, subspace))
+        chosen = choose_runner(model, site, own, path, one_by_one=one_by_one)
         if one_by_one:
-            out = chosen.run([Part(own, index, cache.source(source, own), swap)])
-            return Patched(out.logits, out.labels, out.row, None, chosen.name)
+            out = chosen.run([PatchBatch(own, index, cache.source(source, own), swap)])
+            return PatchedForward(out.logits, out.labels, out.row, None, chosen.name)
         vectors = swap(cache.target(target, own), cache.source(source, own))
-        out = chosen.run([Part(own, index, vectors)])
-        return Patched(out.logits, out.labels, out.row, vectors, chosen.name)
+        out = chosen.run([PatchBatch(own, index, vectors)])
+        return PatchedForward(out.logits, out.labels, out.row, vectors, chosen.name)
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write config.json and model.safetensors, whole or not at all. The folder holds no device and no model."""
-        serialization.save(folder, self.plan, self.sites, self.seed, self.state_dict())
+        serialization.save_alignment(folder, self.plan, self.sites, self.seed, self.state_dict())
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, models: Sequence[HookedModel | Recording]) -> Alignment:
@@ -250,7 +256,7 @@ class Alignment(nn.Module):
 
         Raises CheckpointError for a folder that is damaged, foreign, or does not fit the models.
         """
-        plan, sites, seed, tensors = serialization.load(folder, models)
+        plan, sites, seed, tensors = serialization.load_alignment(folder, models)
         made = cls.from_plan(plan, sites, seed)
         serialization.check_tensors(folder, made.state_dict(), tensors)
         made.to(next(iter(tensors.values())).dtype).load_state_dict(tensors)
@@ -270,7 +276,7 @@ def _handle(site: Site) -> HookedModel:
     return site.model
 
 
-def runnable(alignment: Alignment, target: int) -> tuple[HookedModel, Site]:
+def runnable_site(alignment: Alignment, target: int) -> tuple[HookedModel, Site]:
     """The model and site of a target. Raises UnsupportedError for a recording, which cannot be run."""
     site = alignment.at(target)
     if isinstance(site, Recording):

@@ -41,7 +41,7 @@ def interchange(
     return view_t.write(target, torch.cat([own[:, :begin], given[:, begin:end], own[:, end:]], dim=1))
 
 
-class AbstractExchange(ABC):
+class AbstractSwapOperator(ABC):
     """A method's way to swap, evaluated once per optimiser step and used for every direction."""
 
     reads_target = True
@@ -55,7 +55,7 @@ class AbstractExchange(ABC):
 
 
 @dataclass(frozen=True)
-class SharedDims(AbstractExchange):
+class SharedDims(AbstractSwapOperator):
     """The shared dims of the source in place of the target's own (Grant 2025, eq. 4)."""
 
     views: Sequence[AbstractView]
@@ -68,7 +68,7 @@ class SharedDims(AbstractExchange):
 
 
 @dataclass(frozen=True)
-class Replaced(AbstractExchange):
+class FullReplacement(AbstractSwapOperator):
     """The whole vector replaced by a transport of the source; a direction without one takes the other's way back."""
 
     transports: Mapping[Direction, AbstractTransportView]
@@ -83,7 +83,7 @@ class Replaced(AbstractExchange):
         return back.backward(source)
 
 
-def live(model: HookedModel, site: Site, pairs: Pairs, moved: int) -> bool:
+def needs_sequential_swap(model: HookedModel, site: Site, pairs: Pairs, moved: int) -> bool:
     """Whether swaps of some dims (`moved`) have to be made one by one, as a run comes by them.
 
     So in several recurrent states of one sequence: the dims that stay are those of a run with the earlier swaps.

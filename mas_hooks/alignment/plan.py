@@ -80,7 +80,7 @@ class Plan(Settings):
             return self.directions(models)
         return self._ways([index for index in range(models) if index != self.accessible], models)
 
-    def trained(self, models: int) -> list[Direction]:
+    def trained_directions(self, models: int) -> list[Direction]:
         """The directions that decide: with a behaviour loss, or where there is none those with a latent loss."""
         return self.directions(models) or self.latent_directions(models)
 

@@ -41,22 +41,22 @@ class _Saved(Settings):
     seed: int
 
 
-def save(
+def save_alignment(
     folder: Path | str, plan: Plan, sites: Sequence[Site | Recording], seed: int, tensors: Mapping[str, Tensor]
 ) -> None:
     """Write a folder, whole or not at all. It holds no device and no model."""
     saved = _Saved(plan=plan, sites=tuple(_SavedSite.of(site) for site in sites), seed=seed)
-    checkpoints.save(folder, KIND, saved.model_dump(mode="json"), tensors)
+    checkpoints.save_checkpoint(folder, KIND, saved.model_dump(mode="json"), tensors)
 
 
-def load(
+def load_alignment(
     folder: Path | str, models: Sequence[HookedModel | Recording]
 ) -> tuple[Plan, list[Site | Recording], int, dict[str, Tensor]]:
     """The plan, the sites on the given models, the seed and the tensors of a folder.
 
     Raises CheckpointError for a folder that is damaged, foreign, or does not fit the models.
     """
-    config, tensors = checkpoints.load(folder, KIND)
+    config, tensors = checkpoints.load_checkpoint(folder, KIND)
     try:
         saved = _Saved.model_validate(config)
     except MasHooksError as error:

@@ -14,13 +14,13 @@ from typing import Annotated, Any, NoReturn
 import tyro
 
 from mas_hooks.cli import site_table
-from mas_hooks.cli.doctor.report import examined
+from mas_hooks.cli.doctor.report import examine_and_print
 from mas_hooks.core.errors import DeviceError, MasHooksError, OutputFolderError, SettingError, UnknownNameError
 from mas_hooks.core.run_folder import SETTINGS, RunFolder, next_folder, read_json
 from mas_hooks.core.settings import Options
 from mas_hooks.studies import registry
 from mas_hooks.studies.registry import Study
-from mas_hooks.studies.stages import drawn_again, tell_files
+from mas_hooks.studies.stages import print_files, redraw_run
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _defaults(study: Study, arguments: Sequence[str]) -> Any:
 
 
 def _run(name: str, arguments: Sequence[str]) -> None:
-    study = registry.load("recipes", name)
+    study = registry.load_study("recipes", name)
     flags, settings = _parse(f"run {name}", study, arguments, (RunFlags(), _defaults(study, arguments)))
     device = _device(flags.device)
     if flags.jobs < 1:
@@ -130,18 +130,18 @@ def ls_command(arguments: Sequence[str]) -> None:
     tyro.cli(lambda: None, args=arguments, prog="mas-hooks ls")
     for kind in ("recipes", "benchmarks"):
         print(f"{kind}:")
-        for name in registry.names(kind):
-            print(f"  {name:<20}{registry.summary(kind, name)}")
+        for name in registry.study_names(kind):
+            print(f"  {name:<20}{registry.read_summary(kind, name)}")
 
 
 def report_command(arguments: Sequence[str]) -> None:
     """Print the table of a run and draw its figures again, from its records alone: mas-hooks report RUN_DIR."""
 
-    def parsed(run_dir: Annotated[Path, tyro.conf.Positional]) -> Path:
+    def parse_run_dir(run_dir: Annotated[Path, tyro.conf.Positional]) -> Path:
         return run_dir
 
-    run_dir = tyro.cli(parsed, args=arguments, prog="mas-hooks report", description=report_command.__doc__)
-    tell_files(drawn_again(run_dir))
+    run_dir = tyro.cli(parse_run_dir, args=arguments, prog="mas-hooks report", description=report_command.__doc__)
+    print_files(redraw_run(run_dir))
 
 
 def cp_command(arguments: Sequence[str]) -> None:
@@ -160,7 +160,7 @@ def bench_command(arguments: Sequence[str]) -> None:
         print("usage: mas-hooks bench NAME [--json FILE] [--flags]\n")
         ls_command([])
         return
-    study = registry.load("benchmarks", arguments[0])
+    study = registry.load_study("benchmarks", arguments[0])
 
     flags, settings = _parse(f"bench {study.name}", study, arguments[1:], (BenchFlags(), study.settings()))
     from mas_hooks.studies import measurements
@@ -168,9 +168,9 @@ def bench_command(arguments: Sequence[str]) -> None:
     if flags.json is not None:
         measurements.check_writable(flags.json)
     rows = study.main(settings)
-    measurements.show(rows)
+    measurements.show_measurements(rows)
     if flags.json is not None:
-        measurements.write(flags.json, rows)
+        measurements.write_measurements(flags.json, rows)
 
 
 def sites_command(arguments: Sequence[str]) -> None:
@@ -182,7 +182,7 @@ def sites_command(arguments: Sequence[str]) -> None:
         everything: Annotated[bool, tyro.conf.arg(name="all")] = False,
         json: bool = False,
     ) -> None:
-        site_table.show(site_table.bare(model_dir, layer_path), everything=everything, as_json=json)
+        site_table.show_sites(site_table.bare_model(model_dir, layer_path), everything=everything, as_json=json)
 
     tyro.cli(show, args=arguments, prog="mas-hooks sites", description=sites_command.__doc__)
 
@@ -195,7 +195,7 @@ def doctor_command(arguments: Sequence[str]) -> None:
         layer_path: str | None = None,
         device: str = "cpu",
     ) -> bool:
-        return examined(model_dir, layer_path, _device(device))
+        return examine_and_print(model_dir, layer_path, _device(device))
 
     if not tyro.cli(check, args=arguments, prog="mas-hooks doctor", description=doctor_command.__doc__):
         sys.exit(1)

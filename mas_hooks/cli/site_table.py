@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import nn
 
 from mas_hooks.core.sites import Site
-from mas_hooks.engine.tails.decoder import start_of
+from mas_hooks.engine.tails.decoder import find_tail_start
 from mas_hooks.hooks import loading, names
 from mas_hooks.hooks.hooked_model import HookedModel
 from mas_hooks.hooks.wrap import wrap
@@ -24,7 +24,7 @@ LAYER = re.compile(r"blocks\.(\d+)\.(.+)")
 
 
 @dataclass(frozen=True)
-class Row:
+class SiteRow:
     """One site. width: None where the module does not say. tail: whether a run with an edit there may start there."""
 
     name: str
@@ -33,25 +33,25 @@ class Row:
     tail: bool = False
 
 
-def bare(folder: Path, layer_path: str | None = None) -> HookedModel:
+def bare_model(folder: Path, layer_path: str | None = None) -> HookedModel:
     """A handle of a saved model without its weights: for names and widths, not to be run."""
-    return wrap(loading.skeleton(folder), layer_path=layer_path, name=folder.resolve().name)
+    return wrap(loading.load_skeleton(folder), layer_path=layer_path, name=folder.resolve().name)
 
 
-def listed(model: HookedModel, *, everything: bool = False) -> list[Row]:
+def list_sites(model: HookedModel, *, everything: bool = False) -> list[SiteRow]:
     """The canonical sites of a model in the order of the forward; with `everything`, all other names after them."""
-    canonical = names.canonical(model.module, model.layer_path, model.family)
+    canonical = names.canonical_names(model.module, model.layer_path, model.family)
     rows = []
     for name in canonical:
         point = model.point(name)
-        tail = start_of(model, Site(model, name, point.width or 0)) is not None
-        rows.append(Row(name, point.width, point.heads, tail))
+        tail = find_tail_start(model, Site(model, name, point.width or 0)) is not None
+        rows.append(SiteRow(name, point.width, point.heads, tail))
     if everything:
-        rows += [Row(name, model.point(name).width) for name in model.hook_points() if name not in canonical]
+        rows += [SiteRow(name, model.point(name).width) for name in model.hook_points() if name not in canonical]
     return rows
 
 
-def table(model: HookedModel, *, everything: bool = False) -> Table:
+def site_table(model: HookedModel, *, everything: bool = False) -> Table:
     """One line for each kind of canonical name and the layers that have it; with `everything`, one for each name."""
     grid = Table(box=box.SIMPLE_HEAD)
     grid.add_column("site", no_wrap=True)
@@ -59,7 +59,7 @@ def table(model: HookedModel, *, everything: bool = False) -> Table:
     for head in ("width", "heads"):
         grid.add_column(head, justify="right")
     grid.add_column("tail")
-    rows = listed(model, everything=everything)
+    rows = list_sites(model, everything=everything)
     found = [(row.name, "", row) for row in rows] if everything else _by_kind(rows)
     for name, layers, row in found:
         width, heads = ("" if number is None else str(number) for number in (row.width, row.heads))
@@ -67,7 +67,7 @@ def table(model: HookedModel, *, everything: bool = False) -> Table:
     return grid
 
 
-def title(model: HookedModel) -> str:
+def model_title(model: HookedModel) -> str:
     """What the model is, in one line."""
     core: Any = model.module
     weights = sum(parameter.numel() for parameter in core.parameters())
@@ -76,7 +76,7 @@ def title(model: HookedModel) -> str:
     return ", ".join([*facts, f"{dtype}, vocabulary {core.config.get_text_config().vocab_size}"])
 
 
-def note(model: HookedModel) -> str:
+def model_note(model: HookedModel) -> str:
     """What to know of the table."""
     if model.family is None and model.layer_path is None:
         paths = " or ".join(layer_paths(model.module)[:3]) or "PATH"
@@ -85,14 +85,14 @@ def note(model: HookedModel) -> str:
     return f"{heads}With a tail, a swap runs the model from that block on only. --all lists every name."
 
 
-def show(model: HookedModel, *, everything: bool, as_json: bool) -> None:
+def show_sites(model: HookedModel, *, everything: bool, as_json: bool) -> None:
     """Print the sites for a person, or as JSON."""
     if as_json:
-        rows = [asdict(row) for row in listed(model, everything=everything)]
+        rows = [asdict(row) for row in list_sites(model, everything=everything)]
         print(json.dumps({"model": model.name, "class": type(model.module).__name__, "sites": rows}, indent=2))
         return
     out = Console(highlight=False, markup=False, soft_wrap=True)
-    for part in (title(model), table(model, everything=everything), note(model)):
+    for part in (model_title(model), site_table(model, everything=everything), model_note(model)):
         out.print(part)
 
 
@@ -102,13 +102,13 @@ def layer_paths(module: nn.Module) -> list[str]:
     return sorted(lists, key=lambda path: -lists[path])
 
 
-def _by_kind(rows: Iterable[Row]) -> list[tuple[str, str, Row]]:
+def _by_kind(rows: Iterable[SiteRow]) -> list[tuple[str, str, SiteRow]]:
     """(name with {i} for the layer, the layers, one of the rows) of rows that are alike but for the layer."""
-    kinds: dict[Row, list[int]] = {}
+    kinds: dict[SiteRow, list[int]] = {}
     for row in rows:
         found = LAYER.fullmatch(row.name)
         name = f"blocks.{{i}}.{found[2]}" if found else row.name
-        kinds.setdefault(Row(name, row.width, row.heads, row.tail), []).extend([int(found[1])] if found else [])
+        kinds.setdefault(SiteRow(name, row.width, row.heads, row.tail), []).extend([int(found[1])] if found else [])
     return [(row.name, _spans(layers), row) for row, layers in kinds.items()]
 
 

@@ -20,7 +20,7 @@ CONFIG, TENSORS = "config.json", "model.safetensors"
 REMEDY = "give a folder written by save_pretrained, or delete it and make it anew"
 
 
-def writable(folder: Path | str) -> Path:
+def ensure_writable(folder: Path | str) -> Path:
     """Make a folder, or check that it can be written to. Raises OutputFolderError before any long work starts."""
     folder = Path(folder)
     try:
@@ -33,7 +33,7 @@ def writable(folder: Path | str) -> Path:
     return folder
 
 
-def save(folder: Path | str, kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+def save_checkpoint(folder: Path | str, kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write a checkpoint under a temporary name, then rename it into place; an older one of this kind is replaced.
 
     Raises OutputFolderError for a folder that holds anything else, or that cannot be written to.
@@ -56,16 +56,18 @@ def save(folder: Path | str, kind: str, config: Mapping[str, Any], tensors: Mapp
     shutil.rmtree(old, ignore_errors=True)
 
 
-def exists(folder: Path | str) -> bool:
-    """Whether there is something to `load`, be it what a killed `save` left behind."""
+def checkpoint_exists(folder: Path | str) -> bool:
+    """Whether there is something to `load_checkpoint`, be it what a killed `save_checkpoint` left behind."""
     folder = Path(folder).resolve()
     return folder.exists() or _older(folder).exists()
 
 
-def load(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def load_checkpoint(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The config and the tensors (on the CPU) of a checkpoint. Raises CheckpointError where it is not whole or ours."""
     folder = Path(folder).resolve()
-    if not folder.exists() and _older(folder).exists():  # killed between the two renames of `save`: that one is whole
+    if (
+        not folder.exists() and _older(folder).exists()
+    ):  # killed between the two renames of `save_checkpoint`: that one is whole
         folder = _older(folder)
     for name in (CONFIG, TENSORS):
         if not (folder / name).is_file():
@@ -85,7 +87,7 @@ def load(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, Tenso
 
 
 def _older(folder: Path) -> Path:
-    """Where `save` keeps the older checkpoint until the new one is in place."""
+    """Where `save_checkpoint` keeps the older checkpoint until the new one is in place."""
     return folder.with_name(f".{folder.name}.old")
 
 

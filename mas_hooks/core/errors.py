@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def _restored(kind: type[MasHooksError], sentence: str) -> MasHooksError:
+def _restore_error(kind: type[MasHooksError], sentence: str) -> MasHooksError:
     error = kind.__new__(kind)
     error.args = (sentence,)
     return error
@@ -19,7 +19,7 @@ class MasHooksError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel between processes as the finished sentence, not as the parts it was built from."""
-        return _restored, (type(self), str(self))
+        return _restore_error, (type(self), str(self))
 
 
 class TrainModeWarning(UserWarning):
@@ -31,7 +31,7 @@ def _nearest(got: str, allowed: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def _listed(names: Iterable[str], most: int = 12) -> str:
+def _list_words(names: Iterable[str], most: int = 12) -> str:
     names = list(names)
     more = f", … ({len(names) - most} more)" if len(names) > most else ""
     return ", ".join(names[:most]) + more
@@ -42,7 +42,7 @@ class UnknownNameError(MasHooksError):
 
     def __init__(self, kind: str, got: str, allowed: Iterable[str], where: str) -> None:
         allowed = list(allowed)
-        super().__init__(f"{where} has no {kind} {got!r}.{_nearest(got, allowed)} There is: {_listed(allowed)}.")
+        super().__init__(f"{where} has no {kind} {got!r}.{_nearest(got, allowed)} There is: {_list_words(allowed)}.")
 
 
 class SettingError(MasHooksError):
@@ -205,7 +205,7 @@ class DataSetError(MasHooksError):
 
     @classmethod
     def columns(cls, where: Path | str, name: str, found: Iterable[str], wanted: Iterable[str]) -> DataSetError:
-        problem = f"has the columns {_listed(found)}, but {name} is read from {_listed(wanted)}"
+        problem = f"has the columns {_list_words(found)}, but {name} is read from {_list_words(wanted)}"
         return cls(where, problem, "give the data set as published, or write your own rows with text and label")
 
 

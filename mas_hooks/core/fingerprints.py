@@ -22,7 +22,7 @@ BLOCK = 4096
 """Bytes that are read at each of so many places of a file, its end among them; a small one is read whole."""
 
 
-def of_model(module: nn.Module) -> str:
+def model_fingerprint(module: nn.Module) -> str:
     """A short name that differs between models of other weights: of names, dtypes, shapes and some values of each."""
     found = hashlib.sha256()
     for name, tensor in module.named_parameters():
@@ -34,7 +34,7 @@ def of_model(module: nn.Module) -> str:
     return found.hexdigest()[:16]
 
 
-def of_texts(texts: Iterable[object]) -> str:
+def texts_fingerprint(texts: Iterable[object]) -> str:
     """A short name that differs between lists of other texts, or of the same in another order."""
     found = hashlib.sha256()
     for text in texts:
@@ -42,7 +42,7 @@ def of_texts(texts: Iterable[object]) -> str:
     return found.hexdigest()[:16]
 
 
-def of_files(path: Path) -> str:
+def files_fingerprint(path: Path) -> str:
     """A short name that differs between folders (or files) of other names, sizes or contents, by samples of these."""
     found = hashlib.sha256()
     for file in sorted(one for one in (path.rglob("*") if path.is_dir() else [path]) if one.is_file()):
@@ -55,7 +55,7 @@ def of_files(path: Path) -> str:
     return found.hexdigest()[:16]
 
 
-def check_same(path: Path, told: Mapping[str, Any]) -> None:
+def keep_or_compare(path: Path, told: Mapping[str, Any]) -> None:
     """Keep what is told of the work in a folder, or raise CheckpointError where other work was begun there."""
     if path.exists():
         before = read_json(path, "delete it, and what lies beside it")
@@ -71,7 +71,7 @@ def check_same(path: Path, told: Mapping[str, Any]) -> None:
         temporary.replace(path)
 
 
-def fingerprint(named: Iterable[tuple[str, Tensor]], most: int = sys.maxsize) -> int:
+def tensors_checksum(named: Iterable[tuple[str, Tensor]], most: int = sys.maxsize) -> int:
     """A number that tells tensors from others: of names, dtypes, shapes and about `most` values spread over each.
 
     Spread, as the first row of an embedding is often that of padding, and zero in every model. Values that are not
@@ -91,7 +91,7 @@ def _bytes(tensor: Tensor) -> memoryview:
     return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
 
 
-def digest(named: Iterable[tuple[str, Tensor]], so_far: hashlib._Hash | None = None) -> hashlib._Hash:
+def tensors_digest(named: Iterable[tuple[str, Tensor]], so_far: hashlib._Hash | None = None) -> hashlib._Hash:
     """SHA-256 over names, dtypes, shapes and values, after what went into it so far."""
     found = hashlib.sha256() if so_far is None else so_far
     for name, value in named:

@@ -15,7 +15,7 @@ Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
 _PRIME = 6_364_136_223_846_793_005  # Knuth's multiplier: prefixes are told apart modulo 2^64
 
 
-def leading(inputs: Inputs) -> Tensor:
+def leading_tensor(inputs: Inputs) -> Tensor:
     """The tensor whose first axes are (batch, position): the ids, the embeddings, or the first entry."""
     if isinstance(inputs, Tensor):
         return inputs
@@ -34,14 +34,14 @@ def padding_mask(inputs: Inputs) -> Tensor | None:
     return inputs["attention_mask"].bool()
 
 
-def rows(inputs: Inputs, index: Tensor | slice) -> Inputs:
+def select_rows(inputs: Inputs, index: Tensor | slice) -> Inputs:
     """The same inputs with only the batch rows of `index`."""
     if isinstance(inputs, Tensor):
         return inputs[index]
     return {name: value[index] for name, value in inputs.items()}
 
 
-def alike(several: Sequence[Inputs]) -> bool:
+def have_same_shapes(several: Sequence[Inputs]) -> bool:
     """Whether inputs can be put together: the same tensors, of the same shape but for the batch."""
     shapes = [
         {"": tuple(one.shape[1:])} if isinstance(one, Tensor) else {name: tuple(t.shape[1:]) for name, t in one.items()}
@@ -50,8 +50,8 @@ def alike(several: Sequence[Inputs]) -> bool:
     return all(shape == shapes[0] for shape in shapes)
 
 
-def cat(several: Sequence[Inputs]) -> Inputs:
-    """Inputs that are `alike` as one batch."""
+def join_inputs(several: Sequence[Inputs]) -> Inputs:
+    """Inputs that are `have_same_shapes` as one batch."""
     first = several[0]
     if isinstance(first, Tensor):
         return torch.cat([one for one in several if isinstance(one, Tensor)])
@@ -65,12 +65,12 @@ def to_device(inputs: Inputs, device: torch.device) -> Inputs:
     return {name: value.to(device) for name, value in inputs.items()}
 
 
-def call(module: torch.nn.Module, inputs: Inputs) -> object:
+def call_module(module: torch.nn.Module, inputs: Inputs) -> object:
     """Run `module` on its inputs: a tensor as the one argument, a mapping as keywords."""
     return module(inputs) if isinstance(inputs, Tensor) else module(**inputs)
 
 
-def read_keys(ids: Int[Tensor, "row position"]) -> Int[Tensor, "row position"]:
+def prefix_keys(ids: Int[Tensor, "row position"]) -> Int[Tensor, "row position"]:
     """A number for the tokens of a row up to each position: the same wherever the same was read."""
     read, columns = torch.zeros(len(ids), dtype=torch.int64, device=ids.device), []
     for tokens in ids.long().T:

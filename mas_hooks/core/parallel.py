@@ -53,7 +53,7 @@ def _end_with(sentinel: int) -> None:
     os._exit(1)
 
 
-def parallel(
+def run_parallel(
     work: Callable[[Argument], Result], arguments: Sequence[Argument], jobs: int
 ) -> Iterator[tuple[Argument, Result]]:
     """Each argument with its result, as they are finished; `work` is a function of the library, so that it travels.

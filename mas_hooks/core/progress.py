@@ -15,7 +15,9 @@ def take_line(line: int) -> None:
     _line = line
 
 
-def bar(total: int | None, label: str, *, initial: int = 0, shown: bool = True, line: int | None = None) -> tqdm[Any]:
+def progress_bar(
+    total: int | None, label: str, *, initial: int = 0, shown: bool = True, line: int | None = None
+) -> tqdm[Any]:
     """A bar that vanishes when its work is done; nothing with shown=False, or where the output is no terminal.
 
     line: where it is drawn, default the line of this process.

@@ -78,7 +78,7 @@ def _parse(line: str, where: str) -> Record:
     return Record(**values)
 
 
-def read(path: Path | str) -> list[Record]:
+def read_records(path: Path | str) -> list[Record]:
     """All records of a file. Raises RecordError naming the file and line of one it cannot read."""
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")  # names may hold what splitlines() takes for an end
@@ -87,7 +87,7 @@ def read(path: Path | str) -> list[Record]:
     return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def write(path: Path | str, records: Iterable[Record]) -> None:
+def write_records(path: Path | str, records: Iterable[Record]) -> None:
     """Write a whole file of records under a temporary name, then rename: a reader never sees half of it.
 
     Raises OutputFolderError where it cannot be written, such as on a full disk.
@@ -99,7 +99,7 @@ def write(path: Path | str, records: Iterable[Record]) -> None:
         temporary.replace(path)
 
 
-def append(path: Path | str, records: Iterable[Record]) -> None:
+def append_records(path: Path | str, records: Iterable[Record]) -> None:
     """Add records to the end of a file (made if it is not there); all of them arrive, or none."""
     path = Path(path)
-    write(path, [*(read(path) if path.exists() else []), *records])
+    write_records(path, [*(read_records(path) if path.exists() else []), *records])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mas_hooks.core import records
-from mas_hooks.core.checkpoints import writable
+from mas_hooks.core.checkpoints import ensure_writable
 from mas_hooks.core.errors import CheckpointError, OutputFolderError
 from mas_hooks.core.records import Record
 
@@ -41,9 +41,9 @@ class RunFolder:
             cls._check_same(path, told)
         elif path.exists() and any(path.iterdir()):
             raise OutputFolderError(path, "it holds other files", "choose an empty or new folder with --out")
-        run = cls(writable(path))
+        run = cls(ensure_writable(path))
         run.write_json(SETTINGS, told)
-        run.write_json(ENVIRONMENT, environment())
+        run.write_json(ENVIRONMENT, describe_environment())
         return run
 
     @classmethod
@@ -63,22 +63,22 @@ class RunFolder:
 
     def state(self, stage: str) -> Path:
         """Where a stage keeps what it needs to go on."""
-        return writable(self.path / "state" / stage)
+        return ensure_writable(self.path / "state" / stage)
 
-    def finished(self, stage: str) -> list[Record] | None:
+    def read_stage(self, stage: str) -> list[Record] | None:
         """The records of a stage that is done, or None."""
         path = self.path / "state" / f"{stage}.jsonl"
-        return records.read(path) if path.exists() else None
+        return records.read_records(path) if path.exists() else None
 
-    def finish(self, stage: str, rows: Sequence[Record]) -> None:
+    def finish_stage(self, stage: str, rows: Sequence[Record]) -> None:
         """Keep the records of a stage: from here on it is done."""
-        writable(self.path / "state")
-        records.write(self.path / "state" / f"{stage}.jsonl", rows)
+        ensure_writable(self.path / "state")
+        records.write_records(self.path / "state" / f"{stage}.jsonl", rows)
 
     def write_records(self, stages: Sequence[str]) -> list[Record]:
         """Write records.jsonl from the finished stages, in this order, and return them."""
-        rows = [row for stage in stages for row in self.finished(stage) or []]
-        records.write(self.path / RECORDS, rows)
+        rows = [row for stage in stages for row in self.read_stage(stage) or []]
+        records.write_records(self.path / RECORDS, rows)
         return rows
 
 
@@ -93,7 +93,7 @@ def read_json(path: Path, remedy: str = "give a settings.json of an earlier run"
     return content
 
 
-def environment() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """What a result depends on beside its settings: versions and machine. No names of users or machines."""
     import torch
 

@@ -89,7 +89,7 @@ class Where:
 
 
 @runtime_checkable
-class Handle(Protocol):
+class ModelHandle(Protocol):
     """What a site knows of the model it is in (a `HookedModel`, or nothing that runs)."""
 
     @property
@@ -105,7 +105,7 @@ class Site:
     basis: `raw`, or what TransformerLens' compatibility mode has made of the vectors there (`centred`, `folded`).
     """
 
-    model: Handle
+    model: ModelHandle
     name: str
     width: int
     side: Side = "output"

@@ -39,7 +39,7 @@ class NaturalCells:
     def __len__(self) -> int:
         return len(self.where)
 
-    def recorded(self, vectors: Tensor | np.ndarray, name: str) -> Recording:
+    def to_recording(self, vectors: Tensor | np.ndarray, name: str) -> Recording:
         """What was measured at these cells, vectors (c, width), as a recording: its row i is cell i."""
         if len(vectors) != len(self):
             raise ShapeError("what was measured", tuple(vectors.shape), f"one row for each of the {len(self)} cells")
@@ -95,7 +95,7 @@ def natural_cells(task: AbstractTask[Any], trials: int = 2_000, seed: int = 0) -
     return NaturalCells(f"{trials} trials of {task.name}", ids, Where(list(rows), list(columns)), variables)
 
 
-def recorded_cells(site: Recording) -> NaturalCells:
+def cells_of_recording(site: Recording) -> NaturalCells:
     """All cells of a recording, row by row.
 
     A position that must not be matched (padding, or one where no swap is allowed) has None or NaN for a variable.
@@ -106,7 +106,7 @@ def recorded_cells(site: Recording) -> NaturalCells:
     return NaturalCells(f"recording {site.name!r}", None, where, variables)
 
 
-def match(pairs: Pairs, cells: NaturalCells, seed: Seed = 0) -> Matches:
+def match_values(pairs: Pairs, cells: NaturalCells, seed: Seed = 0) -> Matches:
     """For each target cell of the pairs one natural cell with the values expected there after the swap.
 
     Drawn uniformly and once, by seed alone; see `look_up` for the errors.
@@ -177,7 +177,7 @@ def _nothing(wanted: Values, cells: NaturalCells) -> EmptyError:
     return EmptyError(f"the set of counterfactual latents from {cells.name}", f"{found}, so give cells that do")
 
 
-def on_cells(
+def look_up_cells(
     pairs: Mapping[tuple[int, int], Pairs], model: int, task: AbstractTask[Any], cells: NaturalCells, seed: int = 0
 ) -> dict[tuple[int, int], Pairs]:
     """Pairs of `task_pairs` whose cells in one model are natural cells with the same variables, drawn uniformly.
@@ -191,13 +191,13 @@ def on_cells(
     for source, target in pairs:
         way = (source, target)
         if source == model:
-            made[way] = _moved(made[way], "source", task, cells, (seed, *way, 0))
+            made[way] = _look_up_side(made[way], "source", task, cells, (seed, *way, 0))
         if target == model:
-            made[way] = _unlabelled(_moved(made[way], "target", task, cells, (seed, *way, 1)))
+            made[way] = _drop_labels(_look_up_side(made[way], "target", task, cells, (seed, *way, 1)))
     return made
 
 
-def _moved(
+def _look_up_side(
     pairs: Pairs, side: Literal["source", "target"], task: AbstractTask[Any], cells: NaturalCells, seed: Sequence[int]
 ) -> Pairs:
     """The pairs that find a cell, with that cell on one side."""
@@ -211,30 +211,30 @@ def _moved(
     ]
     wanted = {name: np.array([getattr(state, name) for state in states]) for name in task.variables["full"]}
     matches = look_up(wanted, cells, seed)
-    kept = _only(pairs, matches.index)
-    found, there = _taken(cells.inputs, cells.where, matches.cell[matches.index])
+    kept = _select_pairs(pairs, matches.index)
+    found, there = _take_cells(cells.inputs, cells.where, matches.cell[matches.index])
     changed = {f"{side}_inputs": found, f"{side}_where": there, "redraws": pairs.redraws + matches.dropped}
     return replace(kept, **changed)
 
 
-def _taken(inputs: Inputs | None, where: Where, index: Int[Tensor, " m"]) -> tuple[Inputs | None, Where]:
+def _take_cells(inputs: Inputs | None, where: Where, index: Int[Tensor, " m"]) -> tuple[Inputs | None, Where]:
     """Some cells, one in each row of its own; those of a recording keep their rows."""
     rows, columns = where.rows[index], where.columns[index]
     if inputs is None:
         return None, Where(rows, columns)
-    return model_inputs.rows(inputs, rows), Where.one_per_row(columns)
+    return model_inputs.select_rows(inputs, rows), Where.one_per_row(columns)
 
 
-def _only(pairs: Pairs, index: Int[Tensor, " m"]) -> Pairs:
+def _select_pairs(pairs: Pairs, index: Int[Tensor, " m"]) -> Pairs:
     """Some of the pairs, which swap one cell each."""
-    source_inputs, source_where = _taken(pairs.source_inputs, pairs.source_where, index)
-    target_inputs, target_where = _taken(pairs.target_inputs, pairs.target_where, index)
+    source_inputs, source_where = _take_cells(pairs.source_inputs, pairs.source_where, index)
+    target_inputs, target_where = _take_cells(pairs.target_inputs, pairs.target_where, index)
     after = pairs.expected and {name: values[index.cpu().numpy()] for name, values in pairs.expected.items()}
     judged = (pairs.labels[index], pairs.label_mask[index], pairs.deterministic_mask[index], pairs.source_key[index])
     return Pairs(source_inputs, source_where, target_inputs, target_where, *judged, pairs.redraws, after)
 
 
-def _unlabelled(pairs: Pairs) -> Pairs:
+def _drop_labels(pairs: Pairs) -> Pairs:
     """Without labels: natural target cells do not continue as the pair's tokens do."""
     none = torch.zeros(len(pairs), 0, dtype=torch.bool)
     return replace(pairs, labels=none.long(), label_mask=none, deterministic_mask=none)

@@ -147,7 +147,7 @@ class Pairs:
         named = {"source": (self.source_inputs, self.source_where), "target": (self.target_inputs, self.target_where)}
         for side, (inputs, where) in named.items():
             if inputs is not None:
-                shape = tuple(model_inputs.leading(inputs).shape)
+                shape = tuple(model_inputs.leading_tensor(inputs).shape)
                 if len(shape) < 2 or shape[0] != n or (side == "target" and shape[1] != positions):
                     allowed = f"({n}, {positions}), as the labels have," if side == "target" else f"({n}, positions)"
                     raise ShapeError(f"{side}_inputs", shape, allowed)

@@ -47,10 +47,12 @@ def tokens(inputs: Inputs, positions: Sequence[int] | Sequence[Sequence[int]] | 
     twice.
     """
     real = _real(inputs)
-    return _where([_named(row, *both) for row, both in enumerate(zip(real, _lists(positions, len(real)), strict=True))])
+    return _where(
+        [_name_fragment(row, *both) for row, both in enumerate(zip(real, _lists(positions, len(real)), strict=True))]
+    )
 
 
-def spans(inputs: Inputs, begins: int | Sequence[int], ends: int | Sequence[int | None] | None = None) -> Where:
+def span_cells(inputs: Inputs, begins: int | Sequence[int], ends: int | Sequence[int | None] | None = None) -> Where:
     """The tokens from `begins` up to, not including, `ends`, counted as `tokens` does; end None is the row's end.
 
     begins, ends: one for all rows, or one per row. A span may be empty.
@@ -115,7 +117,7 @@ def text(
 
 
 def _shape(inputs: Inputs) -> tuple[int, int]:
-    shape = tuple(model_inputs.leading(inputs).shape)
+    shape = tuple(model_inputs.leading_tensor(inputs).shape)
     if len(shape) < 2:
         raise ShapeError("the inputs", shape, "(batch, position)")
     return shape[0], shape[1]
@@ -137,12 +139,12 @@ def _where(columns: Sequence[Sequence[int]]) -> Where:
     return Where(torch.tensor(rows, dtype=torch.int64), [column for own in columns for column in own])
 
 
-def _listed(given: Any) -> Any:
+def _as_lists(given: Any) -> Any:
     return given.tolist() if hasattr(given, "tolist") else given
 
 
 def _integer(what: str, given: object) -> int:
-    value = _listed(given)
+    value = _as_lists(given)
     if not isinstance(value, int) or isinstance(value, bool):
         raise SettingError(what, value, "an integer (cells of a mask are for `masked`)")
     return value
@@ -150,20 +152,20 @@ def _integer(what: str, given: object) -> int:
 
 def _lists(positions: Any, rows: int) -> Sequence[Any]:
     """One list of positions for each row."""
-    positions = _listed(positions)
+    positions = _as_lists(positions)
     if isinstance(positions, str | Mapping) or not isinstance(positions, Sequence):
         raise SettingError("positions", positions, "a list of integers for every row, or one list of them per row")
-    several = [isinstance(one := _listed(entry), Sequence) and not isinstance(one, str) for entry in positions]
+    several = [isinstance(one := _as_lists(entry), Sequence) and not isinstance(one, str) for entry in positions]
     if not any(several):
         return [positions] * rows
     if not all(several):
         raise SettingError("positions", positions, "integers only, or lists only, one per row")
-    return _each("lists of positions", [_listed(entry) for entry in positions], rows)
+    return _each("lists of positions", [_as_lists(entry) for entry in positions], rows)
 
 
 def _each(what: str, given: Any, rows: int) -> Sequence[Any]:
     """One entry for each row; a single value stands for all rows."""
-    given = _listed(given)
+    given = _as_lists(given)
     if isinstance(given, str) or not isinstance(given, Sequence):
         return [given] * rows
     if len(given) != rows:
@@ -171,7 +173,7 @@ def _each(what: str, given: Any, rows: int) -> Sequence[Any]:
     return given
 
 
-def _named(row: int, columns: Sequence[int], positions: Sequence[int]) -> list[int]:
+def _name_fragment(row: int, columns: Sequence[int], positions: Sequence[int]) -> list[int]:
     """The columns of a row at some positions among its real tokens."""
     count, chosen = len(columns), set()
     for given in positions:
@@ -196,7 +198,7 @@ def _bound(row: int, given: object, count: int, what: str) -> int:
 
 def _ids(inputs: Inputs, real: Sequence[Sequence[int]]) -> list[list[int]]:
     """The ids of the real tokens of each row."""
-    ids = model_inputs.leading(inputs)
+    ids = model_inputs.leading_tensor(inputs)
     if ids.ndim != 2 or ids.is_floating_point():
         raise ShapeError("the inputs", tuple(ids.shape), "(batch, position) of token ids")
     return [[row[column] for column in columns] for row, columns in zip(ids.tolist(), real, strict=True)]

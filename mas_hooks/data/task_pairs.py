@@ -15,9 +15,16 @@ from torch import Tensor
 from mas_hooks.core.errors import EmptyError, SettingError
 from mas_hooks.core.sites import Where
 from mas_hooks.data.pairs import Pairs
-from mas_hooks.data.tasks import AbstractTask, Counterfactual, CounterfactualSettings, Party, draw, draw_stepwise
+from mas_hooks.data.tasks import (
+    AbstractTask,
+    Counterfactual,
+    CounterfactualSettings,
+    Party,
+    draw_counterfactual,
+    draw_stepwise,
+)
 from mas_hooks.data.tasks import task as make_task
-from mas_hooks.data.tasks.base import values
+from mas_hooks.data.tasks.base import variable_values
 from mas_hooks.data.tasks.counterfactual import DEFAULTS
 
 LabelScope = Literal["continuation", "deterministic"]
@@ -52,15 +59,15 @@ def task_pairs(
     parties = [Party(own, variable) for own, variable in zip(known, variables, strict=True)]
 
     def write(giver: Party, receiver: Party, rng: random.Random, size: int) -> Pairs:
-        one = draw_stepwise if stepwise else draw
+        one = draw_stepwise if stepwise else draw_counterfactual
         draws = [one(giver, receiver, rng, settings) for _ in range(size)]
         return _to_tensors(giver, receiver, draws, label_scope, stepwise)
 
-    splits = [_directed(parties, f"{seed}/{split}", size, write) for split, size in enumerate(sizes)]
+    splits = [_make_direction(parties, f"{seed}/{split}", size, write) for split, size in enumerate(sizes)]
     return splits[0], splits[1], splits[2]
 
 
-def _directed(parties: Sequence[Party], seed: str, size: int, write: Write) -> dict[tuple[int, int], Pairs]:
+def _make_direction(parties: Sequence[Party], seed: str, size: int, write: Write) -> dict[tuple[int, int], Pairs]:
     """One split: every direction's pairs, made once for parties that are the same."""
     made: dict[tuple[Party, Party], Pairs] = {}
     directed: dict[tuple[int, int], Pairs] = {}
@@ -97,7 +104,7 @@ def _to_tensors(
         deterministic,
         torch.tensor(_keys(giver, draws, stepwise)),
         sum(drawn.redraws for drawn in draws),
-        None if stepwise else _expected(draws),
+        None if stepwise else _expected_values(draws),
     )
 
 
@@ -106,14 +113,16 @@ def _up_to(last: Int[Tensor, " n"]) -> Where:
     return Where.from_mask(torch.arange(int(last.max()) + 1) <= last[:, None])
 
 
-def _expected(draws: Sequence[Counterfactual]) -> dict[str, np.ndarray]:
+def _expected_values(draws: Sequence[Counterfactual]) -> dict[str, np.ndarray]:
     return {name: np.array([drawn.expected[name] for drawn in draws]) for name in draws[0].expected}
 
 
 def _keys(giver: Party, draws: Sequence[Counterfactual], stepwise: bool) -> list[int]:
     """A number for the values at every source cell, the same in every set of pairs."""
     if stepwise:
-        held = (values(state, giver.names) for drawn in draws for state in giver.task.replay(drawn.source_tokens))
+        held = (
+            variable_values(state, giver.names) for drawn in draws for state in giver.task.replay(drawn.source_tokens)
+        )
     else:
         held = (drawn.source_variables for drawn in draws)
     return [zlib.crc32(repr(tuple(found[name] for name in giver.names)).encode()) for found in held]

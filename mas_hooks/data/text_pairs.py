@@ -26,7 +26,7 @@ SPLITS = ("training", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
-class Responses:
+class ResponseTokens:
     """What one model wrote: prompts with its own responses, and what it says next at each of their positions.
 
     ids (n, position): the tokens. argmax (n, position): the model's own most likely next token at each. vocabulary: of
@@ -72,17 +72,17 @@ class Responses:
         """How many tokens each row has."""
         return self.real.sum(1)
 
-    def packed(self, width: int) -> _Packed:
+    def pack_rows(self, width: int) -> _PackedRows:
         """Every row from column 0 on, without its padding."""
         columns = torch.arange(width)
         inside = columns < self.lengths[:, None]
         found = (self.first[:, None] + columns).clamp(max=self.ids.shape[1] - 1)
         ids, argmax = (own.cpu().long().gather(1, found) * inside for own in (self.ids, self.argmax))
-        return _Packed(ids, argmax, self.lengths)
+        return _PackedRows(ids, argmax, self.lengths)
 
 
 @dataclass(frozen=True, eq=False)
-class _Packed:
+class _PackedRows:
     """The rows of a model without padding: token i of each is in column i, zeros are behind its end."""
 
     ids: Int[Tensor, "n width"]
@@ -92,11 +92,11 @@ class _Packed:
     @cached_property
     def keys(self) -> Int[Tensor, "n width"]:
         """A number for the tokens up to each position, the same in every model that has read the same."""
-        return model_inputs.read_keys(self.ids)
+        return model_inputs.prefix_keys(self.ids)
 
 
 @dataclass(frozen=True, eq=False)
-class _Given:
+class _SourceDraw:
     """What every direction of one source shares: which of its rows give up to where, and what must follow."""
 
     rows: Int[Tensor, " pair"]
@@ -109,7 +109,7 @@ class _Given:
 
 
 def text_pairs(
-    sequences: Sequence[Responses],
+    sequences: Sequence[ResponseTokens],
     sizes: tuple[int, int, int] = (10_000, 1_000, 1_000),
     seed: int = 0,
     *,
@@ -131,11 +131,11 @@ def text_pairs(
     """
     _check(sequences, sizes, margin, test_share, valid_share)
     width = max(int(own.lengths.max()) for own in sequences)
-    packed = [own.packed(width) for own in sequences]
+    packed = [own.pack_rows(width) for own in sequences]
     parts = split_rows(max(len(own.ids) for own in packed), seed, test_share, valid_share)
     made: list[DirectedPairs] = []
     for split, (part, size) in enumerate(zip(parts, sizes, strict=True)):
-        made.append(_directed(packed, part, size, margin, (seed, split)))
+        made.append(_make_split(packed, part, size, margin, (seed, split)))
     return made[0], made[1], made[2]
 
 
@@ -151,7 +151,7 @@ def split_rows(
     return train, valid, test
 
 
-def _check(sequences: Sequence[Responses], sizes: Sequence[int], margin: int, *shares: float) -> None:
+def _check(sequences: Sequence[ResponseTokens], sizes: Sequence[int], margin: int, *shares: float) -> None:
     if not sequences:
         raise EmptyError("the list of responses", "give those of at least one model")
     vocabularies = [own.vocabulary for own in sequences]
@@ -167,8 +167,8 @@ def _check(sequences: Sequence[Responses], sizes: Sequence[int], margin: int, *s
             raise SettingError(name, share, "between 0 and 1")
 
 
-def _directed(
-    packed: Sequence[_Packed], part: Int[Tensor, " row"], size: int, margin: int, seed: tuple[int, int]
+def _make_split(
+    packed: Sequence[_PackedRows], part: Int[Tensor, " row"], size: int, margin: int, seed: tuple[int, int]
 ) -> DirectedPairs:
     """One split: what a source gives is drawn once and goes into every target."""
     split = SPLITS[seed[1]]
@@ -183,7 +183,7 @@ def _directed(
                 f"the {split} part of the sequences of model {source} with a position to swap up to (margin {margin})"
             )
             raise EmptyError(what, "give more or longer sequences in every model, or a smaller margin")
-        given = _given(giver, parts[source][able], ends[able], margin, size, _generator(*seed, source))
+        given = _draw_source(giver, parts[source][able], ends[able], margin, size, _generator(*seed, source))
         for target, taker in enumerate(packed):
             own = _receivers(taker, parts[target], given, _generator(*seed, source, target))
             kept = torch.arange(giver.ids.shape[1]) <= given.last[:, None]
@@ -198,7 +198,9 @@ def _second(lengths: Int[Tensor, " row"]) -> int:
     return int(lengths.sort(descending=True).values[1]) if len(lengths) > 1 else 0
 
 
-def _given(giver: _Packed, rows: Tensor, ends: Tensor, margin: int, size: int, generator: torch.Generator) -> _Given:
+def _draw_source(
+    giver: _PackedRows, rows: Tensor, ends: Tensor, margin: int, size: int, generator: torch.Generator
+) -> _SourceDraw:
     """Draw sequences and last positions. ends: of each row, the position before which the last one must be."""
     drawn = torch.randint(len(rows), (size,), generator=generator)
     rows, last = rows[drawn], margin + _below(ends[drawn] - margin, generator)
@@ -206,10 +208,12 @@ def _given(giver: _Packed, rows: Tensor, ends: Tensor, margin: int, size: int, g
     where = Where.from_mask(columns[: int(last.max()) + 1] <= last[:, None])
     mask = (columns >= last[:, None]) & (columns < giver.lengths[rows, None])
     inputs, keys = giver.ids[rows, : int(last.max()) + 1], giver.keys[rows[where.rows], where.columns]
-    return _Given(rows, last, inputs, where, giver.argmax[rows], mask, keys)
+    return _SourceDraw(rows, last, inputs, where, giver.argmax[rows], mask, keys)
 
 
-def _receivers(taker: _Packed, rows: Tensor, given: _Given, generator: torch.Generator) -> Int[Tensor, " pair"]:
+def _receivers(
+    taker: _PackedRows, rows: Tensor, given: _SourceDraw, generator: torch.Generator
+) -> Int[Tensor, " pair"]:
     """Rows of the target that reach the last swapped position, other than the source's row, each as likely."""
     order = rows[taker.lengths[rows].argsort(descending=True, stable=True)]
     able = (taker.lengths[order] > given.last[:, None]).sum(1)
@@ -233,14 +237,14 @@ def _generator(*seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(mixed)
 
 
-def shared_texts(inputs: Inputs) -> Pairs:
+def shared_text_pairs(inputs: Inputs) -> Pairs:
     """One pair a row of ids (n, position): all real tokens are swapped, and each must be followed by the next.
 
     inputs: ids, or a mapping with `input_ids` and `attention_mask`; padding is neither swapped nor scored. Labels are
     scored at every real token with a real one behind it. Raises ShapeError for other than rows of ids, SettingError for
     features, EmptyError (of `Pairs`) for a row with less than two tokens.
     """
-    ids, mask = model_inputs.leading(inputs), model_inputs.padding_mask(inputs)
+    ids, mask = model_inputs.leading_tensor(inputs), model_inputs.padding_mask(inputs)
     if ids.ndim != 2 or ids.shape[1] < 2:
         raise ShapeError("the ids of shared texts", tuple(ids.shape), "(n, position), two positions or more,")
     if ids.is_floating_point():

@@ -14,7 +14,7 @@ from mas_hooks.data.pairs import Pairs
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
+class LabelledLogits:
     """Logits at the labelled positions of a batch of pairs. row (m,): which pair of the batch each belongs to."""
 
     logits: Float[Tensor, "m vocabulary"]
@@ -26,7 +26,7 @@ class Labelled:
 
 
 @dataclass(frozen=True, eq=False)
-class Patched:
+class PatchedForward:
     """One patched forward.
 
     logits (m, vocabulary), labels (m,), pair (m,): at the labelled cells, and which pair each belongs to.
@@ -42,7 +42,7 @@ class Patched:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class PatchBatch:
     """Some rows of one set of pairs with the vectors to put at their target cells, in the order of `Pairs.cells`.
 
     swap: where a cell depends on the swaps before it, as a recurrent state does: makes what is put there from what the
@@ -61,24 +61,26 @@ class AbstractRunner(ABC):
     name: str
 
     @abstractmethod
-    def run(self, parts: Sequence[Part]) -> Labelled:
+    def run(self, parts: Sequence[PatchBatch]) -> LabelledLogits:
         """One pass over all parts, which count as one batch."""
 
 
-def labelled(logits: Tensor, pairs: Pairs, rows: Tensor, columns: Tensor, row: Tensor, count: int) -> Labelled:
+def label_logits(
+    logits: Tensor, pairs: Pairs, rows: Tensor, columns: Tensor, row: Tensor, count: int
+) -> LabelledLogits:
     """Logits with what the pairs say of the same cells. rows, columns: in the pairs; row: in the batch."""
     cells = (rows.to(pairs.labels.device), columns.to(pairs.labels.device))
     det, scored = pairs.deterministic_mask[cells], pairs.label_mask[cells]
     device = logits.device
-    return Labelled(logits, pairs.labels[cells].to(device), row, det.to(device), scored.to(device), count)
+    return LabelledLogits(logits, pairs.labels[cells].to(device), row, det.to(device), scored.to(device), count)
 
 
-def join(parts: Sequence[Labelled]) -> Labelled:
+def join_batches(parts: Sequence[LabelledLogits]) -> LabelledLogits:
     """Several batches as one."""
     if len(parts) == 1:
         return parts[0]
     shifts = torch.tensor([0, *(part.pairs for part in parts)]).cumsum(0).tolist()
-    return Labelled(
+    return LabelledLogits(
         torch.cat([part.logits for part in parts]),
         torch.cat([part.labels for part in parts]),
         torch.cat([part.row + shift for part, shift in zip(parts, shifts[:-1], strict=True)]),
@@ -88,11 +90,11 @@ def join(parts: Sequence[Labelled]) -> Labelled:
     )
 
 
-def wanted(pairs: Pairs) -> Bool[Tensor, "n position"]:
+def labelled_positions(pairs: Pairs) -> Bool[Tensor, "n position"]:
     """Every position at which logits are needed: scored by the loss, or judged."""
     return pairs.label_mask | pairs.deterministic_mask
 
 
-def rows_of(part: Part) -> Int[Tensor, " batch"]:
+def batch_rows(part: PatchBatch) -> Int[Tensor, " batch"]:
     """The rows of a part, where its pairs lie."""
     return part.index.to(part.pairs.labels.device)

@@ -16,13 +16,13 @@ from mas_hooks.core.errors import UnsupportedError
 from mas_hooks.core.inputs import Inputs
 from mas_hooks.core.sites import Recording, Site, Where
 from mas_hooks.data.pairs import Pairs
-from mas_hooks.engine.prefixes import Prefixes, suited
+from mas_hooks.engine.prefixes import Prefixes, suits_prefixes
 from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.hooks.read import collect
+from mas_hooks.hooks.read import read_site
 
 
 @contextmanager
-def frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
+def freeze_models(modules: Sequence[nn.Module]) -> Iterator[None]:
     """No gradient to these modules' parameters inside the block; afterwards each is as it was."""
     with ExitStack() as undo:
         for parameter in (parameter for module in modules for parameter in module.parameters()):
@@ -40,18 +40,18 @@ def gather_site(
 ) -> Float[Tensor, "n width"]:
     """The vectors of `where` from a whole data set of inputs, `chunk` rows of the batch at a time, in float32."""
     found = torch.empty(len(where), site.width, device=model.device)
-    batch = len(model_inputs.leading(inputs))
+    batch = len(model_inputs.leading_tensor(inputs))
     for begin in range(0, batch, chunk):
         inside = ((where.rows >= begin) & (where.rows < begin + chunk)).nonzero()[:, 0]
         if len(inside):
-            part = model_inputs.rows(inputs, slice(begin, begin + chunk))
+            part = model_inputs.select_rows(inputs, slice(begin, begin + chunk))
             cells = Where(where.rows[inside] - begin, where.columns[inside])
-            found[inside.to(found.device)] = collect(model, site, part, cells).to(found)
+            found[inside.to(found.device)] = read_site(model, site, part, cells).to(found)
     return found
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class SiteActivations:
     """Activations of some cells. rows: their vectors; where several cells share a vector, `place` tells which it is."""
 
     site: Site | Recording
@@ -70,10 +70,10 @@ class Held:
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class SharedActivations:
     """What caches have computed: by site, inputs and cells, and what decoders hold by what they have read, by site."""
 
-    held: dict[tuple[int, int, int], Held] = field(default_factory=dict)
+    held: dict[tuple[int, int, int], SiteActivations] = field(default_factory=dict)
     prefixes: dict[int, Prefixes | None] = field(default_factory=dict)
 
     def forget(self, site: Site) -> None:
@@ -83,11 +83,11 @@ class Kept:
         self.prefixes.pop(id(site), None)
 
 
-_shared: ContextVar[Kept | None] = ContextVar("shared activations", default=None)
+_shared: ContextVar[SharedActivations | None] = ContextVar("shared activations", default=None)
 
 
 @contextmanager
-def shared(kept: Kept) -> Iterator[None]:
+def share_activations(kept: SharedActivations) -> Iterator[None]:
     """Inside, every cache keeps its activations here: several fits of the same sites and pairs compute them once.
 
     For whoever knows that the models stay as they are from one to the next.
@@ -108,7 +108,7 @@ class ActivationCache:
     def __init__(self, sites: Sequence[Site | Recording], models: Sequence[HookedModel | None]) -> None:
         self._sites, self._models = sites, models
         shared = _shared.get()
-        self._kept = Kept() if shared is None else shared
+        self._kept = SharedActivations() if shared is None else shared
 
     def source(self, index: int, pairs: Pairs, cells: Int[Tensor, " m"] | None = None) -> Float[Tensor, "m width"]:
         """What model `index` holds at the source cells, at all or at those of some numbers; float32."""
@@ -124,14 +124,14 @@ class ActivationCache:
         found = [self.source(index, pairs) for pairs in distinct]
         return torch.cat(found), torch.cat([pairs.source_key for pairs in distinct]).to(found[0].device)
 
-    def _held(self, index: int, inputs: Inputs | None, where: Where) -> Held:
+    def _held(self, index: int, inputs: Inputs | None, where: Where) -> SiteActivations:
         site = self._sites[index]
         entry = (id(site), id(inputs), id(where))
         if entry not in self._kept.held:  # all three are kept beside, so that their ids stay theirs
             self._kept.held[entry] = self._compute(index, inputs, where)
         return self._kept.held[entry]
 
-    def _compute(self, index: int, inputs: Inputs | None, where: Where) -> Held:
+    def _compute(self, index: int, inputs: Inputs | None, where: Where) -> SiteActivations:
         site, model = self._sites[index], self._models[index]
         if isinstance(site, Recording):
             if inputs is not None:
@@ -141,12 +141,12 @@ class ActivationCache:
                 )
             rows, positions = site.activations.shape[:2]
             where.check(rows, positions, None, f"recording {site.name!r}")
-            return Held(site, inputs, where, where.gather(site.activations))
+            return SiteActivations(site, inputs, where, where.gather(site.activations))
         if inputs is None or model is None:
             raise UnsupportedError(f"pairs without source inputs for {site}", "give the inputs that this model reads")
         if id(site) not in self._kept.prefixes:
-            self._kept.prefixes[id(site)] = Prefixes(model, site) if suited(model, site, inputs) else None
+            self._kept.prefixes[id(site)] = Prefixes(model, site) if suits_prefixes(model, site, inputs) else None
         known = self._kept.prefixes[id(site)]
         if known is None or not isinstance(inputs, Tensor) or inputs.ndim != 2:
-            return Held(site, inputs, where, gather_site(model, site, inputs, where))
-        return Held(site, inputs, where, known, known.places(inputs, where))
+            return SiteActivations(site, inputs, where, gather_site(model, site, inputs, where))
+        return SiteActivations(site, inputs, where, known, known.places(inputs, where))

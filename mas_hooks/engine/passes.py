@@ -11,10 +11,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mas_hooks.core.sites import Where
-from mas_hooks.engine.batch import Labelled, Part, join, labelled, rows_of, wanted
+from mas_hooks.engine.batch import (
+    LabelledLogits,
+    PatchBatch,
+    batch_rows,
+    join_batches,
+    label_logits,
+    labelled_positions,
+)
 
 
-def spans(begins: Int[Tensor, " row"], end: int, cost: int) -> list[Int[Tensor, " group"]]:
+def split_by_position(begins: Int[Tensor, " row"], end: int, cost: int) -> list[Int[Tensor, " group"]]:
     """Split rows into passes, each from its own first column to `end`, so that the fewest positions are run.
 
     begins: the first column that each row needs. cost: of a pass, in positions. Exact, by dynamic programming over the
@@ -51,13 +58,13 @@ class Batch:
     cells: Where
 
     @classmethod
-    def of(cls, parts: Sequence[Part]) -> Batch:
+    def of(cls, parts: Sequence[PatchBatch]) -> Batch:
         part, pair, edits, cells, begin = [], [], [], [], 0
         for number, own in enumerate(parts):
             index = own.index.cpu()
-            found, rows = (each.cpu() for each in own.pairs.cells(rows_of(own)))
+            found, rows = (each.cpu() for each in own.pairs.cells(batch_rows(own)))
             edits.append(torch.stack([rows + begin, own.pairs.target_where.columns.cpu()[found]]))
-            cells.append(wanted(own.pairs).cpu()[index].nonzero().T + torch.tensor([[begin], [0]]))
+            cells.append(labelled_positions(own.pairs).cpu()[index].nonzero().T + torch.tensor([[begin], [0]]))
             part.append(torch.full_like(index, number))
             pair.append(index)
             begin += len(index)
@@ -83,13 +90,13 @@ class Batch:
 
     def edits_in(self, rows: Int[Tensor, " m"], end: int) -> tuple[Where, Tensor]:
         """The edits of some rows before a column, at their places among the rows, and their vectors."""
-        found, where = inside(self.edits, rows, len(self.part))
+        found, where = cells_inside(self.edits, rows, len(self.part))
         seen = (where.columns < end).nonzero()[:, 0]
         where = Where(where.rows[seen], where.columns[seen])
         return where, self.vectors[found[seen].to(self.vectors.device)]
 
 
-class _Placed(torch.autograd.Function):
+class _PlacedRows(torch.autograd.Function):
     """Row i of the given goes to row place[i], a permutation: its gradient is a look-up too, not a sum into zeros."""
 
     @staticmethod
@@ -102,7 +109,7 @@ class _Placed(torch.autograd.Function):
         return grads[0].index_select(0, ctx.saved_tensors[0]), None
 
 
-def inside(where: Where, rows: Tensor, total: int) -> tuple[Int[Tensor, " m"], Where]:
+def cells_inside(where: Where, rows: Tensor, total: int) -> tuple[Int[Tensor, " m"], Where]:
     """Which cells lie in some rows, and where among them."""
     place = torch.full((total,), -1)
     place[rows] = torch.arange(len(rows))
@@ -111,29 +118,29 @@ def inside(where: Where, rows: Tensor, total: int) -> tuple[Int[Tensor, " m"], W
 
 
 def run_passes(
-    parts: Sequence[Part],
+    parts: Sequence[PatchBatch],
     batch: Batch,
     groups: Sequence[Int[Tensor, " group"]],
     one: Callable[[Tensor, Where], Float[Tensor, "m vocabulary"]],
-) -> Labelled:
+) -> LabelledLogits:
     """Every group of rows in a pass of its own: `one` gives the logits of some rows at some cells among them."""
     pieces, order = [], []
     for rows in groups:
-        found, cells = inside(batch.cells, rows, len(batch.part))
+        found, cells = cells_inside(batch.cells, rows, len(batch.part))
         pieces.append(one(rows, cells))
         order.append(found)
     if len(pieces) == 1:
-        return _told(parts, pieces[0])
-    return _told(parts, _Placed.apply(torch.cat(pieces), torch.cat(order).to(pieces[0].device)))
+        return _describe_cells(parts, pieces[0])
+    return _describe_cells(parts, _PlacedRows.apply(torch.cat(pieces), torch.cat(order).to(pieces[0].device)))
 
 
-def _told(parts: Sequence[Part], logits: Tensor) -> Labelled:
+def _describe_cells(parts: Sequence[PatchBatch], logits: Tensor) -> LabelledLogits:
     """Logits with what the pairs say of their cells."""
     told, begin = [], 0
     for part in parts:
-        index = rows_of(part)
-        row, columns = wanted(part.pairs)[index].nonzero(as_tuple=True)
+        index = batch_rows(part)
+        row, columns = labelled_positions(part.pairs)[index].nonzero(as_tuple=True)
         own = logits[begin : begin + len(row)]
-        told.append(labelled(own, part.pairs, index[row], columns, row.to(logits.device), len(index)))
+        told.append(label_logits(own, part.pairs, index[row], columns, row.to(logits.device), len(index)))
         begin += len(row)
-    return join(told)
+    return join_batches(told)

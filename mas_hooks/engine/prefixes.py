@@ -9,9 +9,9 @@ from torch import Tensor
 from mas_hooks.core import inputs as model_inputs
 from mas_hooks.core.inputs import Inputs
 from mas_hooks.core.sites import Site, Where
-from mas_hooks.engine.store.streams import cut
+from mas_hooks.engine.store.streams import cut_batches
 from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.hooks.read import collect
+from mas_hooks.hooks.read import read_site
 
 CHUNK_TOKENS = 16_384
 TOLERANCE, LOW_PRECISION_TOLERANCE = 1e-4, 3e-2
@@ -33,7 +33,7 @@ class Prefixes:
     def places(self, ids: Int[Tensor, "row position"], where: Where) -> Int[Tensor, " n"]:
         """Which of `vectors` each cell has; those that were never asked for are computed now."""
         ids, where = ids.cpu(), where.to(torch.device("cpu"))
-        keys = model_inputs.read_keys(ids)[where.rows, where.columns]
+        keys = model_inputs.prefix_keys(ids)[where.rows, where.columns]
         distinct, which = keys.unique(return_inverse=True)
         missing = distinct[~torch.isin(distinct, self._keys)]
         if len(missing):
@@ -44,8 +44,8 @@ class Prefixes:
         chosen = _fewest_rows(where, keys, missing)
         cells = Where(where.rows[chosen], where.columns[chosen])
         read = ids[:, : int(cells.columns.max()) + 1]
-        batches, _ = cut(self.model, read, cells, max(1, CHUNK_TOKENS // read.shape[1]))
-        found = [collect(self.model, self.site, part, own) for part, own in batches]
+        batches, _ = cut_batches(self.model, read, cells, max(1, CHUNK_TOKENS // read.shape[1]))
+        found = [read_site(self.model, self.site, part, own) for part, own in batches]
         before = 0 if self.vectors is None else len(self.vectors)
         self.vectors = torch.cat(found if self.vectors is None else [self.vectors, *found])
         both = torch.cat([self._keys, keys[chosen]])
@@ -54,7 +54,7 @@ class Prefixes:
         self._row = rows[order]
 
 
-def suited(model: HookedModel, site: Site, inputs: Inputs) -> bool:
+def suits_prefixes(model: HookedModel, site: Site, inputs: Inputs) -> bool:
     """Whether what comes later changes nothing: plain ids of a known decoder, which is tried on a row of them."""
     if model.family is None or not model.family.decoder or not isinstance(inputs, Tensor):
         return False
@@ -62,7 +62,7 @@ def suited(model: HookedModel, site: Site, inputs: Inputs) -> bool:
         return False
     half = inputs.shape[1] // 2
     cells = Where([0] * half, list(range(half)))
-    whole, begun = (collect(model, site, ids, cells) for ids in (inputs[:1], inputs[:1, :half]))
+    whole, begun = (read_site(model, site, ids, cells) for ids in (inputs[:1], inputs[:1, :half]))
     tolerance = TOLERANCE if whole.dtype in (torch.float32, torch.float64) else LOW_PRECISION_TOLERANCE
     return bool((whole - begun).abs().max() <= tolerance * whole.abs().max().clamp(min=1.0))
 

@@ -14,13 +14,21 @@ from mas_hooks.core.errors import MasHooksError, SettingError
 from mas_hooks.core.inputs import Inputs
 from mas_hooks.core.sites import Site, Where
 from mas_hooks.data.pairs import Pairs
-from mas_hooks.engine.batch import AbstractRunner, Labelled, Part, join, labelled, rows_of, wanted
+from mas_hooks.engine.batch import (
+    AbstractRunner,
+    LabelledLogits,
+    PatchBatch,
+    batch_rows,
+    join_batches,
+    label_logits,
+    labelled_positions,
+)
 from mas_hooks.engine.tails import recurrent
-from mas_hooks.engine.tails.decoder import BlockTailRunner, start_of
-from mas_hooks.engine.tails.generic import StreamTailRunner, narrow_places, stream_start
+from mas_hooks.engine.tails.decoder import BlockTailRunner, find_tail_start
+from mas_hooks.engine.tails.generic import StreamTailRunner, find_stream_start, narrow_places
 from mas_hooks.engine.tails.recurrent import StateTailRunner
 from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.hooks.read import collect
+from mas_hooks.hooks.read import read_site
 from mas_hooks.hooks.taps import Edit
 
 PATHS = ("auto", "resume", "reference")
@@ -38,19 +46,19 @@ class ReferenceRunner(AbstractRunner):
     site: Site
     name = "reference"
 
-    def run(self, parts: Sequence[Part]) -> Labelled:
-        inputs = [model_inputs.rows(part.pairs.run_inputs, rows_of(part)) for part in parts]
-        if model_inputs.alike(inputs):
-            logits = self._logits(model_inputs.cat(inputs), parts).split([len(part.index) for part in parts])
+    def run(self, parts: Sequence[PatchBatch]) -> LabelledLogits:
+        inputs = [model_inputs.select_rows(part.pairs.run_inputs, batch_rows(part)) for part in parts]
+        if model_inputs.have_same_shapes(inputs):
+            logits = self._logits(model_inputs.join_inputs(inputs), parts).split([len(part.index) for part in parts])
         else:
             logits = [self._logits(own, [part]) for own, part in zip(inputs, parts, strict=True)]
-        return join([self._found(own, part) for own, part in zip(logits, parts, strict=True)])
+        return join_batches([self._logits_of(own, part) for own, part in zip(logits, parts, strict=True)])
 
-    def _logits(self, inputs: Inputs, parts: Sequence[Part]) -> Float[Tensor, "batch position vocabulary"]:
+    def _logits(self, inputs: Inputs, parts: Sequence[PatchBatch]) -> Float[Tensor, "batch position vocabulary"]:
         """One whole forward over the rows of all parts, each vector put at its cell."""
         begin, cells = 0, []
         for part in parts:
-            which, rows = part.pairs.cells(rows_of(part))
+            which, rows = part.pairs.cells(batch_rows(part))
             cells.append(Where(rows + begin, part.pairs.target_where.columns.to(rows.device)[which]))
             begin += len(part.index)
         if any(part.swap for part in parts):
@@ -62,12 +70,12 @@ class ReferenceRunner(AbstractRunner):
     def _edit(self, where: Where, vectors: Tensor, swap: Callable[[Tensor, Tensor], Tensor] | None = None) -> Edit:
         return Edit(self.site, swap or (lambda _h, given: given), where, vectors)
 
-    def _found(self, logits: Tensor, part: Part) -> Labelled:
+    def _logits_of(self, logits: Tensor, part: PatchBatch) -> LabelledLogits:
         """The wanted cells of one part."""
-        index, device = rows_of(part), logits.device
-        row, columns = wanted(part.pairs)[index].nonzero(as_tuple=True)
+        index, device = batch_rows(part), logits.device
+        row, columns = labelled_positions(part.pairs)[index].nonzero(as_tuple=True)
         found = logits[row.to(device), columns.to(device)]
-        return labelled(found, part.pairs, index[row], columns, row.to(device), len(index))
+        return label_logits(found, part.pairs, index[row], columns, row.to(device), len(index))
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +90,11 @@ def _options(model: HookedModel, site: Site, pairs: Pairs, path: str) -> list[_O
     """The tails that could run these pairs, the cheapest first."""
     if path == "reference":
         return []
-    if recurrent.suited(model, site, pairs):
+    if recurrent.suits_state_tail(model, site, pairs):
         # One pair before many: many packed into one sequence could run past a table of positions, fatal on a GPU.
         tail = StateTailRunner(model, site)
         return [_Option(tail, [(tail, 1), (tail, STATE_PROOF)])]
-    start = start_of(model, site)
+    start = find_tail_start(model, site)
     if start is None:
         return _stream_options(model, site, pairs)
     tail = BlockTailRunner(model, site, start, path == "auto")
@@ -96,7 +104,7 @@ def _options(model: HookedModel, site: Site, pairs: Pairs, path: str) -> list[_O
 def _stream_options(model: HookedModel, site: Site, pairs: Pairs) -> list[_Option]:
     """Those of a model with a `layer_path`, the one that runs the fewest positions first."""
     inputs = pairs.target_inputs
-    start = stream_start(model, site, inputs[:1]) if isinstance(inputs, Tensor) else None
+    start = find_stream_start(model, site, inputs[:1]) if isinstance(inputs, Tensor) else None
     if start is None:
         return []
     tails = [StreamTailRunner(model, site, start, narrow) for narrow in (*narrow_places(model, start), None)]
@@ -109,26 +117,26 @@ def _sample(pairs: Pairs, most: int) -> Tensor:
 
     Of more than one, one is that with the earliest last label: of it the most can be left out.
     """
-    last = (torch.arange(pairs.labels.shape[1], device=pairs.labels.device) * wanted(pairs)).amax(1)
+    last = (torch.arange(pairs.labels.shape[1], device=pairs.labels.device) * labelled_positions(pairs)).amax(1)
     longest = last.argsort(descending=True, stable=True)[: (most + 1) // 2]
     spread = torch.linspace(0, len(pairs) - 1, most // 2, device=last.device).long()
     return torch.cat([longest, spread, last.argmin()[None]] if most > 1 else [longest]).unique()
 
 
-def _exchanged(vectors: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
+def _swapped_vectors(vectors: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
     """Each vector in the place of the next; one that would not change so has its units moved on by one."""
     moved = vectors.roll(1, 0)
     return torch.where((moved == vectors).all(1, keepdim=True), vectors.roll(1, 1), moved)
 
 
-def _proven(tail: AbstractRunner, model: HookedModel, site: Site, pairs: Pairs, most: int) -> bool:
+def _is_proven(tail: AbstractRunner, model: HookedModel, site: Site, pairs: Pairs, most: int) -> bool:
     """Whether a tail gives the logits of a whole forward on some real pairs, swapped among themselves."""
     index = _sample(pairs, most)
-    inputs = model_inputs.rows(pairs.run_inputs, index)
+    inputs = model_inputs.select_rows(pairs.run_inputs, index)
     cells, rows = pairs.cells(index)
     where = Where(rows, pairs.target_where.columns.to(rows.device)[cells])
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
-        part = Part(pairs, index, _exchanged(collect(model, site, inputs, where)))
+        part = PatchBatch(pairs, index, _swapped_vectors(read_site(model, site, inputs, where)))
         expected = ReferenceRunner(model, site).run([part]).logits
         try:
             found = tail.run([part]).logits
@@ -140,7 +148,7 @@ def _proven(tail: AbstractRunner, model: HookedModel, site: Site, pairs: Pairs, 
     return bool((found - expected).abs().max() <= tolerance * expected.abs().max().clamp(min=1.0))
 
 
-def runner(
+def choose_runner(
     model: HookedModel, site: Site, pairs: Pairs, path: str = "auto", *, one_by_one: bool = False
 ) -> AbstractRunner:
     """How to run these pairs: from the site on where that is proven to give the same logits, else the whole forward.
@@ -151,6 +159,6 @@ def runner(
     if path not in PATHS:
         raise SettingError("path", path, " or ".join(map(repr, PATHS)))
     for option in [] if one_by_one else _options(model, site, pairs, path):
-        if all(_proven(tail, model, site, pairs, most) for tail, most in option.proofs):
+        if all(_is_proven(tail, model, site, pairs, most) for tail, most in option.proofs):
             return option.tail
     return ReferenceRunner(model, site)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from mas_hooks.engine.batch import Labelled
+from mas_hooks.engine.batch import LabelledLogits
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Score:
         )
 
 
-def right_trials(labelled: Labelled) -> Bool[Tensor, " n"]:
+def find_right_trials(labelled: LabelledLogits) -> Bool[Tensor, " n"]:
     """Trials whose argmax equals the label at every deterministic position."""
     wrong = (labelled.logits.argmax(-1) != labelled.labels) & labelled.deterministic
     return torch.zeros(labelled.pairs, device=wrong.device).index_add(0, labelled.row, wrong.float()) == 0
 
 
-def score(labelled: Labelled) -> Score:
+def score_trials(labelled: LabelledLogits) -> Score:
     """Count what is right at the deterministic positions of a batch."""
     right = (labelled.logits.argmax(-1) == labelled.labels) & labelled.deterministic
-    trials = right_trials(labelled)
+    trials = find_right_trials(labelled)
     return Score(int(trials.sum()), labelled.pairs, int(right.sum()), int(labelled.deterministic.sum()))

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from mas_hooks.alignment.alignment import Alignment
-from mas_hooks.alignment.directions import Swaps
+from mas_hooks.alignment.directions import PatchedDirections
 from mas_hooks.alignment.plan import Direction
 from mas_hooks.core.errors import SettingError, UnknownNameError
 from mas_hooks.core.records import Record
 from mas_hooks.data.pairs import Directed
 from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.engine.scores import Score
-from mas_hooks.evaluation.metrics import wilson
+from mas_hooks.evaluation.metrics import wilson_interval
 
 
 @runtime_checkable
@@ -58,11 +58,11 @@ class Evaluation:
     def __str__(self) -> str:
         from rich.console import Console
 
-        from mas_hooks.report import table
+        from mas_hooks.report import results_table
 
         console = Console(width=100, color_system=None)
         with console.capture() as captured:
-            console.print(table(list(self.rows)))
+            console.print(results_table(list(self.rows)))
         return captured.get().rstrip()
 
     def _own(self) -> list[Record]:
@@ -79,18 +79,18 @@ def evaluate(alignment: Alignment, test: Directed, controls: Iterable[Control] =
     for control in controls:
         if not isinstance(control, Control):
             raise SettingError("a control", control, "an object such as mas_hooks.controls.RandomMaps()")
-    ways = alignment.ways()
-    swaps = Swaps(alignment, test, ways, ActivationCache(alignment.sites, alignment.models))
+    ways = alignment.directions()
+    swaps = PatchedDirections(alignment, test, ways, ActivationCache(alignment.sites, alignment.models))
     found, floors = swaps.scores(), swaps.scores(edited=False)
     rows = [_record(swaps, way, found[way], floors[way]) for way in ways]
     for control in controls:
         rows += [replace(row, control=control.name) for row in control.run(alignment, test).rows]
-    trained = [way for way in alignment.plan.trained(len(alignment.sites)) if way in ways]
+    trained = [way for way in alignment.plan.trained_directions(len(alignment.sites)) if way in ways]
     return Evaluation(tuple(rows), tuple(trained))
 
 
-def _record(swaps: Swaps, way: Direction, found: Score, floor: Score) -> Record:
-    low, high = wilson(found.right_trials, found.trials)
+def _record(swaps: PatchedDirections, way: Direction, found: Score, floor: Score) -> Record:
+    low, high = wilson_interval(found.right_trials, found.trials)
     alignment, names = swaps.alignment, swaps.alignment.names
     return Record(
         comparison=" × ".join(names),

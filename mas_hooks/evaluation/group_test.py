@@ -61,7 +61,9 @@ class GroupTest:
     left_out: float
 
 
-def compare(table: PairTable, statistic: Statistic = "first", *, confidence: float = 0.95, seed: int = 0) -> GroupTest:
+def compare_groups(
+    table: PairTable, statistic: Statistic = "first", *, confidence: float = 0.95, seed: int = 0
+) -> GroupTest:
     """Group means, the statistic named beforehand, its exact permutation test and intervals by resampling models.
 
     statistic: the mean score within the `first` kind minus that between the kinds; the same of the `second`; or of
@@ -76,8 +78,8 @@ def compare(table: PairTable, statistic: Statistic = "first", *, confidence: flo
             raise SettingError(f"the number of {table.kinds[kind]} models", table.counts[kind], "2 or more")
     if not 0 < confidence < 1:
         raise SettingError("confidence", confidence, "between 0 and 1")
-    resampled, weights = _resampled(table, seed)
-    found, dealt = _statistic(resampled, statistic), _dealt(table, statistic)
+    resampled, weights = _resample_models(table, seed)
+    found, dealt = _statistic(resampled, statistic), _deal_labels(table, statistic)
     seen, near = dealt[0], 1e-9 * (1 + np.abs(dealt).max())
     within = [
         score for kind in (0, 1) if statistic != ("second", "first")[kind] for score in table.pairs(kind, kind).values()
@@ -106,13 +108,13 @@ def smallest_p(counts: tuple[int, int], statistic: Statistic = "first") -> float
     return (2 if statistic == "both" and counts[0] == counts[1] else 1) / math.comb(sum(counts), counts[0])
 
 
-def sentence(found: GroupTest, score: str = "IIA") -> str:
+def describe_group_test(found: GroupTest, score: str = "IIA") -> str:
     """One paragraph in plain words: what was found, how sure one can be of it, and what it does not show.
 
     Where no labeling could give a p below 0.05, it says so in place of a verdict.
     """
     one, two = found.kinds
-    groups = "; ".join(_told(group) for group in found.groups)
+    groups = "; ".join(_describe_group(group) for group in found.groups)
     difference = f"{_NAMES[found.statistic].format(one=one, two=two)} ({one}–{two} subtracted)"
     ends = "" if found.effect.low is None else f" ({found.effect.low:+.3f} to {found.effect.high:+.3f})"
     parts = [
@@ -133,7 +135,7 @@ def sentence(found: GroupTest, score: str = "IIA") -> str:
 _NAMES = {"first": "{one}–{one}", "second": "{two}–{two}", "both": "the mean of {one}–{one} and {two}–{two}"}
 
 
-def _told(group: PairGroup) -> str:
+def _describe_group(group: PairGroup) -> str:
     count = f"{len(group.values)} pair" + ("s" if len(group.values) > 1 else "")
     ends = "" if group.low is None else f", interval {group.low:.3f} to {group.high:.3f}"
     return f"{group.label} {group.mean:.3f} ({count}{ends})"
@@ -165,7 +167,7 @@ Means: TypeAlias = tuple[Array, Array, Array]
 """Within the first kind, between, within the second: one number a resample or labeling, NaN where there is no pair."""
 
 
-def _means(scores: Array, first: Float[Array, "r n"], second: Float[Array, "r n"]) -> Means:
+def _group_means(scores: Array, first: Float[Array, "r n"], second: Float[Array, "r n"]) -> Means:
     """first, second: how often each model stands in each kind. A model makes no pair with itself."""
 
     def within(times: Array) -> Array:
@@ -180,7 +182,7 @@ def _statistic(means: Means, statistic: Statistic) -> Array:
     return {"first": first, "second": second, "both": (first + second) / 2}[statistic] - between
 
 
-def _dealt(table: PairTable, statistic: Statistic) -> Array:
+def _deal_labels(table: PairTable, statistic: Statistic) -> Array:
     """The statistic under every labeling; that of the true labels is the first."""
     total, first = sum(table.counts), table.counts[0]
     if math.comb(total, first) > _MOST:
@@ -188,10 +190,10 @@ def _dealt(table: PairTable, statistic: Statistic) -> Array:
     chosen = np.array(list(combinations(range(total), first)))
     has = np.zeros((len(chosen), total))
     np.put_along_axis(has, chosen, 1, axis=1)
-    return _statistic(_means(table.scores, has, 1 - has), statistic)
+    return _statistic(_group_means(table.scores, has, 1 - has), statistic)
 
 
-def _resampled(table: PairTable, seed: int) -> tuple[Means, Array]:
+def _resample_models(table: PairTable, seed: int) -> tuple[Means, Array]:
     """The three means of resamples of the models of each kind, and how likely each resample is."""
     counts = [math.comb(2 * count - 1, count) for count in table.counts]
     if math.prod(counts) <= _EXACT:
@@ -203,7 +205,7 @@ def _resampled(table: PairTable, seed: int) -> tuple[Means, Array]:
         first, second = (rng.multinomial(count, [1 / count] * count, _DRAWS) for count in table.counts)
         weights = np.full(_DRAWS, 1 / _DRAWS)
     blank = [np.zeros((len(weights), count)) for count in table.counts]
-    return _means(table.scores, np.hstack([first, blank[1]]), np.hstack([blank[0], second])), weights
+    return _group_means(table.scores, np.hstack([first, blank[1]]), np.hstack([blank[0], second])), weights
 
 
 def _multisets(count: int) -> tuple[Array, Array]:

@@ -24,7 +24,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     return max(-1.0, low), min(1.0, high)
 
 
-def wilson(right: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(right: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """The Wilson score interval of a share (Wilson 1927), as SciPy computes it."""
     interval = binomtest(right, trials).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)

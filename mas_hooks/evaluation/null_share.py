@@ -26,24 +26,24 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mas_hooks.alignment.alignment import Alignment, runnable
+from mas_hooks.alignment.alignment import Alignment, runnable_site
 from mas_hooks.alignment.plan import Direction
 from mas_hooks.core.errors import EmptyError, UnknownNameError, UnsupportedError
 from mas_hooks.core.records import Record
 from mas_hooks.core.sites import Recording, Where
 from mas_hooks.data.pairs import Directed, Pairs, of_direction
 from mas_hooks.data.tasks import AbstractTask
-from mas_hooks.engine.batch import AbstractRunner, Part
+from mas_hooks.engine.batch import AbstractRunner, PatchBatch
 from mas_hooks.engine.cache import ActivationCache
-from mas_hooks.engine.runner import runner
+from mas_hooks.engine.runner import choose_runner
 from mas_hooks.evaluation.null_space import (
     Share,
     behaviour_gradients,
-    between,
     null_share,
     null_space,
-    responses,
-    variances,
+    part_responses,
+    points_between,
+    readout_variances,
 )
 
 DRAWS = 4
@@ -64,7 +64,7 @@ class _Tail:
     put: Callable[[Tensor], Tensor]
 
     def __call__(self, h: Float[Tensor, "n width"]) -> Float[Tensor, "n positions vocabulary"]:
-        found = self.runner.run([Part(self.pairs, self.index, self.put(h))])
+        found = self.runner.run([PatchBatch(self.pairs, self.index, self.put(h))])
         counts = found.row.bincount(minlength=found.pairs).tolist()
         return pad_sequence(list(found.logits.split(counts)), batch_first=True)
 
@@ -80,7 +80,7 @@ class _Reader:
         return self.h[torch.randperm(len(self.h), generator=generator)]
 
     def gradients(self, generator: torch.Generator) -> Float[Tensor, "draws n width"]:
-        points = [between(self.h, self.other(generator), generator) for _ in range(DRAWS)]
+        points = [points_between(self.h, self.other(generator), generator) for _ in range(DRAWS)]
         return torch.stack([behaviour_gradients(self.tail, point, generator) for point in points])
 
 
@@ -101,7 +101,7 @@ def natural_pairs(task: AbstractTask[Any], trials: int = 1_000, seed: int = 0) -
     return Pairs.from_tensors(inputs, where, inputs, where, whole[:, 1:].contiguous(), after)
 
 
-def null_shares(
+def null_space_shares(
     alignment: Alignment,
     pairs: Directed,
     natural: Pairs,
@@ -124,7 +124,7 @@ def null_shares(
     """
     way, generator = Direction(source, target), torch.Generator().manual_seed(seed)
     own = _natural(alignment, natural, source, most, generator)
-    moved = _moved(alignment, of_direction(pairs, source, target), way, most, generator)
+    moved = _moved_share(alignment, of_direction(pairs, source, target), way, most, generator)
     gradients = own.gradients(generator).flatten(0, 1)
     readers = [(None, moved, moved.gradients(generator)), ("itself", own, own.gradients(generator))]
     base, rows = _base(alignment, way, seed), list[Record]()
@@ -135,14 +135,14 @@ def null_shares(
         rows.append(replace(base, measure="null_share" + end, control="everything", value=everything))
         for control, reader, seen in readers:
             marked = replace(base, control=control, trials=len(reader.h))
-            parts = variances(seen.flatten(0, 1), null).unflatten(0, seen.shape[:2]).sum(0)
-            rows.append(_shared(replace(marked, measure="null_share" + end), parts, generator))
-            parts = responses(reader.tail, reader.h, reader.other(generator), null)
-            rows.append(_shared(replace(marked, measure="null_response" + end), parts, generator))
+            parts = readout_variances(seen.flatten(0, 1), null).unflatten(0, seen.shape[:2]).sum(0)
+            rows.append(_resample_shares(replace(marked, measure="null_share" + end), parts, generator))
+            parts = part_responses(reader.tail, reader.h, reader.other(generator), null)
+            rows.append(_resample_shares(replace(marked, measure="null_response" + end), parts, generator))
     return rows
 
 
-def _shared(row: Record, parts: Float[Tensor, "n 2"], generator: torch.Generator) -> Record:
+def _resample_shares(row: Record, parts: Float[Tensor, "n 2"], generator: torch.Generator) -> Record:
     """The row with the share of the first column, and its interval: samples are drawn again. None: nothing is read."""
     n, parts = len(parts), parts.cpu()
     if not parts.sum() > 0:
@@ -175,23 +175,23 @@ def _natural(alignment: Alignment, natural: Pairs, source: int, most: int, gener
     site = alignment.at(source)
     if isinstance(site, Recording):
         raise UnsupportedError(f"the null space of recording {site.name!r}", "name a source that can be run")
-    model, site = runnable(alignment, source)
+    model, site = runnable_site(alignment, source)
     index, cache = _some(natural, most, generator), ActivationCache(alignment.sites, alignment.models)
     h = cache.target(source, natural)
-    return _Reader(_Tail(runner(model, site, natural), natural, index, lambda own: own), h[index.to(h.device)])
+    return _Reader(_Tail(choose_runner(model, site, natural), natural, index, lambda own: own), h[index.to(h.device)])
 
 
-def _moved(alignment: Alignment, pairs: Pairs, way: Direction, most: int, generator: torch.Generator) -> _Reader:
+def _moved_share(alignment: Alignment, pairs: Pairs, way: Direction, most: int, generator: torch.Generator) -> _Reader:
     """The target's behaviour after the swap, as a function of the source's vector."""
-    model, site = runnable(alignment, way.target)
-    if way not in alignment.ways():
-        raise UnknownNameError("direction", str(way), map(str, alignment.ways()), "the alignment")
+    model, site = runnable_site(alignment, way.target)
+    if way not in alignment.directions():
+        raise UnknownNameError("direction", str(way), map(str, alignment.directions()), "the alignment")
     index, cache = _some(pairs, most, generator), ActivationCache(alignment.sites, alignment.models)
     given, held = (h[index.to(h.device)] for h in (cache.source(way.source, pairs), cache.target(way.target, pairs)))
     with torch.no_grad():
-        exchange = alignment.exchange()
+        exchange = alignment.swap_operator()
     put = partial(exchange.swap, way, held)
-    return _Reader(_Tail(runner(model, site, pairs), pairs, index, put), given)
+    return _Reader(_Tail(choose_runner(model, site, pairs), pairs, index, put), given)
 
 
 def _some(pairs: Pairs, most: int, generator: torch.Generator) -> Int[Tensor, " n"]:

@@ -18,10 +18,10 @@ uses; 1: only what behaviour ignores. No hard size of the null space is chosen; 
 0.001 and trust what holds for all three.
 
 What the target does with it counts too: a full orthogonal stitch receives everything, so A must be weighted by the
-*target's* sensitivity (`received`), or its share is the same whatever it learned. The floor to print beside a result is
-the source as its own target: `received` of the identity with the source's own gradients.
+*target's* sensitivity (`received_by_target`), or its share is the same whatever it learned. The floor to print beside a result is
+the source as its own target: `received_by_target` of the identity with the source's own gradients.
 
-Limits. Local gradients vanish where predictions are saturated: take them between samples (`between`), and prefer
+Limits. Local gradients vanish where predictions are saturated: take them between samples (`points_between`), and prefer
 `response_share`, which swaps and measures. Orthogonality of the two parts refers to the units as they are, as that of
 the maps does; rescaling units changes it. Directions along which the samples do not vary count as null, and weigh
 nothing. `read_out.py` measures fitted alignments by all this.
@@ -101,12 +101,12 @@ def null_space(gradients: Float[Tensor, "m width"], h: Float[Tensor, "n width"],
 def null_share(readout: Float[Tensor, "k width"], null: NullSpace) -> Share:
     """The variances that reach a linear read-out from the null and from the behavioural part of the activations.
 
-    readout: the rows that are read, U[:, :k]ᵀ of a map or W of a stitch, weighted as their use asks (`received`).
+    readout: the rows that are read, U[:, :k]ᵀ of a map or W of a stitch, weighted as their use asks (`received_by_target`).
     """
-    return Share(*variances(readout, null).sum(0).tolist())
+    return Share(*readout_variances(readout, null).sum(0).tolist())
 
 
-def variances(readout: Float[Tensor, "k width"], null: NullSpace) -> Float[Tensor, "k 2"]:
+def readout_variances(readout: Float[Tensor, "k width"], null: NullSpace) -> Float[Tensor, "k 2"]:
     """For every row of a read-out its variance from the null and from the behavioural part (columns), float64."""
     if readout.ndim != 2 or readout.shape[1] != len(null.projector):
         raise ShapeError("a read-out", tuple(readout.shape), f"(k, {len(null.projector)})")
@@ -114,7 +114,7 @@ def variances(readout: Float[Tensor, "k width"], null: NullSpace) -> Float[Tenso
     return torch.stack([(rows @ null.covariance * rows).sum(1) for rows in seen], dim=1)
 
 
-def received(
+def received_by_target(
     matrix: Float[Tensor, "width_t width_s"], gradients_t: Float[Tensor, "m width_t"]
 ) -> Float[Tensor, "width_t width_s"]:
     """F_t^½ W: what the target receives, weighted by how much its behaviour cares. F_t as in `null_space`.
@@ -165,7 +165,7 @@ def behaviour_gradients(
     return stacked
 
 
-def between(
+def points_between(
     h: Float[Tensor, "n width"], other: Float[Tensor, "n width"], generator: torch.Generator
 ) -> Float[Tensor, "n width"]:
     """A uniform point on the line from each row to its other, where gradients do not saturate as at the ends."""
@@ -182,10 +182,10 @@ def response_share(
     do. Mean Kullback–Leibler divergence in nats, summed over positions. With the source's own tail, the null change
     says what the swap of the null part really costs: it should be near nothing.
     """
-    return Share(*responses(respond, h, other, null).mean(0).tolist())
+    return Share(*part_responses(respond, h, other, null).mean(0).tolist())
 
 
-def responses(
+def part_responses(
     respond: Behaviour, h: Float[Tensor, "n width"], other: Float[Tensor, "n width"], null: NullSpace
 ) -> Float[Tensor, "n 2"]:
     """For every sample the nats by which its null and its behavioural part (columns), taken from `other`, change it."""

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from mas_hooks.core.sites import Side
 from mas_hooks.hooks import checks, generation, outputs, recurrent
-from mas_hooks.hooks.names import Point
+from mas_hooks.hooks.names import HookPoint
 from mas_hooks.hooks.taps import AbstractTap
 
 
@@ -33,7 +33,7 @@ class _Place:
     seen: int = 0
     _handle: RemovableHandle | None = None
 
-    def add(self, point: Point, taps: Sequence[AbstractTap]) -> None:
+    def add(self, point: HookPoint, taps: Sequence[AbstractTap]) -> None:
         """More taps; the first of them hook the module, before other people's hooks so that they see the edit."""
         if self._handle is None and self.side == "input":
             self._handle = self.module.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True)
@@ -41,14 +41,14 @@ class _Place:
             self._handle = self.module.register_forward_hook(self._after, prepend=True, with_kwargs=True)
         self._group(point).extend(taps)
 
-    def drop(self, point: Point, taps: Sequence[AbstractTap]) -> None:
+    def drop(self, point: HookPoint, taps: Sequence[AbstractTap]) -> None:
         """Fewer taps; the last of them take the hook with them."""
         for tap in taps:
             self._group(point).remove(tap)
         if self._handle is not None and not self.plain and not any(self.states.values()):
             self._handle.remove()
 
-    def _group(self, point: Point) -> list[AbstractTap]:
+    def _group(self, point: HookPoint) -> list[AbstractTap]:
         return self.plain if point.kind == "module" else self.states.setdefault(point.layer, [])
 
     def _after(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -76,10 +76,10 @@ class _Place:
     def _through(self, value: Any) -> tuple[int, Any]:
         """Let the plain taps see a value; the positions in it, and the value to go on with (itself if unedited)."""
         time_first = getattr(self.module, "batch_first", True) is False
-        h = edited = outputs.take(value, self.path, time_first)
+        h = edited = outputs.take_tensor(value, self.path, time_first)
         for tap in sorted(self.plain, key=lambda tap: tap.last):
             edited = tap(edited, self.seen)
-        return h.shape[1], value if edited is h else outputs.put(value, edited, time_first)
+        return h.shape[1], value if edited is h else outputs.put_tensor(value, edited, time_first)
 
 
 def _first_keyword(module: nn.Module, kwargs: Mapping[str, Any]) -> str | None:
@@ -96,7 +96,7 @@ def _there(module: nn.Module, side: Side) -> _Place | None:
 
 
 @contextmanager
-def _placed(root: nn.Module, point: Point, taps: Sequence[AbstractTap]) -> Iterator[_Place]:
+def _place_hook(root: nn.Module, point: HookPoint, taps: Sequence[AbstractTap]) -> Iterator[_Place]:
     """Taps at their place, after those of outer `with` blocks, so that a read inside an edit sees the edit."""
     checks.check_place(root, point.path, states=point.kind == "fused")
     module = root.get_submodule(point.path)
@@ -109,18 +109,18 @@ def _placed(root: nn.Module, point: Point, taps: Sequence[AbstractTap]) -> Itera
 
 
 @contextmanager
-def attached(root: nn.Module, taps: Mapping[Point, Sequence[AbstractTap]]) -> Iterator[None]:
+def attach_taps(root: nn.Module, taps: Mapping[HookPoint, Sequence[AbstractTap]]) -> Iterator[None]:
     """Hook the taps of each point, in order, on a root module for the length of a `with` block.
 
     On a clean exit each tap is checked: one whose cells did not come by raises UnreachedSiteError.
     """
     with ExitStack() as undo:
         undo.enter_context(checks.checkpointing_off(root))
-        places = [undo.enter_context(_placed(root, point, own)) for point, own in taps.items()]
+        places = [undo.enter_context(_place_hook(root, point, own)) for point, own in taps.items()]
 
         def begin(_module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
             for place in places:
-                place.seen = generation.offset(kwargs)
+                place.seen = generation.column_offset(kwargs)
 
         undo.callback(root.register_forward_pre_hook(begin, prepend=True, with_kwargs=True).remove)
         yield

@@ -43,13 +43,13 @@ UNQUANTIZED = (
 CHECKPOINTING = "gradient_checkpointing"
 
 
-def check_condition(module: nn.Module, name: str) -> None:
+def check_model(module: nn.Module, name: str) -> None:
     """Raise UnsupportedError for a module that was compiled, or quantized in an untested way. For wrap time.
 
     Of the quantized kinds only torchao's int8 weights pass: some others cut the gradient, in part and without a word.
     """
     _refuse_compiled(module, name, "")
-    kind = _quantized(module)
+    kind = _quantization_of(module)
     if kind is not None:
         raise UnsupportedError(f"hooking {name}, which is quantized by {kind},", UNQUANTIZED)
 
@@ -113,7 +113,7 @@ def _sent_to(part: nn.Module) -> torch.device | None:
 
 
 def _refuse_compiled(module: nn.Module, root: str, path: str) -> None:
-    how = _compiled(module)
+    how = _compiled_name(module)
     if how is None:
         return
     by, remedy = how
@@ -121,7 +121,7 @@ def _refuse_compiled(module: nn.Module, root: str, path: str) -> None:
     raise UnsupportedError(what, f"{remedy}; a model may be compiled anew inside the `with` block of its hooks")
 
 
-def _compiled(module: nn.Module) -> tuple[str, str] | None:
+def _compiled_name(module: nn.Module) -> tuple[str, str] | None:
     """How a module was compiled and how to get at what can be hooked; None for one that is not."""
     if isinstance(module, torch.jit.ScriptModule):
         return "TorchScript", "hook the module it was made from"
@@ -136,7 +136,7 @@ def _compiled(module: nn.Module) -> tuple[str, str] | None:
     return None
 
 
-def _quantized(module: nn.Module) -> str | None:
+def _quantization_of(module: nn.Module) -> str | None:
     """By what a module is quantized, if it is and not in the tested way."""
     parts, weights = list(module.modules()), list(module.parameters())
     for kind in dict.fromkeys(map(type, (*parts, *weights))):

@@ -36,9 +36,9 @@ _CALL: ContextVar[Call | None] = ContextVar("call", default=None)
 
 
 @contextmanager
-def calling(inputs: Inputs, *, generating: bool = False) -> Iterator[None]:
+def count_calls(inputs: Inputs, *, generating: bool = False) -> Iterator[None]:
     """Everything inside belongs to one call on these inputs."""
-    rows, length = (*model_inputs.leading(inputs).shape, 1)[:2]
+    rows, length = (*model_inputs.leading_tensor(inputs).shape, 1)[:2]
     mask = model_inputs.padding_mask(inputs)
     padded = mask is not None and not mask.all()
     token = _CALL.set(Call(rows, length, mask if padded else None, generating))
@@ -48,12 +48,12 @@ def calling(inputs: Inputs, *, generating: bool = False) -> Iterator[None]:
         _CALL.reset(token)
 
 
-def current() -> Call | None:
+def current_call() -> Call | None:
     """The call under way; None where the model was called directly."""
     return _CALL.get()
 
 
-def offset(kwargs: Mapping[str, Any]) -> int:
+def column_offset(kwargs: Mapping[str, Any]) -> int:
     """The column at which a forward starts: how many tokens its key-value cache holds already."""
     count = getattr(kwargs.get("past_key_values"), "get_seq_length", None)
     return 0 if count is None else int(count())  # a static cache counts in a tensor that goes on changing

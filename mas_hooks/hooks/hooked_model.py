@@ -17,10 +17,10 @@ from mas_hooks.core.errors import EmptyError, SettingError, ShapeError, UnknownN
 from mas_hooks.core.inputs import Inputs
 from mas_hooks.core.sites import Side, Site, Where
 from mas_hooks.hooks import checks, generation, huggingface, names, outputs, transformer_lens
-from mas_hooks.hooks.attach import attached
+from mas_hooks.hooks.attach import attach_taps
 from mas_hooks.hooks.families import Family
-from mas_hooks.hooks.names import Point
-from mas_hooks.hooks.partial_taps import placed
+from mas_hooks.hooks.names import HookPoint
+from mas_hooks.hooks.partial_taps import place_partial_tap
 from mas_hooks.hooks.taps import AbstractTap, Edit, EditTap, ReadTap, WholeTap
 
 Hook: TypeAlias = Edit | tuple[str, Callable[[Tensor], Tensor]]
@@ -53,12 +53,12 @@ class HookedModel:
         return checks.execution_device(self.module)
 
     @cached_property
-    def _canonical(self) -> dict[str, Point]:
-        return names.canonical(self.module, self.layer_path, self.family)
+    def _canonical(self) -> dict[str, HookPoint]:
+        return names.canonical_names(self.module, self.layer_path, self.family)
 
     @cached_property
-    def _points(self) -> dict[str, Point]:
-        native = names.native(self.module, self.native)
+    def _points(self) -> dict[str, HookPoint]:
+        native = names.native_names(self.module, self.native)
         return self._canonical | {name: point for name, point in native.items() if name not in self._canonical}
 
     def hook_points(self) -> list[str]:
@@ -74,7 +74,7 @@ class HookedModel:
         Raises UnknownNameError naming the nearest site.
         """
         point = self.point(name, side)
-        own = None if self.bridge is None else transformer_lens.width(self.bridge, name)
+        own = None if self.bridge is None else transformer_lens.bridge_width(self.bridge, name)
         width = point.width or own or width
         if width is None:
             remedy = f"say how wide it is: .at({name!r}, width=…)"
@@ -82,7 +82,7 @@ class HookedModel:
         return Site(self, name, width, side, self._basis(name))
 
     def _basis(self, name: str) -> str:
-        return "raw" if self.bridge is None else transformer_lens.basis(self.bridge, name)
+        return "raw" if self.bridge is None else transformer_lens.activation_basis(self.bridge, name)
 
     def run_with_cache(
         self,
@@ -98,7 +98,7 @@ class HookedModel:
         sites = self._filter(names_filter)
         where, batch = self._cells(inputs, positions)
         reads = [ReadTap(name, where) for name in sites]
-        with self.tapped([(self.point(tap.name), tap) for tap in reads]):
+        with self.tap([(self.point(tap.name), tap) for tap in reads]):
             logits = self.forward(inputs)
         cache = {tap.name: tap.result() for tap in reads}
         if batch is not None:
@@ -121,23 +121,23 @@ class HookedModel:
 
     def hooks(self, fwd_hooks: Edit | Sequence[Hook]) -> AbstractContextManager[None]:
         """A context in which every forward of the model is edited. Raises on exit if a site was never reached."""
-        taps: list[tuple[Point, AbstractTap]] = []
+        taps: list[tuple[HookPoint, AbstractTap]] = []
         for hook in [fwd_hooks] if isinstance(fwd_hooks, Edit) else fwd_hooks:
             if isinstance(hook, Edit):
                 self._check_own(hook.site)
                 taps.append((self.point(hook.site.name, hook.site.side), EditTap(hook)))
             else:
                 taps.append((self.point(hook[0]), WholeTap(*hook)))
-        return self.tapped(taps)
+        return self.tap(taps)
 
-    def tapped(self, taps: Sequence[tuple[Point, AbstractTap]]) -> AbstractContextManager[None]:
+    def tap(self, taps: Sequence[tuple[HookPoint, AbstractTap]]) -> AbstractContextManager[None]:
         """A context in which taps see what passes their points."""
         transformer_lens.check_since(self.module, self.bridge, self.name)
-        at: dict[Point, list[AbstractTap]] = {}
+        at: dict[HookPoint, list[AbstractTap]] = {}
         for point, tap in taps:
-            for place, one in placed(point, tap):
+            for place, one in place_partial_tap(point, tap):
                 at.setdefault(place, []).append(one)
-        return attached(self.module, at)
+        return attach_taps(self.module, at)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits of a plain forward, inputs moved to the model's device.
@@ -148,13 +148,13 @@ class HookedModel:
 
     def call(self, inputs: Inputs) -> Any:
         """What the module itself gives for these inputs."""
-        model_inputs.leading(inputs)  # refuses what is no input
-        own: Any = inputs if self.family is None else huggingface.prepared(inputs)
+        model_inputs.leading_tensor(inputs)  # refuses what is no input
+        own: Any = inputs if self.family is None else huggingface.prepare_inputs(inputs)
         own = model_inputs.to_device(own, self.device)
-        with generation.calling(inputs):
+        with generation.count_calls(inputs):
             if self.family is not None and self.family.decoder:  # a cache that nobody reads costs memory
                 return self.module(**{"use_cache": False, **own})
-            return model_inputs.call(self.module, own)
+            return model_inputs.call_module(self.module, own)
 
     def generate(self, inputs: Inputs, **settings: Any) -> Tensor:
         """Token ids (sequences, position) of the prompts with what the model writes after them.
@@ -164,7 +164,7 @@ class HookedModel:
         """
         if not hasattr(self.module, "generate"):
             raise UnsupportedError(f"generating with {self.name}", "wrap a Hugging Face language model")
-        ids = model_inputs.leading(inputs)
+        ids = model_inputs.leading_tensor(inputs)
         own = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} if isinstance(inputs, Tensor) else inputs
         own = {name: value for name, value in own.items() if name != "position_ids"}  # generate makes its own
         mask = model_inputs.padding_mask(own)
@@ -172,7 +172,7 @@ class HookedModel:
             allowed = "'left' to generate: encode(texts, padding_side='left')"
             raise SettingError(f"the padding of the prompts of {self.name}", "right", allowed)
         settings = {"disable_compile": True} | settings  # a step that was compiled before ignores the hooks
-        with generation.calling(own, generating=True):
+        with generation.count_calls(own, generating=True):
             return self.module.generate(**model_inputs.to_device(own, self.device), **settings)  # pyright: ignore
 
     def encode(self, texts: str | Sequence[str], **settings: Any) -> dict[str, Tensor]:
@@ -187,11 +187,11 @@ class HookedModel:
         found = self.tokenizer(texts, return_tensors="pt", padding=True, **settings)
         return {name: found[name] for name in ("input_ids", "attention_mask")}
 
-    def point(self, name: str, side: Side = "output") -> Point:
+    def point(self, name: str, side: Side = "output") -> HookPoint:
         """Where a site name leads inside the module."""
         if side not in get_args(Side):
             raise UnknownNameError("side", side, get_args(Side), f"site {name!r}")
-        point = names.find(self.module, self._points, name, self.name)
+        point = names.find_point(self.module, self._points, name, self.name)
         return point if side == "output" else names.on_input(self.module, point)
 
     def _filter(self, names_filter: str | Site | Sequence[str | Site] | None) -> list[str]:
@@ -222,7 +222,7 @@ class HookedModel:
         """The cells asked for, checked against the inputs; and the batch size where columns for every row were."""
         if positions is None:
             return None, None
-        shape = tuple(model_inputs.leading(inputs).shape)
+        shape = tuple(model_inputs.leading_tensor(inputs).shape)
         if len(shape) < 2:
             raise ShapeError(f"the input of {self.name}", shape, "(batch, position, …)")
         batch, length = shape[:2]

@@ -32,12 +32,12 @@ def without_peft(module: Any) -> Any:
     return module.get_base_model()
 
 
-def family(module: nn.Module) -> Family | None:
+def find_family(module: nn.Module) -> Family | None:
     """The row of the table that a model belongs to."""
     return FAMILIES.get(module.config.model_type) if is_pretrained(module) else None  # pyright: ignore
 
 
-def prepared(inputs: Inputs) -> dict[str, Tensor]:
+def prepare_inputs(inputs: Inputs) -> dict[str, Tensor]:
     """The inputs as a language model must get them, so that padding on either side changes no number.
 
     Adds position_ids that skip padding.

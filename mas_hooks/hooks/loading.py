@@ -21,7 +21,7 @@ LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 ONESELF = "load the model yourself and wrap the object"
 
 
-def load(folder: Path | str) -> nn.Module:
+def load_folder(folder: Path | str) -> nn.Module:
     """The model of a local folder in eval mode, on the CPU, in the dtype it was saved in; an adapter on its base model.
 
     Reads safetensors only. Raises CheckpointError, UnsupportedError or MissingPackageError.
@@ -31,7 +31,7 @@ def load(folder: Path | str) -> nn.Module:
         return _with_adapter(folder)
     kind = _model_class(folder, _config(folder))
     check_weights(folder)
-    with _told(folder, "its model"), quiet():
+    with _describe_missing(folder, "its model"), silence_transformers():
         model, info = kind.from_pretrained(
             folder, use_safetensors=True, dtype="auto", output_loading_info=True, **LOCAL
         )
@@ -48,7 +48,7 @@ def check_weights(folder: Path) -> None:
         raise CheckpointError(folder, "holds no safetensors weights", remedy)
 
 
-def skeleton(folder: Path | str) -> nn.Module:
+def load_skeleton(folder: Path | str) -> nn.Module:
     """The model of a folder without its weights (on the meta device): enough for names and widths."""
     import torch
     from transformers import AutoConfig
@@ -57,7 +57,7 @@ def skeleton(folder: Path | str) -> nn.Module:
     if (folder / ADAPTER).is_file():
         folder = _base_of(folder)
     kind = _model_class(folder, _config(folder))
-    with _told(folder, "its config"), torch.device("meta"):
+    with _describe_missing(folder, "its config"), torch.device("meta"):
         config = AutoConfig.from_pretrained(folder, **LOCAL)
         return (kind.from_config(config) if hasattr(kind, "from_config") else kind(config)).eval()
 
@@ -74,18 +74,18 @@ def tokenizer_of(folder: Path | str) -> Any:
         raise UnsupportedError(f"running the tokenizer's code in {folder}", "give a loaded one: wrap(…, tokenizer=…)")
     # By the model's type, AutoTokenizer would read a tokenizer of no class as another, which may drop every word.
     plain = told.get("tokenizer_class") in PLAIN_TOKENIZERS and (folder / "tokenizer.json").is_file()
-    with _told(folder, "its tokenizer"):
+    with _describe_missing(folder, "its tokenizer"):
         return (PreTrainedTokenizerFast if plain else AutoTokenizer).from_pretrained(folder, **LOCAL)
 
 
-def need(package: str, extra: str, purpose: str) -> None:
+def require_package(package: str, extra: str, purpose: str) -> None:
     """Raise MissingPackageError, naming the extra, where an optional package cannot be imported."""
     if importlib.util.find_spec(package) is None:
         raise MissingPackageError(package, extra, purpose)
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_transformers() -> Iterator[None]:
     """Keep the bars of transformers (one for every file written) from tearing ours."""
     from transformers.utils import logging
 
@@ -149,7 +149,7 @@ def _base_of(folder: Path) -> Path:
 
 
 def _with_adapter(folder: Path) -> nn.Module:
-    need("peft", "language", f"loading the adapter in {folder}")
+    require_package("peft", "language", f"loading the adapter in {folder}")
     base = _base_of(folder)
     if not any(folder.glob("*.safetensors")):
         raise CheckpointError(folder, "holds no safetensors weights", "save the adapter anew with save_pretrained")
@@ -157,13 +157,13 @@ def _with_adapter(folder: Path) -> nn.Module:
 
     if (base / ADAPTER).is_file():
         raise CheckpointError(folder, f"is an adapter of an adapter, {base}", "merge that one first, or " + ONESELF)
-    model = load(base)
-    with _told(folder, "its adapter"):
+    model = load_folder(base)
+    with _describe_missing(folder, "its adapter"):
         return PeftModel.from_pretrained(model, folder, local_files_only=True).eval()  # pyright: ignore[reportArgumentType]
 
 
 @contextmanager
-def _told(folder: Path, what: str) -> Iterator[None]:
+def _describe_missing(folder: Path, what: str) -> Iterator[None]:
     """Tell what transformers (or peft) raises about a file as one sentence that names the folder."""
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError

@@ -22,7 +22,7 @@ HEAD = re.compile(r"(.*\.hook_z)\[(\d+)\]")
 
 
 @dataclass(frozen=True)
-class Point:
+class HookPoint:
     """Where a name leads: a module, which side of it, or which layer's state (`kind` fused or cell).
 
     `path` is the dotted path inside the wrapped module, "" for itself; `width` is None where the module does not say.
@@ -65,20 +65,22 @@ def _width(module: nn.Module, side: Side) -> int | None:
     return None
 
 
-def _states(root: nn.Module) -> dict[str, Point]:
+def _states(root: nn.Module) -> dict[str, HookPoint]:
     """`state`, or `state.0`, `state.1`, … bottom up where there are several."""
     points = []
     for path, module in root.named_modules():
-        if isinstance(module, recurrent.FUSED + recurrent.CELLS) and recurrent.refusal(module) is None:
+        if isinstance(module, recurrent.FUSED + recurrent.CELLS) and recurrent.refuse_reason(module) is None:
             kind = "fused" if isinstance(module, recurrent.FUSED) else "cell"
-            width = recurrent.parts(module) * int(module.hidden_size)
-            points += [Point(path, kind, layer=layer, width=width) for layer in range(recurrent.layers(module))]
+            width = recurrent.split_weights(module) * int(module.hidden_size)
+            points += [
+                HookPoint(path, kind, layer=layer, width=width) for layer in range(recurrent.layer_count(module))
+            ]
     if len(points) == 1:
         return {"state": points[0]}
     return {f"state.{index}": point for index, point in enumerate(points)}
 
 
-def _blocks(root: nn.Module, layer_path: str | None) -> dict[str, Point]:
+def _blocks(root: nn.Module, layer_path: str | None) -> dict[str, HookPoint]:
     """`blocks.{i}.hook_resid_pre` and `…post` = input and output of the i-th module of the list at `layer_path`."""
     if layer_path is None:
         return {}
@@ -93,8 +95,8 @@ def _blocks(root: nn.Module, layer_path: str | None) -> dict[str, Point]:
     points = {}
     for index, (key, block) in enumerate(blocks.named_children()):
         path = f"{layer_path}.{key}".removeprefix(".")
-        points[f"blocks.{index}.hook_resid_pre"] = Point(path, side="input", width=_width(block, "input"))
-        points[f"blocks.{index}.hook_resid_post"] = Point(path, width=_width(block, "output"))
+        points[f"blocks.{index}.hook_resid_pre"] = HookPoint(path, side="input", width=_width(block, "input"))
+        points[f"blocks.{index}.hook_resid_post"] = HookPoint(path, width=_width(block, "output"))
     return points
 
 
@@ -104,45 +106,47 @@ def blocks_path(root: Any, family: Family) -> str:
     return prefix + family.blocks
 
 
-def _family(root: Any, family: Family) -> dict[str, Point]:
+def _family(root: Any, family: Family) -> dict[str, HookPoint]:
     """The canonical names of a Hugging Face model, as its family's row says, in the order of the forward."""
     path, width, heads = blocks_path(root, family), root.config.hidden_size, root.config.num_attention_heads
-    points: dict[str, Point] = {}
+    points: dict[str, HookPoint] = {}
     for index, (key, block) in enumerate(root.get_submodule(path).named_children()):
         at, own = f"{path}.{key}", f"blocks.{index}."
         attention = f"{at}.{family.attention}"
         projected = _width(block.get_submodule(family.heads), "input")
-        points[own + "hook_resid_pre"] = Point(at, side="input", width=width)
-        points[own + "attn.hook_z"] = Point(f"{at}.{family.heads}", side="input", width=projected, heads=heads)
-        points[own + "hook_attn_out"] = Point(attention, width=width)
+        points[own + "hook_resid_pre"] = HookPoint(at, side="input", width=width)
+        points[own + "attn.hook_z"] = HookPoint(f"{at}.{family.heads}", side="input", width=projected, heads=heads)
+        points[own + "hook_attn_out"] = HookPoint(attention, width=width)
         if family.serial(root.config):
-            points[own + "hook_resid_mid"] = Point(attention, width=width, plus=at)
-        points[own + "hook_mlp_out"] = Point(f"{at}.{family.mlp}", width=width, flat=at if family.flat_mlp else None)
-        points[own + "hook_resid_post"] = Point(at, width=width)
+            points[own + "hook_resid_mid"] = HookPoint(attention, width=width, plus=at)
+        points[own + "hook_mlp_out"] = HookPoint(
+            f"{at}.{family.mlp}", width=width, flat=at if family.flat_mlp else None
+        )
+        points[own + "hook_resid_post"] = HookPoint(at, width=width)
     return points
 
 
-def canonical(root: Any, layer_path: str | None = None, family: Family | None = None) -> dict[str, Point]:
+def canonical_names(root: Any, layer_path: str | None = None, family: Family | None = None) -> dict[str, HookPoint]:
     """The names that mean the same in every model, in the order of the forward."""
     embeddings = [module for module in root.modules() if isinstance(module, nn.Embedding)]
     found = root.get_input_embeddings() if family else embeddings[0] if len(embeddings) == 1 else None
     embed = {}
     if found is not None:
         path = next(path for path, module in root.named_modules() if module is found)
-        embed["embed"] = Point(path, width=_width(found, "output"))
+        embed["embed"] = HookPoint(path, width=_width(found, "output"))
     blocks = _family(root, family) if family and layer_path is None else _blocks(root, layer_path)
     return embed | blocks | _states(root)
 
 
-def native(root: nn.Module, aliases: Mapping[str, nn.Module]) -> dict[str, Point]:
+def native_names(root: nn.Module, aliases: Mapping[str, nn.Module]) -> dict[str, HookPoint]:
     """Dotted paths of the modules, then the names under which other libraries know modules in here."""
     paths = {path: module for path, module in root.named_modules() if path}
-    found = {path: Point(path, width=_width(module, "output")) for path, module in paths.items()}
+    found = {path: HookPoint(path, width=_width(module, "output")) for path, module in paths.items()}
     home = {module: path for path, module in paths.items()}
     return found | {name: found[home[one]] for name, one in aliases.items() if one in home and name not in found}
 
 
-def find(root: nn.Module, known: Mapping[str, Point], name: str, model: str) -> Point:
+def find_point(root: nn.Module, known: Mapping[str, HookPoint], name: str, model: str) -> HookPoint:
     """Where `name` leads. Raises UnknownNameError with the nearest name, UnsupportedError for a refused state."""
     if name in known:
         return known[name]
@@ -153,12 +157,12 @@ def find(root: nn.Module, known: Mapping[str, Point], name: str, model: str) -> 
         raise UnknownNameError("block", block[1], sorted(blocks, key=int), model)
     if name.partition(".")[0] == "state":
         for module in root.modules():
-            if (error := recurrent.refusal(module)) is not None:
+            if (error := recurrent.refuse_reason(module)) is not None:
                 raise error
     raise UnknownNameError("site", name, known, model)
 
 
-def _head(point: Point, index: int, name: str, model: str) -> Point:
+def _head(point: HookPoint, index: int, name: str, model: str) -> HookPoint:
     if point.heads is None or point.width is None:
         raise UnsupportedError(f"a head of {name!r} in {model}", "take the whole site")
     if index >= point.heads:
@@ -168,11 +172,11 @@ def _head(point: Point, index: int, name: str, model: str) -> Point:
     return replace(point, width=width, units=(index * width, (index + 1) * width), heads=None)
 
 
-def on_input(root: nn.Module, point: Point) -> Point:
+def on_input(root: nn.Module, point: HookPoint) -> HookPoint:
     """The input side of a module point. Raises UnsupportedError for a place that has none."""
     if point.kind != "module":
         raise UnsupportedError("the input side of a state", "hook the recurrent module's input by its path")
     if point.plus or point.units or point.flat:
         raise UnsupportedError("the input side of a sum or of a head", "hook the module's input by its path")
     width = point.width if point.side == "input" else _width(root.get_submodule(point.path), "input")
-    return Point(point.path, side="input", width=width)
+    return HookPoint(point.path, side="input", width=width)

@@ -27,6 +27,6 @@ def without_envoy(model: Any) -> Any:
     return model._module
 
 
-def tokenizer(model: Any) -> Any:
+def tokenizer_of_envoy(model: Any) -> Any:
     """The tokenizer that an nnsight model holds, or None."""
     return vars(model).get("tokenizer") if is_envoy(model) else None

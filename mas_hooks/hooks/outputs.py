@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 from mas_hooks.core.errors import NoLogitsError, NoTensorError
 
 
-def describe(value: object) -> str:
+def describe_output(value: object) -> str:
     """What a value is, in words for an error: its type, and its shape or size."""
     if isinstance(value, Tensor):
         return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
@@ -24,7 +24,7 @@ def describe(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def take(value: object, site: str, time_first: bool = False) -> Float[Tensor, "batch position width"]:
+def take_tensor(value: object, site: str, time_first: bool = False) -> Float[Tensor, "batch position width"]:
     """The activation in what a module took or gave: a bare tensor, or the first entry of a tuple or list."""
     first = value[0] if isinstance(value, tuple | list) and value else value
     if (
@@ -33,16 +33,16 @@ def take(value: object, site: str, time_first: bool = False) -> Float[Tensor, "b
         or not first.is_floating_point()
         or first.ndim not in (2, 3)
     ):
-        raise NoTensorError(site, describe(value))
+        raise NoTensorError(site, describe_output(value))
     if first.ndim == 2:
         return first[:, None]
     return first.transpose(0, 1) if time_first else first
 
 
-def put(value: Any, edited: Float[Tensor, "batch position width"], time_first: bool = False) -> Any:
-    """`value` with its activation replaced: the twin of `take`."""
+def put_tensor(value: Any, edited: Float[Tensor, "batch position width"], time_first: bool = False) -> Any:
+    """`value` with its activation replaced: the twin of `take_tensor`."""
     if isinstance(value, tuple | list):
-        rest = [put(value[0], edited, time_first), *value[1:]]
+        rest = [put_tensor(value[0], edited, time_first), *value[1:]]
         return type(value)(*rest) if hasattr(value, "_fields") else type(value)(rest)
     if value.ndim == 2:
         return edited[:, 0]
@@ -60,4 +60,4 @@ def default_logits(output: object) -> Tensor:
     tensors = [entry for entry in entries if isinstance(entry, Tensor) and entry.is_floating_point()]
     if len(tensors) == 1:
         return tensors[0]
-    raise NoLogitsError(describe(output))
+    raise NoLogitsError(describe_output(output))

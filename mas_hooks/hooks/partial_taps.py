@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mas_hooks.hooks.names import Point
+from mas_hooks.hooks.names import HookPoint
 from mas_hooks.hooks.taps import AbstractTap
 
 
@@ -88,7 +88,7 @@ class FlatTap(_AbstractPart):
         return h if edited is shown else edited.reshape(h.shape)
 
 
-def placed(point: Point, tap: AbstractTap) -> list[tuple[Point, AbstractTap]]:
+def place_partial_tap(point: HookPoint, tap: AbstractTap) -> list[tuple[HookPoint, AbstractTap]]:
     """At which points of the model a tap has to be put so that it sees what `point` means."""
     if point.units is not None:
         return [(point, UnitsTap(tap, point.units))]
@@ -96,4 +96,4 @@ def placed(point: Point, tap: AbstractTap) -> list[tuple[Point, AbstractTap]]:
     if block is None:
         return [(point, tap)]
     base = BlockInput()
-    return [(Point(block, side="input"), base), (point, (SumTap if point.plus else FlatTap)(tap, base))]
+    return [(HookPoint(block, side="input"), base), (point, (SumTap if point.plus else FlatTap)(tap, base))]

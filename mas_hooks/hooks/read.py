@@ -37,7 +37,7 @@ class _SharedRead(AbstractTap):
         self.read.check(seen)
 
 
-def collect_all(
+def read_sites(
     model: HookedModel, sites: Sequence[Site], inputs: Inputs, where: Where
 ) -> list[Float[Tensor, "n _width"]]:
     """The activations of some cells at several sites of a model, from one forward without gradient.
@@ -48,11 +48,11 @@ def collect_all(
     taps = [
         (model.point(site.name, site.side), _SharedRead(read, reads)) for site, read in zip(sites, reads, strict=True)
     ]
-    with torch.no_grad(), model.tapped(taps), suppress(StopForward):
+    with torch.no_grad(), model.tap(taps), suppress(StopForward):
         model.call(inputs)
     return [read.result() for read in reads]
 
 
-def collect(model: HookedModel, site: Site, inputs: Inputs, where: Where) -> Float[Tensor, "n width"]:
-    """The activations of some cells at one site (see `collect_all`)."""
-    return collect_all(model, [site], inputs, where)[0]
+def read_site(model: HookedModel, site: Site, inputs: Inputs, where: Where) -> Float[Tensor, "n width"]:
+    """The activations of some cells at one site (see `read_sites`)."""
+    return read_sites(model, [site], inputs, where)[0]

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mas_hooks.core.errors import NoTensorError, UnsupportedError
-from mas_hooks.hooks.outputs import describe
+from mas_hooks.hooks.outputs import describe_output
 from mas_hooks.hooks.taps import AbstractTap
 
 States: TypeAlias = Float[Tensor, "batch width"]
@@ -24,17 +24,17 @@ FUSED = (nn.GRU, nn.LSTM, nn.RNN)
 CELLS = (nn.GRUCell, nn.LSTMCell, nn.RNNCell)
 
 
-def parts(module: nn.Module) -> int:
+def split_weights(module: nn.Module) -> int:
     """How many vectors the state has: 2 for an LSTM ([h; c]), else 1."""
     return 2 if isinstance(module, nn.LSTM | nn.LSTMCell) else 1
 
 
-def layers(module: nn.Module) -> int:
+def layer_count(module: nn.Module) -> int:
     """How many states a module carries: the layers of a fused module, 1 for a cell."""
     return module.num_layers if isinstance(module, nn.RNNBase) else 1
 
 
-def refusal(module: nn.Module) -> UnsupportedError | None:
+def refuse_reason(module: nn.Module) -> UnsupportedError | None:
     """Why the state of this module cannot be a site, or None."""
     if not isinstance(module, nn.RNNBase):
         return None
@@ -53,7 +53,7 @@ def pack(state: Any) -> Tensor:
 
 def unpack(module: nn.Module, state: Tensor) -> Any:
     """[h; c] -> (h, c) for an LSTM, h -> h else."""
-    if parts(module) == 1:
+    if split_weights(module) == 1:
         return state
     return tuple(part.contiguous() for part in state.chunk(2, dim=-1))  # cuDNN takes no strided state
 
@@ -79,7 +79,7 @@ def _batch_first(module: nn.RNNBase, x: Tensor) -> Tensor:
 def _starts(module: nn.RNNBase, x: Tensor, given: Any) -> list[States]:
     """The state that each layer starts from: the caller's, or zeros."""
     if given is None:
-        return [x.new_zeros(len(x), parts(module) * module.hidden_size)] * module.num_layers
+        return [x.new_zeros(len(x), split_weights(module) * module.hidden_size)] * module.num_layers
     return list(pack(given))
 
 
@@ -122,11 +122,11 @@ def _walk(
     return torch.cat(pieces, dim=1), state, moved
 
 
-def _tapped(
+def _run_tapped(
     module: nn.RNNBase, layer: int, x: Tensor, natural: Tensor, start: States, taps: Sequence[AbstractTap], offset: int
 ) -> tuple[Tensor, States, bool] | None:
     """Let the taps of one layer see its states; what the layer gives instead of `natural`, or None (as `_walk`)."""
-    if not taps or (parts(module) == 1 and all(tap.reads_only for tap in taps)):
+    if not taps or (split_weights(module) == 1 and all(tap.reads_only for tap in taps)):
         for tap in taps:
             tap(natural, offset)
         return None
@@ -139,12 +139,12 @@ def _check_call(module: nn.RNNBase, x: Any, site: str) -> None:
             "a packed sequence at a state site", "pass the padded batch and let Where name the cells"
         )
     if x.ndim != 3:
-        raise NoTensorError(site, f"an unbatched call on {describe(x)}")
+        raise NoTensorError(site, f"an unbatched call on {describe_output(x)}")
     if module.training and module.dropout and module.num_layers > 1:
         raise UnsupportedError("a state site of a stacked module in train mode with dropout", "call .eval() first")
 
 
-def _valued(values: Tensor, graph: Tensor) -> Tensor:
+def _check_values(values: Tensor, graph: Tensor) -> Tensor:
     """The exact values of one tensor with the gradient of another, which is the same up to rounding."""
     return values.detach() + (graph - graph.detach())
 
@@ -163,7 +163,7 @@ def tap_fused(
     finals, edited, moved = [], False, False
     for layer, start in enumerate(_starts(module, x, call[1] if len(call) > 1 else None)):
         x_next, final = (own, own_last[0]) if module.num_layers == 1 else run_layer(module, layer, x, start)
-        instead = _tapped(module, layer, x, x_next, start, taps.get(layer, ()), offset)
+        instead = _run_tapped(module, layer, x, x_next, start, taps.get(layer, ()), offset)
         if instead is not None:
             x_next, final, changed = instead
             edited, moved = True, moved or changed
@@ -173,7 +173,7 @@ def tap_fused(
         return positions, output
     last = torch.stack(finals)
     if not moved:
-        x, last = _valued(own, x), _valued(own_last, last)
+        x, last = _check_values(own, x), _check_values(own_last, last)
     return positions, (_batch_first(module, x), unpack(module, last))
 
 
@@ -181,7 +181,7 @@ def tap_cell(module: nn.Module, taps: Sequence[AbstractTap], output: Any, offset
     """What a forward hook on a cell does: one position passes, its output is its state."""
     state = pack(output)
     if state.ndim != 2:
-        raise NoTensorError(type(module).__name__, f"an unbatched state, {describe(state)}")
+        raise NoTensorError(type(module).__name__, f"an unbatched state, {describe_output(state)}")
     before = after = state[:, None]
     for tap in taps:
         after = tap(after, offset)

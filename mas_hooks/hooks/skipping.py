@@ -12,7 +12,7 @@ from mas_hooks.hooks.taps import StopForward
 
 
 @contextmanager
-def displaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+def displace_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """Put another forward into the instance, and back whatever was there (other libraries use that slot too)."""
     slot = module.__dict__
     before = slot.get("forward")
@@ -27,7 +27,7 @@ def displaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextmanager
-def skipped(blocks: Sequence[nn.Module], entries: Sequence[int], stream: Tensor | None) -> Iterator[None]:
+def skip_blocks(blocks: Sequence[nn.Module], entries: Sequence[int], stream: Tensor | None) -> Iterator[None]:
     """The last of the blocks gives the stream, and those below it what they get.
 
     entries: of each block, how many its output has, of which the stream is the first; 0 for a bare tensor.
@@ -35,12 +35,12 @@ def skipped(blocks: Sequence[nn.Module], entries: Sequence[int], stream: Tensor 
     with ExitStack() as undo:
         for block, count in zip(blocks, entries, strict=True):
             value = stream if block is blocks[-1] else None
-            undo.enter_context(displaced(block, _giving(value, count)))
+            undo.enter_context(displace_forward(block, _giving(value, count)))
         yield
 
 
 @contextmanager
-def stopped_after(module: nn.Module) -> Iterator[None]:
+def stop_after(module: nn.Module) -> Iterator[None]:
     """A forward ends once this module has run and its hooks have seen what it gave."""
 
     def stop(*_: Any) -> None:

@@ -80,7 +80,7 @@ def _passing(where: Where, h: Tensor, offset: int, site: str) -> tuple[Tensor, W
 
     Rows that generation repeats (beams, several sequences a prompt) get the cells of the row they came from.
     """
-    call, length = generation.current(), h.shape[1]
+    call, length = generation.current_call(), h.shape[1]
     repeats = 1 if call is None else call.repeats(h.shape[0])
     which = ((where.columns >= offset) & (where.columns < offset + length)).nonzero()[:, 0]
     cells = Where(where.rows[which], where.columns[which])
@@ -97,7 +97,7 @@ def _passing(where: Where, h: Tensor, offset: int, site: str) -> tuple[Tensor, W
 
 def _in_scope(scope: Scope, h: Tensor, offset: int, site: str) -> Where:
     """All cells of a span that are prompt, generated or either; padding left out."""
-    call = generation.current()
+    call = generation.current_call()
     columns = torch.arange(offset, offset + h.shape[1], device=h.device)
     if call is None:
         if scope != "every":
@@ -135,7 +135,7 @@ class EditTap(AbstractTap):
         return self.edit.where.columns.unique() if isinstance(self.edit.where, Where) else None
 
     def __call__(self, h: Tensor, offset: int) -> Tensor:
-        where, vectors, call = self.edit.where, self.edit.vectors, generation.current()
+        where, vectors, call = self.edit.where, self.edit.vectors, generation.current_call()
         self.generating = self.generating or (call is not None and call.generating)
         if isinstance(where, Where):
             which, cells = _passing(where, h, offset, str(self.edit.site))

@@ -29,28 +29,28 @@ def is_component(module: object) -> bool:
     return home is not None and isinstance(module, home.GeneralizedComponent)
 
 
-def inner(bridge: Any) -> nn.Module:
+def inner_module(bridge: Any) -> nn.Module:
     """The model that a bridge runs: it gives the bridge's own logits, compatibility mode included."""
     return bridge.original_model
 
 
-def native_names(bridge: Any) -> dict[str, nn.Module]:
+def bridge_names(bridge: Any) -> dict[str, nn.Module]:
     """TransformerLens' own hook names, each an identity module that is hooked as any other; then the model's own paths.
 
     The paths are those that the modules had before the bridge took them over.
     """
     names = dict(bridge.hook_dict)
-    for path, module in inner(bridge).named_modules():
+    for path, module in inner_module(bridge).named_modules():
         names.setdefault(path.replace(WRAPPED, ""), module)
     return names
 
 
-def width(bridge: Any, name: str) -> int | None:
+def bridge_width(bridge: Any, name: str) -> int | None:
     """How wide the residual stream is, for the sites on it: TransformerLens' identity modules do not say."""
     return bridge.cfg.d_model if STREAM.fullmatch(name) else None
 
 
-def basis(bridge: Any, name: str) -> str:
+def activation_basis(bridge: Any, name: str) -> str:
     """In which basis a site's vectors are: `raw` as the model was trained, or as compatibility mode has changed them.
 
     For LayerNorm models the bridge takes the mean off everything that is written to the residual stream (`centred`);

@@ -33,23 +33,23 @@ def wrap(
     """
     if isinstance(model, str | Path):
         folder = Path(model)
-        model, name = loading.load(folder), name or folder.resolve().name
+        model, name = loading.load_folder(folder), name or folder.resolve().name
         tokenizer = loading.tokenizer_of(folder) if tokenizer is None else tokenizer
     outer = nnsight.without_envoy(model)
     bridge = outer if transformer_lens.is_bridge(outer) else None
-    core = huggingface.without_peft(outer if bridge is None else transformer_lens.inner(bridge))
+    core = huggingface.without_peft(outer if bridge is None else transformer_lens.inner_module(bridge))
     if not isinstance(core, nn.Module):
-        raise UnsupportedError(f"wrapping {outputs.describe(model)}", "pass a torch.nn.Module or a model folder")
+        raise UnsupportedError(f"wrapping {outputs.describe_output(model)}", "pass a torch.nn.Module or a model folder")
     name = name or type(core).__name__
     transformer_lens.check_order(
         core, through_bridge=bridge is not None, through_peft=core is not outer and bridge is None, name=name
     )
-    checks.check_condition(core, name)
+    checks.check_model(core, name)
     if tokenizer is None:
-        tokenizer = nnsight.tokenizer(model) or getattr(bridge, "tokenizer", None)
+        tokenizer = nnsight.tokenizer_of_envoy(model) or getattr(bridge, "tokenizer", None)
     if tokenizer is not None:
         huggingface.check_tokenizer(core, tokenizer, name)
-    family = huggingface.family(core)
+    family = huggingface.find_family(core)
     if family is not None and layer_path is not None:
         known = layer_path == names.blocks_path(core, family)
         family, layer_path = (family, None) if known else (None, layer_path)
@@ -63,7 +63,7 @@ def wrap(
 def _native(bridge: Any, outer: Any, core: nn.Module) -> dict[str, nn.Module]:
     """The names that the wrapped object itself has for modules of the core."""
     if bridge is not None:
-        return transformer_lens.native_names(bridge)
+        return transformer_lens.bridge_names(bridge)
     return {} if outer is core else dict(outer.named_modules())
 
 

@@ -24,7 +24,7 @@ _FADED = 0.55  # what each round through a palette keeps of its colours
 _LEFT, _LINE, _TITLE_CHARACTER, _SUBTITLE_CHARACTER = 0.12, 0.24, 0.115, 0.082  # inches
 
 
-def canvas(width: float, height: float, title: str, subtitle: str, *, squares: bool = False) -> Figure:
+def make_canvas(width: float, height: float, title: str, subtitle: str, *, squares: bool = False) -> Figure:
     """An empty figure of so many inches, heading lines added to its height; it belongs to nobody's pyplot.
 
     `squares` closes the room that panels of a fixed aspect leave beside them.
@@ -50,7 +50,7 @@ def canvas(width: float, height: float, title: str, subtitle: str, *, squares: b
     return figure
 
 
-def quiet(axes: Axes, keep: tuple[str, ...] = ("left", "bottom")) -> None:
+def quiet_axes(axes: Axes, keep: tuple[str, ...] = ("left", "bottom")) -> None:
     """Leave only the spines in `keep`, and make ticks small and dark."""
     for side, spine in axes.spines.items():
         spine.set_visible(side in keep)
@@ -61,10 +61,10 @@ def quiet(axes: Axes, keep: tuple[str, ...] = ("left", "bottom")) -> None:
 
 def colour(index: int, palette: Sequence[str] = OKABE_ITO) -> str:
     """The colour of a thing by its number; beyond the palette its colours come again, each time paler."""
-    return mixed(palette[index % len(palette)], 1 - _FADED ** (index // len(palette)))
+    return mix_white(palette[index % len(palette)], 1 - _FADED ** (index // len(palette)))
 
 
-def mixed(colour: str, white: float) -> str:
+def mix_white(colour: str, white: float) -> str:
     """A colour with a share of white in it."""
     from matplotlib.colors import to_hex, to_rgb
 
@@ -84,7 +84,7 @@ _HATCHES = ("////", "....", "xxxx", "----")
 _MARGIN = 0.3  # inches beside a legend
 
 
-def control(index: int) -> dict[str, Any]:
+def control_look(index: int) -> dict[str, Any]:
     """How the bars of a control look: grey, with a hatch that tells it from the other controls."""
     hatch = _HATCHES[index % len(_HATCHES)]
     return {"facecolor": _CONTROL, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
@@ -125,7 +125,7 @@ class Marks:
         return (across, along) if self.upright else (along, across)
 
 
-def keys(*, upright: bool = False) -> dict[str, Artist]:
+def legend_keys(*, upright: bool = False) -> dict[str, Artist]:
     """What stands for each mark in a legend: interval, floor, seed and reference."""
     from matplotlib.lines import Line2D
 
@@ -170,7 +170,7 @@ def longest_word(text: str, size: float) -> float:
     return max((inches(word, size) for word in _broken(text, size, 1)), default=0.0)
 
 
-def wrapped(text: str, size: float, room: float) -> str:
+def wrap_text(text: str, size: float, room: float) -> str:
     """The text in as few lines as fit into `room` inches; a word longer than that stays whole."""
     for characters in range(len(text), 0, -1):
         lines = _broken(text, size, characters)
@@ -188,12 +188,12 @@ def _broken(text: str, size: float, characters: int) -> list[str]:
 def at_end(axes: Axes, named: Iterable[tuple[float, str, str]], gap: float) -> None:
     """Write names (height, text, colour) at the right edge, each at its height or as near as the others leave room."""
     falling = sorted(named, reverse=True)
-    for (_, text, colour), height in zip(falling, apart([want for want, _, _ in falling], gap), strict=True):
+    for (_, text, colour), height in zip(falling, spread_apart([want for want, _, _ in falling], gap), strict=True):
         look = {"fontsize": TEXT, "color": colour, "va": "center", "gid": "label"}
         axes.text(1.02, height, text, transform=axes.get_yaxis_transform(), **look)
 
 
-def apart(wanted: list[float], gap: float) -> list[float]:
+def spread_apart(wanted: list[float], gap: float) -> list[float]:
     """Heights in falling order, at least a gap apart, none below the axis unless there are too many."""
     placed: list[float] = []
     for want in wanted:

@@ -1,13 +1,13 @@
 """Correlational measures of two networks: matched rows in, a number with its spread out. They imply no shared cause."""
 
 from mas_hooks.similarity.cka import cka
-from mas_hooks.similarity.layer_structure import Blocks, Outlier, blocks, depth_distance, outlier
+from mas_hooks.similarity.layer_structure import Blocks, Outlier, depth_distance, find_blocks, find_outlier
 from mas_hooks.similarity.layers.accumulate import LayerPairs
 from mas_hooks.similarity.layers.grid import LayerGrid
-from mas_hooks.similarity.model_distance import Tree, arccos_distance, cluster
+from mas_hooks.similarity.model_distance import Tree, arccos_distance, cluster_models
 from mas_hooks.similarity.procrustes import procrustes, shape_distance
 from mas_hooks.similarity.resampling import Measure
-from mas_hooks.similarity.rsa import rdm, rsa
+from mas_hooks.similarity.rsa import dissimilarity_matrix, rsa
 
 __all__ = [
     "Blocks",
@@ -17,13 +17,13 @@ __all__ = [
     "Outlier",
     "Tree",
     "arccos_distance",
-    "blocks",
     "cka",
-    "cluster",
+    "cluster_models",
     "depth_distance",
-    "outlier",
+    "dissimilarity_matrix",
+    "find_blocks",
+    "find_outlier",
     "procrustes",
-    "rdm",
     "rsa",
     "shape_distance",
 ]

@@ -9,17 +9,17 @@ import numpy as np
 
 from mas_hooks.core.errors import UnknownNameError, UnsupportedError
 from mas_hooks.similarity.hsic import biased_hsic
-from mas_hooks.similarity.kernel import centred, cosine, linear, zscored
-from mas_hooks.similarity.resampling import Measure, Sampling, resampled
+from mas_hooks.similarity.kernel import centre_rows, cosine_kernel, linear_kernel, zscore_rows
+from mas_hooks.similarity.resampling import Measure, Sampling, resample
 from mas_hooks.similarity.rows import Matrix, Rows
 
 
 def _cosine_of_zscores(x: Matrix) -> Matrix:
-    return cosine(zscored(x))
+    return cosine_kernel(zscore_rows(x))
 
 
 def _linear_of_centred(x: Matrix) -> Matrix:
-    return linear(centred(x))
+    return linear_kernel(centre_rows(x))
 
 
 # What each kernel makes of the sampled rows; a further kernel is a further row.
@@ -33,7 +33,7 @@ def _kernel_of(x: Matrix, kernel: str, name: str) -> Matrix:
     return k
 
 
-def _alignment(x: Matrix, y: Matrix, kernel: str) -> float:
+def _kernel_alignment(x: Matrix, y: Matrix, kernel: str) -> float:
     """Biased CKA (Grant 2025, eq. 15), in [0, 1]."""
     kernel_x, kernel_y = _kernel_of(x, kernel, "x"), _kernel_of(y, kernel, "y")
     norms = np.sqrt(biased_hsic(kernel_x, kernel_x)) * np.sqrt(biased_hsic(kernel_y, kernel_y))
@@ -51,5 +51,5 @@ def cka(x: Rows, y: Rows, kernel: str = "cosine", samples: int = 1000, resamples
     """
     if kernel not in KERNELS:
         raise UnknownNameError("kernel", kernel, KERNELS, "cka")
-    values = resampled(x, y, partial(_alignment, kernel=kernel), Sampling(samples, resamples, seed))
+    values = resample(x, y, partial(_kernel_alignment, kernel=kernel), Sampling(samples, resamples, seed))
     return Measure.over(f"cka_{kernel}", values)

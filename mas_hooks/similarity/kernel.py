@@ -21,7 +21,7 @@ def _unit_sized(x: Matrix) -> Matrix:
     return np.ldexp(x, -np.frexp(np.abs(x).max())[1])
 
 
-def centred(x: Matrix) -> Matrix:
+def centre_rows(x: Matrix) -> Matrix:
     """Take the mean off each unit, up to one scale for all, which no CKA sees; (n, d) -> (n, d).
 
     Differences of rounding size become exact zeros.
@@ -31,22 +31,22 @@ def centred(x: Matrix) -> Matrix:
     return _unit_sized(np.where(np.abs(differences) <= ROUNDING * np.abs(x).max(axis=0), 0.0, differences))
 
 
-def zscored(x: Matrix) -> Matrix:
+def zscore_rows(x: Matrix) -> Matrix:
     """Give each unit mean 0 and standard deviation 1; a constant unit is centred and left at zero. (n, d) -> (n, d)."""
-    differences = centred(x)
+    differences = centre_rows(x)
     differences = differences / _nonzero(np.abs(differences).max(axis=0))
     return differences / _nonzero(differences.std(axis=0))
 
 
-def linear(x: Matrix) -> Matrix:
+def linear_kernel(x: Matrix) -> Matrix:
     """Dot products of rows; (n, d) -> (n, n)."""
     return x @ x.T
 
 
-def cosine(x: Matrix) -> Matrix:
+def cosine_kernel(x: Matrix) -> Matrix:
     """Cosines of the angles between rows; a zero row has no angle and gets 0 with every row, itself included.
 
     (n, d) -> (n, n), in [−1, 1] up to rounding.
     """
     x = x / _nonzero(np.abs(x).max(axis=1, keepdims=True))  # first, so that no square over- or underflows
-    return linear(x / _nonzero(np.linalg.norm(x, axis=1, keepdims=True)))
+    return linear_kernel(x / _nonzero(np.linalg.norm(x, axis=1, keepdims=True)))

@@ -15,12 +15,12 @@ from mas_hooks.similarity.rows import Matrix
 FACTOR = 1.5
 
 
-def matched(grid: ArrayLike) -> Matrix:
+def match_depths(grid: ArrayLike) -> Matrix:
     """The values of a grid (layers of a, layers of b) at equal shares of the depth, as many as the deeper one has.
 
     Of models of equal depth that is the diagonal. Raises ShapeError, NotFiniteError.
     """
-    values = _checked(grid)
+    values = _check_grid(grid)
     count = max(values.shape)
     at = [((np.arange(count) + 0.5) / count * layers).astype(int) for layers in values.shape]
     return values[at[0], at[1]]
@@ -32,7 +32,7 @@ def depth_distance(grid: ArrayLike) -> float:
     Of two models of L layers each it is their `arccos_distance` (Brown 2023, eq. 2) over √L, so that families of
     unequal depth can be compared.
     """
-    return float(np.sqrt(np.mean(np.arccos(np.clip(matched(grid), -1.0, 1.0)) ** 2)))
+    return float(np.sqrt(np.mean(np.arccos(np.clip(match_depths(grid), -1.0, 1.0)) ** 2)))
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Outlier:
     ratios: tuple[float, ...]
 
 
-def outlier(distances: ArrayLike, names: Sequence[str], factor: float = FACTOR) -> Outlier:
+def find_outlier(distances: ArrayLike, names: Sequence[str], factor: float = FACTOR) -> Outlier:
     """Which member of a family, if any, is far from all others: at most one, of three members or more.
 
     distances (m, m): symmetric, zero on the diagonal. ratios: in the order of the names. Raises ShapeError, and
@@ -91,9 +91,9 @@ class Blocks:
         return self.contrast > self.smooth
 
 
-def blocks(grid: ArrayLike) -> Blocks:
+def find_blocks(grid: ArrayLike) -> Blocks:
     """The three blocks of consecutive layers with the highest contrast; of one model with itself, 4 layers or more."""
-    values = _checked(grid)
+    values = _check_grid(grid)
     layers = len(values)
     if values.shape != (layers, layers) or layers < 4:
         raise ShapeError("the similarity of the layers of one model", values.shape, "(layers, layers), 4 or more")
@@ -116,7 +116,7 @@ def _best(values: Matrix) -> tuple[tuple[int, int], float, float]:
     return cuts, within, across
 
 
-def _checked(grid: ArrayLike) -> Matrix:
+def _check_grid(grid: ArrayLike) -> Matrix:
     values = np.asarray(grid, dtype=np.float64)
     if values.ndim != 2 or not values.size:
         raise ShapeError("the similarity of layers", values.shape, "(layers of a, layers of b)")

@@ -57,7 +57,7 @@ class Tree:
         return [self.names[index] for index in leaves_list(self.merges)]
 
 
-def cluster(distances: ArrayLike, names: Sequence[str], linkage: str = "average") -> Tree:
+def cluster_models(distances: ArrayLike, names: Sequence[str], linkage: str = "average") -> Tree:
     """Merge models by their distances, nearest first (SciPy).
 
     distances (m, m): symmetric, zero on the diagonal, m ≥ 2. linkage: average, complete, single or weighted.

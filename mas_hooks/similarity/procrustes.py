@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from mas_hooks.core.errors import UnsupportedError
-from mas_hooks.similarity.kernel import centred
-from mas_hooks.similarity.resampling import Measure, Sampling, resampled
+from mas_hooks.similarity.kernel import centre_rows
+from mas_hooks.similarity.resampling import Measure, Sampling, resample
 from mas_hooks.similarity.rows import Matrix, Rows
 
 
 def _of_norm_one(x: Matrix, name: str) -> Matrix:
-    z = centred(x)
+    z = centre_rows(x)
     if not z.any():
         raise UnsupportedError(f"a shape distance of {name}, whose rows are all alike,", "pass rows that differ")
     return z / np.linalg.norm(z)
@@ -41,7 +41,7 @@ def shape_distance(x: Rows, y: Rows, samples: int = 1000, resamples: int = 10, s
     A metric between shapes: unchanged by shifts, rotations, reflections and one scale for all of either side.
     Raises ShapeError, EmptyError, NotFiniteError, SettingError; UnsupportedError for rows that are all alike.
     """
-    return Measure.over("shape_distance", resampled(x, y, _angle, Sampling(samples, resamples, seed)))
+    return Measure.over("shape_distance", resample(x, y, _angle, Sampling(samples, resamples, seed)))
 
 
 def procrustes(x: Rows, y: Rows, samples: int = 1000, resamples: int = 10, seed: int = 0) -> Measure:
@@ -49,4 +49,4 @@ def procrustes(x: Rows, y: Rows, samples: int = 1000, resamples: int = 10, seed:
 
     As `shape_distance`, of which it is 2 sin(half): the chord where that is the arc.
     """
-    return Measure.over("procrustes", resampled(x, y, _euclidean, Sampling(samples, resamples, seed)))
+    return Measure.over("procrustes", resample(x, y, _euclidean, Sampling(samples, resamples, seed)))

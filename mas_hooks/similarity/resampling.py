@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from mas_hooks.core.errors import SettingError
-from mas_hooks.similarity.rows import FEWEST, Matrix, Rows, matched
+from mas_hooks.similarity.rows import FEWEST, Matrix, Rows, match_rows
 
 Statistic: TypeAlias = Callable[[Matrix, Matrix], float]
 
@@ -78,13 +78,13 @@ class Sampling:
         return [generator.choice(n, self.samples, replace=False) for _ in range(self.resamples)]
 
 
-def resampled(x: Rows, y: Rows, statistic: Statistic, sampling: Sampling) -> list[float]:
+def resample(x: Rows, y: Rows, statistic: Statistic, sampling: Sampling) -> list[float]:
     """The statistic of each sample; a sample takes the same rows from both sides, in float64.
 
     x (n, d), y (n, d'), matched rows -> one value per sample.
     Raises ShapeError, EmptyError, UnsupportedError, NotFiniteError.
     """
-    left, right = matched(x, y)
+    left, right = match_rows(x, y)
     # Rows are drawn before they are widened: a million float16 rows never become float64 all at once.
     draws = sampling.draws(len(left))
     return [statistic(left[rows].astype(np.float64), right[rows].astype(np.float64)) for rows in draws]

@@ -26,7 +26,7 @@ def _as_array(x: Rows) -> NDArray:
     return (x.float() if narrow else x).numpy()
 
 
-def checked(x: Rows, name: str) -> NDArray:
+def check_rows(x: Rows, name: str) -> NDArray:
     """`x` as an array (n, d) of finite real numbers, n ≥ 3, in a precision of its own.
 
     Raises ShapeError, EmptyError, UnsupportedError or NotFiniteError, each naming the argument as `name`.
@@ -45,9 +45,9 @@ def checked(x: Rows, name: str) -> NDArray:
     return array
 
 
-def matched(x: Rows, y: Rows) -> tuple[NDArray, NDArray]:
-    """Both sides checked, row i of one belonging to row i of the other. Raises as `checked`, and ShapeError."""
-    left, right = checked(x, "x"), checked(y, "y")
+def match_rows(x: Rows, y: Rows) -> tuple[NDArray, NDArray]:
+    """Both sides checked, row i of one belonging to row i of the other. Raises as `check_rows`, and ShapeError."""
+    left, right = check_rows(x, "x"), check_rows(y, "y")
     if len(left) != len(right):
         raise ShapeError("y", right.shape, f"({len(left)}, d), one row for each row of x,")
     return left, right

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mas_hooks.core.checkpoints import writable
+from mas_hooks.core.checkpoints import ensure_writable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +68,10 @@ def peak_mb(call: Callable[[], object], device: str = "cpu") -> float | None:
 
 def check_writable(path: Path) -> None:
     """Raise OutputFolderError before any long work where the JSON file could not be written."""
-    writable(path.absolute().parent)
+    ensure_writable(path.absolute().parent)
 
 
-def write(path: Path, rows: Sequence[Measurement]) -> None:
+def write_measurements(path: Path, rows: Sequence[Measurement]) -> None:
     """Write the rows under a temporary name, then rename."""
     temporary = path.with_name(f".{path.name}.tmp")
     told = [{key: value for key, value in asdict(row).items() if value is not None} for row in rows]
@@ -79,7 +79,7 @@ def write(path: Path, rows: Sequence[Measurement]) -> None:
     temporary.replace(path)
 
 
-def show(rows: Sequence[Measurement]) -> None:
+def show_measurements(rows: Sequence[Measurement]) -> None:
     """Print the rows as a table; what is the same in all of them stands in its title."""
     values = {key: [getattr(row, key) for row in rows] for key in asdict(rows[0])}
     same = {key: found[0] for key, found in values.items() if len(set(found)) == 1 and key != "variant"}

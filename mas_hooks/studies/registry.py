@@ -51,19 +51,19 @@ class Study:
     deciding: tuple[str, ...] = ()
 
 
-def folder(kind: str) -> Path:
+def shipped_folder(kind: str) -> Path:
     """Where `recipes` or `benchmarks` lie: in the installed package, or beside it in a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "_shipped" / kind
     return installed if installed.is_dir() else package.parent / kind
 
 
-def names(kind: str) -> list[str]:
+def study_names(kind: str) -> list[str]:
     """What there is of a kind; file names with - for _."""
-    return sorted(path.stem.replace("_", "-") for path in folder(kind).glob("[a-z]*.py"))
+    return sorted(path.stem.replace("_", "-") for path in shipped_folder(kind).glob("[a-z]*.py"))
 
 
-def summary(kind: str, name: str) -> str:
+def read_summary(kind: str, name: str) -> str:
     """The first line of a recipe or benchmark, read without running it."""
     text = find_file(kind, name).read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
@@ -78,13 +78,13 @@ def find_file(kind: str, name: str) -> Path:
         if not Path(name).is_file():
             raise RecipeError(name, "there is no such file", "copy one with: mas-hooks cp NAME FILE")
         return Path(name).resolve()
-    known = names(kind)
+    known = study_names(kind)
     if name not in known:
         raise UnknownNameError(kind.removesuffix("s"), name, known, "mas-hooks")
-    return folder(kind) / f"{name.replace('-', '_')}.py"
+    return shipped_folder(kind) / f"{name.replace('-', '_')}.py"
 
 
-def load(kind: str, name: str) -> Study:
+def load_study(kind: str, name: str) -> Study:
     """Load a recipe or benchmark by name or path.
 
     Raises UnknownNameError with the nearest name, and RecipeError that quotes the line for a file that does not load.
@@ -140,7 +140,7 @@ def _load_module(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except USER_ERRORS as error:
         del sys.modules[spec.name]
-        if path.is_relative_to(folder("recipes")) or path.is_relative_to(folder("benchmarks")):
+        if path.is_relative_to(shipped_folder("recipes")) or path.is_relative_to(shipped_folder("benchmarks")):
             raise
         raise RecipeError.at_line(path, *_line_of(error, path), error) from error
     return module

@@ -13,11 +13,11 @@ from mas_hooks import report
 from mas_hooks.core import parallel, records
 from mas_hooks.core.errors import CheckpointError
 from mas_hooks.core.parallel import Planned, Work
-from mas_hooks.core.progress import bar, say
+from mas_hooks.core.progress import progress_bar, say
 from mas_hooks.core.records import Record
 from mas_hooks.core.run_folder import RECORDS, SETTINGS, RunFolder, read_json
 from mas_hooks.core.settings import Options
-from mas_hooks.models.toys.toy_cache import Toy, ToySettings, toy
+from mas_hooks.models.toys.toy_cache import Toy, ToySettings, load_toy
 from mas_hooks.studies import registry
 from mas_hooks.studies.work import toy_comparison
 
@@ -29,7 +29,7 @@ def train_toys(toys: Sequence[ToySettings], options: Options) -> list[tuple[ToyS
     """Every different toy once, from the cache or trained now, in the order given; each is told of when it is ready."""
     different = list({own.key: own for own in toys}.values())
     found: dict[str, Toy] = {}
-    for own, one in parallel.parallel(toy, different, options.jobs):
+    for own, one in parallel.run_parallel(load_toy, different, options.jobs):
         found[own.key] = one
         done = one.trained
         spent = "from the cache" if one.from_cache else f"trained in {done.steps} steps"
@@ -38,7 +38,7 @@ def train_toys(toys: Sequence[ToySettings], options: Options) -> list[tuple[ToyS
     return [(own, found[own.key]) for own in different]
 
 
-def accuracy(own: ToySettings, one: Toy, name: str | None = None) -> Record:
+def accuracy_record(own: ToySettings, one: Toy, name: str | None = None) -> Record:
     """How well a toy knows its task, under a name that tells it apart from the others of a study."""
     name, done = name or own.name, one.trained
     told = Record(split="train", source_model=name, target_model=name, measure="trial_accuracy", task=own.task)
@@ -49,22 +49,22 @@ def run_comparisons(
     planned: Mapping[str, Planned],
     run: RunFolder,
     options: Options,
-    runner: Callable[[Work[Planned]], list[Record]] = toy_comparison.run,
+    runner: Callable[[Work[Planned]], list[Record]] = toy_comparison.run_toy_comparison,
 ) -> Iterator[tuple[str, list[Record]]]:
     """Fit and test what the run has not finished yet; each name with its records as it ends.
 
-    runner: what runs one in a process of its own, `comparison.run` for toys. Call `run.finish(name, records)` on each
+    runner: what runs one in a process of its own, `comparison.run` for toys. Call `run.finish_stage(name, records)` on each
     before asking for the next: from then on a resumed run leaves it out.
     """
-    todo = _unfinished(planned, run, options)
-    for work, rows, done, left in followed(runner, todo, options, "all fits", len(planned) - len(todo)):
+    todo = _unfinished_work(planned, run, options)
+    for work, rows, done, left in follow_work(runner, todo, options, "all fits", len(planned) - len(todo)):
         yield work.name, rows
         own = [row for row in rows if row.split == "test" and row.control is None and row.iia is not None]
         iia, tokens = (min((getattr(row, key) or 0.0 for row in own), default=0.0) for key in ("iia", "token_accuracy"))
         say(f"{done} {work.name}: worst direction {iia:.3f} (tokens {tokens:.3f}){left}")
 
 
-def followed(
+def follow_work(
     work: Callable[[Argument], Result], todo: Sequence[Argument], options: Options, label: str, before: int = 0
 ) -> Iterator[tuple[Argument, Result, str, str]]:
     """Pieces of work in parallel, under a bar: each with its result, how many are done, and the time that is left.
@@ -72,24 +72,24 @@ def followed(
     before: pieces that were done earlier. The last two are words for a line: "3/6", ", about 0:01:00 left" or nothing.
     """
     began, total = time.monotonic(), before + len(todo)
-    with bar(total, label, initial=before, shown=options.progress, line=max(1, options.jobs)) as whole:
-        for number, (one, result) in enumerate(parallel.parallel(work, todo, options.jobs), 1):
+    with progress_bar(total, label, initial=before, shown=options.progress, line=max(1, options.jobs)) as whole:
+        for number, (one, result) in enumerate(parallel.run_parallel(work, todo, options.jobs), 1):
             whole.update()
             left = (time.monotonic() - began) / number * (len(todo) - number)
             about = f", about {timedelta(seconds=round(left))} left" if number < len(todo) else ""
             yield one, result, f"{before + number}/{total}", about
 
 
-def tell_files(paths: Sequence[Path]) -> None:
+def print_files(paths: Sequence[Path]) -> None:
     """Print where figures and pages lie."""
     for path in paths:
         say(f"{'figure' if path.suffix == '.png' else 'page'}: {path}")
 
 
-def drawn_again(run_dir: Path) -> list[Path]:
+def redraw_run(run_dir: Path) -> list[Path]:
     """The figures that the recipe of a run draws of its own, or else the usual ones under the usual table."""
     recipe = read_json(run_dir / SETTINGS).get("recipe") if (run_dir / SETTINGS).exists() else None
-    own = registry.load("recipes", recipe).draw if recipe in registry.names("recipes") else None
+    own = registry.load_study("recipes", recipe).draw if recipe in registry.study_names("recipes") else None
     if own is not None:
         if not (run_dir / RECORDS).is_file():
             remedy = f"go on with the run: mas-hooks run {recipe} --resume --out {run_dir}"
@@ -97,8 +97,8 @@ def drawn_again(run_dir: Path) -> list[Path]:
         return own(run_dir)
     from rich.console import Console
 
-    figures = report.draw(run_dir)
-    Console().print(report.table(records.read(run_dir / RECORDS)))
+    figures = report.draw_run(run_dir)
+    Console().print(report.results_table(records.read_records(run_dir / RECORDS)))
     return figures
 
 
@@ -115,16 +115,16 @@ def run_stages(
     label: str,
 ) -> None:
     """Run what the run has not finished yet, each piece a stage of its own, told by name as it ends."""
-    todo = _unfinished(planned, run, options)
-    for work, rows, done, left in followed(runner, todo, options, label, len(planned) - len(todo)):
-        run.finish(work.name, rows)
+    todo = _unfinished_work(planned, run, options)
+    for work, rows, done, left in follow_work(runner, todo, options, label, len(planned) - len(todo)):
+        run.finish_stage(work.name, rows)
         say(f"{done} {work.name}{left}")
 
 
-def _unfinished(planned: Mapping[str, Planned], run: RunFolder, options: Options) -> list[Work[Planned]]:
+def _unfinished_work(planned: Mapping[str, Planned], run: RunFolder, options: Options) -> list[Work[Planned]]:
     """What the run has not finished yet, each with the folder of its state and that of its alignment."""
     return [
         Work(name, own, run.state(name), alignment_folder(run.path, name), options.progress)
         for name, own in planned.items()
-        if run.finished(name) is None
+        if run.read_stage(name) is None
     ]

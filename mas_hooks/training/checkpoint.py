@@ -46,14 +46,16 @@ class FitState:
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-        checkpoints.save(folder, KIND, {"settings": settings, "state": _plain(self), "curve": curve}, tensors)
+        checkpoints.save_checkpoint(
+            folder, KIND, {"settings": settings, "state": _plain(self), "curve": curve}, tensors
+        )
 
     @classmethod
     def load(
         cls, folder: Path, settings: Mapping[str, Any], maps: nn.Module, optimizer: torch.optim.Optimizer
     ) -> FitState:
         """Read it back into the maps and the optimiser. Raises CheckpointError where other settings were in force."""
-        config, tensors = checkpoints.load(folder, KIND)
+        config, tensors = checkpoints.load_checkpoint(folder, KIND)
         if set(config) != {"settings", "state", "curve"} or set(config["state"]) != set(_plain(cls())):
             raise CheckpointError(folder, "holds no whole state of a fit", "start anew in another folder")
         if config["settings"] != settings:

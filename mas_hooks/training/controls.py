@@ -38,16 +38,16 @@ class RandomMaps:
     def run(self, alignment: Alignment, test: Directed) -> Evaluation:
         """The table with random maps of the same rank, or random transports, in place of the fitted ones."""
         if alignment.plan.transport is not None:
-            return self._stitched(alignment, alignment.plan.transport, test)
+            return self._random_transports(alignment, alignment.plan.transport, test)
         spec = alignment.spec.model_copy(update={"kind": "fixed", "init": "random", "scale": "fixed"})
         placebo = Alignment.from_plan(alignment.plan.model_copy(update={"maps": spec}), alignment.sites)
         generator = torch.Generator().manual_seed(self.seed)
-        placebo.start([random_frame(site.width, spec.total, generator) for site in alignment.sites])
-        for own, fitted in zip(placebo.own_maps, alignment.own_maps, strict=True):
+        placebo.set_frames([random_frame(site.width, spec.total, generator) for site in alignment.sites])
+        for own, fitted in zip(placebo.site_maps, alignment.site_maps, strict=True):
             own.calibration.load_state_dict(fitted.calibration.state_dict())
         return evaluate(placebo, test)
 
-    def _stitched(self, alignment: Alignment, spec: TransportSpec, test: Directed) -> Evaluation:
+    def _random_transports(self, alignment: Alignment, spec: TransportSpec, test: Directed) -> Evaluation:
         if spec.kind == "identity":
             raise UnsupportedError("random maps in place of an identity", "leave out that control")
         plan = alignment.plan.model_copy(update={"transport": spec.model_copy(update={"init": "random"})})
@@ -74,7 +74,7 @@ class Untrained:
                 sites.append(site)
                 continue
             if id(model) not in copies:
-                copies[id(model)] = replace(model, module=reinitialised(model.module, self.seed + len(copies)))
+                copies[id(model)] = replace(model, module=reinitialise_models(model.module, self.seed + len(copies)))
             sites.append(replace(site, model=copies[id(model)]))
         placebo = Alignment.from_plan(alignment.plan, sites, alignment.seed)
         fit(placebo, alignment.plan, self.train, self.valid, self.settings, latents=self.latents, progress=False)
@@ -95,12 +95,12 @@ class ShuffledLabels:
     def run(self, alignment: Alignment, test: Directed) -> Evaluation:
         """The table after refitting and testing on shuffled pairs."""
         placebo = Alignment.from_plan(alignment.plan, alignment.sites, alignment.seed)
-        sets = [shuffled(pairs, self.seed + split) for split, pairs in enumerate((self.train, self.valid, test))]
+        sets = [shuffle_labels(pairs, self.seed + split) for split, pairs in enumerate((self.train, self.valid, test))]
         fit(placebo, alignment.plan, sets[0], sets[1], self.settings, latents=self.latents, progress=False)
         return evaluate(placebo, sets[2])
 
 
-def named_controls(
+def controls_by_name(
     names: Iterable[ControlName],
     sets: tuple[Directed, Directed],
     settings: FitSettings | None = None,
@@ -117,7 +117,7 @@ def named_controls(
     return [make[name] for name in names]
 
 
-def reinitialised(module: nn.Module, seed: int) -> nn.Module:
+def reinitialise_models(module: nn.Module, seed: int) -> nn.Module:
     """A copy of a module with every part reset to fresh random weights.
 
     A Hugging Face model is made anew from its config. Raises UnsupportedError naming a part of any other module that
@@ -140,30 +140,30 @@ def reinitialised(module: nn.Module, seed: int) -> nn.Module:
     return fresh
 
 
-def shuffled(pairs: Directed, seed: int) -> Directed:
+def shuffle_labels(pairs: Directed, seed: int) -> Directed:
     """The same targets and labels, each with another pair's source. Pairs shared by directions stay shared.
 
     A pair that swaps several cells keeps both sides up to the last of them, and is dealt what another pair goes on
     with. Raises UnsupportedError where that is not known, as the ids are no plain tensor or labelled before the swap.
     """
     if isinstance(pairs, Pairs):
-        return _shuffled(pairs, seed)
-    made = {id(own): _shuffled(own, seed) for own in {id(own): own for own in pairs.values()}.values()}
+        return _shuffle_pairs(pairs, seed)
+    made = {id(own): _shuffle_pairs(own, seed) for own in {id(own): own for own in pairs.values()}.values()}
     return {way: made[id(own)] for way, own in pairs.items()}
 
 
-def _shuffled(pairs: Pairs, seed: int) -> Pairs:
+def _shuffle_pairs(pairs: Pairs, seed: int) -> Pairs:
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
     if not pairs.single or len(pairs.source_where) != len(pairs):
-        return _dealt(pairs, order)
+        return _deal(pairs, order)
     where, inputs = pairs.source_where, pairs.source_inputs
     dealt = Where(where.rows[order], where.columns[order])
     if inputs is not None:
-        inputs, dealt = model_inputs.rows(inputs, where.rows[order]), Where.one_per_row(where.columns[order])
+        inputs, dealt = model_inputs.select_rows(inputs, where.rows[order]), Where.one_per_row(where.columns[order])
     return replace(pairs, source_inputs=inputs, source_where=dealt, source_key=pairs.source_key[order])
 
 
-def _dealt(pairs: Pairs, order: Int[Tensor, " n"]) -> Pairs:
+def _deal(pairs: Pairs, order: Int[Tensor, " n"]) -> Pairs:
     """Pairs of several cells with the continuations of other pairs, moved to begin where they are swapped last."""
     ids, order = pairs.target_inputs, order.to(pairs.labels.device)
     marked, last = pairs.label_mask | pairs.deterministic_mask, _last_swaps(pairs)

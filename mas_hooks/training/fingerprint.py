@@ -9,21 +9,21 @@ from typing import Any
 from torch import Tensor
 
 from mas_hooks.alignment.alignment import Alignment
-from mas_hooks.core.fingerprints import fingerprint
+from mas_hooks.core.fingerprints import tensors_checksum
 from mas_hooks.core.inputs import Inputs
 from mas_hooks.core.sites import Recording
 from mas_hooks.data.counterfactual_latents import NaturalCells
 from mas_hooks.data.pairs import Pairs
-from mas_hooks.training.loop import Loop
+from mas_hooks.training.loop import FitLoop
 
 SAMPLE = 64
 """Values that are looked at in every tensor of a model, to tell it from others without reading it whole."""
 
 
-def told(loop: Loop, latents: Mapping[int, NaturalCells]) -> dict[str, Any]:
+def fit_fingerprint(loop: FitLoop, latents: Mapping[int, NaturalCells]) -> dict[str, Any]:
     """What must be the same when an interrupted fit goes on; as JSON would give it back."""
     alignment = loop.alignment
-    maps = {index: alignment.own_maps[index].state_dict() for index in sorted(loop.frozen)}
+    maps = {index: alignment.site_maps[index].state_dict() for index in sorted(loop.frozen)}
     return {
         "plan": loop.plan.model_dump(mode="json"),
         "maps": alignment.plan.maps and alignment.plan.maps.model_dump(mode="json"),
@@ -33,7 +33,7 @@ def told(loop: Loop, latents: Mapping[int, NaturalCells]) -> dict[str, Any]:
         "models": _models(alignment),
         "pairs": [_pairs(own) for swaps in (loop.train, loop.valid) for own in swaps.pairs.values()],
         "latents": [[index, _cells(latents[index])] for index in sorted(latents)],
-        "frozen": [[index, fingerprint(own.items())] for index, own in maps.items()],
+        "frozen": [[index, tensors_checksum(own.items())] for index, own in maps.items()],
     }
 
 
@@ -41,21 +41,24 @@ def _models(alignment: Alignment) -> list[int]:
     found = []
     for site, model in zip(alignment.sites, alignment.models, strict=True):
         recorded = [("activations", site.activations)] if isinstance(site, Recording) else []
-        found.append(fingerprint(recorded if model is None else model.module.named_parameters(), SAMPLE))
+        found.append(tensors_checksum(recorded if model is None else model.module.named_parameters(), SAMPLE))
     return found
 
 
 def _pairs(pairs: Pairs) -> list[int]:
-    return [pairs.fingerprint, fingerprint([*_named(pairs.source_inputs), *_named(pairs.target_inputs)])]
+    return [
+        pairs.fingerprint,
+        tensors_checksum([*_named_tensors(pairs.source_inputs), *_named_tensors(pairs.target_inputs)]),
+    ]
 
 
 def _cells(cells: NaturalCells) -> list[int]:
     values = {name: own.tolist() for name, own in cells.variables.items()}
     where = [("rows", cells.where.rows), ("columns", cells.where.columns)]
-    return [zlib.crc32(repr(values).encode()), fingerprint([*_named(cells.inputs), *where])]
+    return [zlib.crc32(repr(values).encode()), tensors_checksum([*_named_tensors(cells.inputs), *where])]
 
 
-def _named(inputs: Inputs | None) -> Iterator[tuple[str, Tensor]]:
+def _named_tensors(inputs: Inputs | None) -> Iterator[tuple[str, Tensor]]:
     """The tensors that a model reads."""
     if isinstance(inputs, Tensor):
         yield "inputs", inputs

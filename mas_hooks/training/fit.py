@@ -12,15 +12,15 @@ from mas_hooks.alignment.alignment import Alignment
 from mas_hooks.alignment.plan import Plan
 from mas_hooks.core import checkpoints
 from mas_hooks.core.errors import SettingError
-from mas_hooks.core.progress import bar as progress_bar
+from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.records import Record
 from mas_hooks.data.counterfactual_latents import NaturalCells
 from mas_hooks.data.pairs import Directed
-from mas_hooks.engine.cache import frozen as without_gradient
+from mas_hooks.engine.cache import freeze_models as without_gradient
 from mas_hooks.hooks.wrap import warn_in_train_mode
 from mas_hooks.training.checkpoint import FitState
-from mas_hooks.training.fingerprint import told
-from mas_hooks.training.loop import Loop, frozen_sites
+from mas_hooks.training.fingerprint import fit_fingerprint
+from mas_hooks.training.loop import FitLoop, frozen_sites
 from mas_hooks.training.settings import FitSettings
 
 
@@ -63,7 +63,7 @@ def fit(
     loss, the natural cells of each inaccessible model, from `natural_cells(task)`; a recording brings its own.
     folder: keeps the state at every validation. A fit of the same settings, pairs and models that was interrupted (or
     ended) in this folder goes on from there and ends with the same numbers; another fit's folder is refused.
-    frozen: numbers of the sites whose maps stay as they are, to align further models to them (`Alignment.extended`);
+    frozen: numbers of the sites whose maps stay as they are, to align further models to them (`Alignment.extend`);
     directions between two of them are neither trained nor part of the curve. progress: a bar.
     Raises before training starts where settings, pairs, sites or folder do not fit.
     """
@@ -79,12 +79,12 @@ def fit(
     models = [model for model in alignment.models if model is not None]
     for model in models:
         warn_in_train_mode(model)
-    place = None if folder is None else checkpoints.writable(folder) / "fit"
-    still = [*(model.module for model in models), *(alignment.own_maps[index] for index in kept)]
+    place = None if folder is None else checkpoints.ensure_writable(folder) / "fit"
+    still = [*(model.module for model in models), *(alignment.site_maps[index] for index in kept)]
     with without_gradient(still):
-        loop = Loop(alignment, plan, (train, valid), settings, latents or {}, kept)
-        same = {} if place is None else told(loop, latents or {})
-        if place is not None and checkpoints.exists(place):
+        loop = FitLoop(alignment, plan, (train, valid), settings, latents or {}, kept)
+        same = {} if place is None else fit_fingerprint(loop, latents or {})
+        if place is not None and checkpoints.checkpoint_exists(place):
             loop.state = FitState.load(place, same, alignment, loop.optimizer)
         _train(loop, place, same, progress=progress)
     state = loop.state
@@ -105,7 +105,7 @@ def fit(
 _EXAMPLES = {Plan: "mas_hooks.methods.mas()", FitSettings: "mas_hooks.FitSettings(epochs=10)"}
 
 
-def _train(loop: Loop, place: Path | None, same: dict[str, Any], *, progress: bool) -> None:
+def _train(loop: FitLoop, place: Path | None, same: dict[str, Any], *, progress: bool) -> None:
     """Step and validate until the state says stop."""
     state, every, total = loop.state, loop.settings.validate_every or loop.epoch, loop.total
     judge = "IIA" if loop.settings.select_by == "iia" else "−loss"

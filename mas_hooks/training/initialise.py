@@ -17,7 +17,9 @@ from mas_hooks.data.pairs import Directed, Pairs
 from mas_hooks.engine.cache import ActivationCache
 
 
-def begin(alignment: Alignment, cache: ActivationCache, train: Directed, frozen: Collection[int] = ()) -> None:
+def initialise_from_data(
+    alignment: Alignment, cache: ActivationCache, train: Directed, frozen: Collection[int] = ()
+) -> None:
     """Calibrate every map on the natural activations of the training pairs, and set frames that need data.
 
     Maps of `frozen` sites stay as they are. With init="procrustes" the others then begin at what these read.
@@ -29,10 +31,10 @@ def begin(alignment: Alignment, cache: ActivationCache, train: Directed, frozen:
         _stitches(alignment, cache, train, alignment.plan.transport)
         return
     framed = alignment.spec.init in ("pca", "procrustes")
-    if not framed and not any(one.calibration.centre or one.calibration.zscore for one in alignment.own_maps):
+    if not framed and not any(one.calibration.centre or one.calibration.zscore for one in alignment.site_maps):
         return
     kept: dict[int, tuple[Tensor, Tensor]] = {}
-    for index, one in enumerate(alignment.own_maps):
+    for index, one in enumerate(alignment.site_maps):
         if framed or index not in frozen:
             own = _natural(alignment, cache, train, index)
             if index not in frozen:
@@ -41,9 +43,9 @@ def begin(alignment: Alignment, cache: ActivationCache, train: Directed, frozen:
                 kept[index] = own
     if framed:
         rows, keys = _together(alignment, list(kept.values()))
-        moving = {i: _standardised(alignment.own_maps[i].calibration, rows[i]) for i in kept if i not in frozen}
+        moving = {i: _standardise_rows(alignment.site_maps[i].calibration, rows[i]) for i in kept if i not in frozen}
         for index, frame in _frames(alignment, moving, {i: rows[i] for i in sorted(frozen)}, keys).items():
-            alignment.own_maps[index].start(frame)
+            alignment.site_maps[index].start(frame)
 
 
 def _together(alignment: Alignment, found: Sequence[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
@@ -60,8 +62,8 @@ def _frames(
     if alignment.spec.init == "pca":
         return {index: pca_frame(x, rank) for index, x in scaled.items()}
     with torch.no_grad():
-        read = [alignment.own_maps[index].view().read(h)[:, :rank] for index, h in kept.items()]
-    means = matched_means([*read, *scaled.values()], [keys[index] for index in (*kept, *scaled)])
+        read = [alignment.site_maps[index].view().read(h)[:, :rank] for index, h in kept.items()]
+    means = mean_by_key([*read, *scaled.values()], [keys[index] for index in (*kept, *scaled)])
     if not read:
         return dict(zip(scaled, procrustes_frames(means, rank), strict=True))
     shared = torch.stack(means[: len(read)]).mean(0)
@@ -74,12 +76,12 @@ def _stitches(alignment: Alignment, cache: ActivationCache, train: Directed, spe
         return
     found = [_natural(alignment, cache, train, index) for index in range(len(alignment.sites))]
     rows, keys = _together(alignment, found)
-    for way, one in alignment.own_transports.items():
+    for way, one in alignment.direction_transports.items():
         one.source.fit(rows[way.source])
         one.target.fit(rows[way.target])
         if spec.needs_rows:
             own = [rows[way.source], rows[way.target]], [keys[way.source], keys[way.target]]
-            spec.begin(one, *matched_means(*own))
+            spec.begin(one, *mean_by_key(*own))
 
 
 def _natural(
@@ -103,11 +105,11 @@ def _sets(alignment: Alignment, train: Directed, index: int) -> tuple[list[Pairs
     return gives, takes
 
 
-def _standardised(calibration: Calibration, h: Tensor) -> Tensor:
+def _standardise_rows(calibration: Calibration, h: Tensor) -> Tensor:
     return (h - calibration.mean) / calibration.std
 
 
-def matched_means(
+def mean_by_key(
     rows: Sequence[Float[Tensor, "_n _width"]], keys: Sequence[Int[Tensor, " _n"]]
 ) -> list[Float[Tensor, "m _width"]]:
     """Per model, the mean of the rows of every key that all models share, in one order.

@@ -10,12 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mas_hooks.alignment.alignment import Alignment
-from mas_hooks.alignment.directions import swapped
-from mas_hooks.alignment.interchange import AbstractExchange, live
+from mas_hooks.alignment.directions import swap_vectors
+from mas_hooks.alignment.interchange import AbstractSwapOperator, needs_sequential_swap
 from mas_hooks.alignment.plan import Direction
 from mas_hooks.core.errors import SettingError, UnsupportedError
 from mas_hooks.core.sites import Recording, Site
-from mas_hooks.data.counterfactual_latents import NaturalCells, match, recorded_cells
+from mas_hooks.data.counterfactual_latents import NaturalCells, cells_of_recording, match_values
 from mas_hooks.data.pairs import Directed, Pairs, of_direction
 from mas_hooks.engine.cache import ActivationCache, gather_site
 from mas_hooks.training.losses import Reduction, latent_losses
@@ -43,7 +43,7 @@ class LatentTargets:
             _check_natural(alignment, way.target, own)
         own = {target: _cells(alignment, target, cells) for target in dict.fromkeys(way.target for way in ways)}
         self._rows = {target: _rows(alignment, target, found) for target, found in own.items()}
-        self._found = {way: match(self.pairs[way], own[way.target], (seed, *way)) for way in ways}
+        self._found = {way: match_values(self.pairs[way], own[way.target], (seed, *way)) for way in ways}
 
     @property
     def dropped(self) -> int:
@@ -51,20 +51,20 @@ class LatentTargets:
         return sum(found.dropped for found in self._found.values())
 
     def losses(
-        self, exchange: AbstractExchange, batches: Mapping[Direction, Int[Tensor, " batch"]], reduction: Reduction
+        self, exchange: AbstractSwapOperator, batches: Mapping[Direction, Int[Tensor, " batch"]], reduction: Reduction
     ) -> Float[Tensor, " directions"]:
         """The latent loss of every direction on a batch (Grant 2025, eq. 8–9)."""
         return torch.stack([self._loss(exchange, way, batches[way], reduction) for way in self.ways])
 
-    def whole(self, exchange: AbstractExchange, reduction: Reduction) -> Float[Tensor, " directions"]:
+    def whole(self, exchange: AbstractSwapOperator, reduction: Reduction) -> Float[Tensor, " directions"]:
         """The same over all pairs."""
         return self.losses(exchange, {way: torch.arange(len(own)) for way, own in self.pairs.items()}, reduction)
 
-    def _loss(self, exchange: AbstractExchange, way: Direction, index: Tensor, reduction: Reduction) -> Tensor:
+    def _loss(self, exchange: AbstractSwapOperator, way: Direction, index: Tensor, reduction: Reduction) -> Tensor:
         cells, _ = self.pairs[way].cells(index)
         places, cell = self._found[way].of(cells)
         rows = self._rows[way.target]
-        found = swapped(self.cache, self.pairs[way], exchange, way, index)
+        found = swap_vectors(self.cache, self.pairs[way], exchange, way, index)
         wanted = rows[cell.to(rows.device)].to(found.device)
         return latent_losses(found[places.to(found.device)], wanted, [len(places)], reduction)[0]
 
@@ -72,7 +72,11 @@ class LatentTargets:
 def _check_natural(alignment: Alignment, target: int, pairs: Pairs) -> None:
     """Raise UnsupportedError where what a swap leaves in place is not known without running the earlier swaps."""
     site, model = alignment.at(target), alignment.models[target]
-    if model is not None and isinstance(site, Site) and live(model, site, pairs, alignment.moved(target)):
+    if (
+        model is not None
+        and isinstance(site, Site)
+        and needs_sequential_swap(model, site, pairs, alignment.swapped_width(target))
+    ):
         remedy = "swap one position a row, or positions of another site such as the embeddings"
         what = f"a latent loss on swaps of some dims of several states of one sequence at {site}"
         raise UnsupportedError(what, remedy)
@@ -83,7 +87,7 @@ def _cells(alignment: Alignment, target: int, cells: Mapping[int, NaturalCells])
         return cells[target]
     site = alignment.at(target)
     if isinstance(site, Recording):
-        return recorded_cells(site)
+        return cells_of_recording(site)
     allowed = f"given for model {target}, as in latents={{{target}: mas_hooks.latents.natural_cells(task)}}"
     raise SettingError(f"the natural cells of {site}", None, allowed)
 

@@ -9,23 +9,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mas_hooks.alignment.alignment import Alignment
-from mas_hooks.alignment.directions import Swaps
+from mas_hooks.alignment.directions import PatchedDirections
 from mas_hooks.alignment.plan import Direction, Plan
 from mas_hooks.core.errors import DivergedError, SettingError, UnsupportedError
 from mas_hooks.core.records import Record
 from mas_hooks.data.counterfactual_latents import NaturalCells
 from mas_hooks.data.pairs import Directed
 from mas_hooks.engine.cache import ActivationCache
-from mas_hooks.engine.scores import Score, score
+from mas_hooks.engine.scores import Score, score_trials
 from mas_hooks.training.batches import Batches
 from mas_hooks.training.checkpoint import FitState
-from mas_hooks.training.initialise import begin
+from mas_hooks.training.initialise import initialise_from_data
 from mas_hooks.training.latent_targets import LatentTargets
-from mas_hooks.training.losses import averaged, behaviour_losses, pair_losses, total_loss
+from mas_hooks.training.losses import average_losses, behaviour_losses, pair_losses, total_loss
 from mas_hooks.training.settings import FitSettings
 
 
-class Loop:
+class FitLoop:
     """A fit in progress. frozen: sites whose maps stay as they are; a direction between two of them is left out."""
 
     def __init__(
@@ -37,13 +37,13 @@ class Loop:
         latents: Mapping[int, NaturalCells],
         frozen: frozenset[int] = frozenset(),
     ):
-        parameters = _learned(alignment, frozen)
+        parameters = _learned_parameters(alignment, frozen)
         _check_portions(plan, settings)
         cache = ActivationCache(alignment.sites, alignment.models)
         count = len(alignment.sites)
         self.alignment, self.plan, self.settings, self.frozen = alignment, plan, settings, frozen
-        self.train = Swaps(alignment, sets[0], self._moving(plan.directions(count)), cache)
-        self.valid = Swaps(alignment, sets[1], self._moving(plan.selecting(count)), cache)
+        self.train = PatchedDirections(alignment, sets[0], self._moving(plan.directions(count)), cache)
+        self.valid = PatchedDirections(alignment, sets[1], self._moving(plan.selecting(count)), cache)
         ways = self._moving(plan.latent_directions(count))
         self.latent, self.latent_valid = (
             LatentTargets(alignment, pairs, ways, cache, latents, settings.seed) for pairs in sets
@@ -53,7 +53,7 @@ class Loop:
             for way, pairs in (self.latent.pairs | self.train.pairs).items()
         }
         self.epoch = max(batches.per_epoch for batches in self.batches.values())
-        begin(alignment, cache, sets[0], frozen)
+        initialise_from_data(alignment, cache, sets[0], frozen)
         self.floors = self.valid.scores(edited=False)
         self.total = settings.steps or settings.epochs * self.epoch
         self.optimizer = _optimizer(parameters, settings)
@@ -71,7 +71,7 @@ class Loop:
         return {way: batch.at(step) for way, batch in self.batches.items()}
 
     def _loss(self, batches: Mapping[Direction, Tensor]) -> Float[Tensor, ""]:
-        exchange, plan = self.alignment.exchange(), self.plan
+        exchange, plan = self.alignment.swap_operator(), self.plan
         found: dict[Direction, Tensor] = {}
         for ways, labelled in self.train.run(exchange, batches):
             sizes = [len(batches[way]) for way in ways]
@@ -86,14 +86,14 @@ class Loop:
             plan.direction_average,
         )
 
-    def _accumulated(self, batches: Mapping[Direction, Tensor], most: int) -> Float[Tensor, ""]:
+    def _accumulate(self, batches: Mapping[Direction, Tensor], most: int) -> Float[Tensor, ""]:
         """The same loss, its gradient taken pass by pass; the maps are evaluated once a pass."""
         total = torch.zeros(())
         for target in dict.fromkeys(way.target for way in batches):
             into = {way: index.split(most) for way, index in batches.items() if way.target == target}
             for number in range(max(map(len, into.values()))):
                 portion = {way: parts[number] for way, parts in into.items() if number < len(parts)}
-                ((ways, labelled),) = self.train.run(self.alignment.exchange(), portion)
+                ((ways, labelled),) = self.train.run(self.alignment.swap_operator(), portion)
                 sizes = [len(portion[way]) for way in ways]
                 losses = behaviour_losses(labelled, sizes, self.plan.loss_average)
                 shares = losses.new_tensor([len(portion[way]) / len(batches[way]) for way in ways])
@@ -106,7 +106,7 @@ class Loop:
         """One optimiser step."""
         self.optimizer.zero_grad(set_to_none=True)
         batches, most = self._batches(self.state.step), self.settings.micro_batch
-        total = self._loss(batches) if most is None else self._accumulated(batches, most)
+        total = self._loss(batches) if most is None else self._accumulate(batches, most)
         if not torch.isfinite(total):
             raise DivergedError(f"the loss of {self.plan.method}", self.state.step)
         if most is None:
@@ -120,7 +120,7 @@ class Loop:
 
     def validate(self) -> None:
         """Score the validation pairs, keep the maps if they are the best so far, and note whether that was a gain."""
-        state, (scores, losses) = self.state, self._judged()
+        state, (scores, losses) = self.state, self._judge()
         state.curve += [self._row(way, found, losses.get(way)) for way, found in scores.items()]
         merits = [-loss for loss in losses.values()] or [found.iia for found in scores.values()]
         worst = min(merits) if merits else self._latent_merit()
@@ -137,16 +137,16 @@ class Loop:
         elif state.step >= self.total:
             state.stopped = "steps" if self.settings.steps else "epochs"
 
-    def _judged(self) -> tuple[dict[Direction, Score], dict[Direction, float]]:
+    def _judge(self) -> tuple[dict[Direction, Score], dict[Direction, float]]:
         """The scores on the validation pairs, and their losses where these choose; one pass for both."""
         if self.settings.select_by == "iia":
             return self.valid.scores(), {}
-        found = self.valid.each(lambda labelled: (score(labelled), pair_losses(labelled)))
+        found = self.valid.each(lambda labelled: (score_trials(labelled), pair_losses(labelled)))
         scores, losses = {}, {}
         for way, batches in found.items():
             scores[way] = sum((own for own, _ in batches[1:]), start=batches[0][0])
             sums, counts = (torch.cat(own) for own in zip(*(own for _, own in batches), strict=True))
-            losses[way] = float(averaged(sums, counts, self.plan.loss_average))
+            losses[way] = float(average_losses(sums, counts, self.plan.loss_average))
         return scores, losses
 
     def _latent_merit(self) -> float:
@@ -154,7 +154,7 @@ class Loop:
         if not self.latent.ways:
             return 0.0
         with torch.no_grad():
-            return -float(self.latent_valid.whole(self.alignment.exchange(), self.plan.latent_reduction).mean())
+            return -float(self.latent_valid.whole(self.alignment.swap_operator(), self.plan.latent_reduction).mean())
 
     def _row(self, way: Direction, found: Score, loss: float | None) -> Record:
         names = self.alignment.names
@@ -194,9 +194,9 @@ def frozen_sites(alignment: Alignment, frozen: Iterable[int]) -> frozenset[int]:
     return frozenset(map(int, numbers))  # numbers of numpy or torch too, which a set would tell from plain ones
 
 
-def _learned(alignment: Alignment, frozen: frozenset[int]) -> list[nn.Parameter]:
+def _learned_parameters(alignment: Alignment, frozen: frozenset[int]) -> list[nn.Parameter]:
     """The parameters that the optimiser moves. Raises SettingError where there are none."""
-    kept = {id(parameter) for index in frozen for parameter in alignment.own_maps[index].parameters()}
+    kept = {id(parameter) for index in frozen for parameter in alignment.site_maps[index].parameters()}
     found = [one for one in alignment.parameters() if one.requires_grad and id(one) not in kept]
     if not found:
         kind = (alignment.plan.transport or alignment.spec).kind

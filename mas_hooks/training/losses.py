@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from mas_hooks.core.errors import SettingError, ShapeError
-from mas_hooks.engine.batch import Labelled
+from mas_hooks.engine.batch import LabelledLogits
 
 Reduction: TypeAlias = Literal["sum", "mean"]
 
 
 def behaviour_losses(
-    labelled: Labelled, sizes: list[int], average: Literal["trial", "token"]
+    labelled: LabelledLogits, sizes: list[int], average: Literal["trial", "token"]
 ) -> Float[Tensor, " directions"]:
     """One loss a direction (Grant 2025, eq. 5).
 
@@ -25,10 +25,10 @@ def behaviour_losses(
     """
     sums, counts = pair_losses(labelled)
     parts = zip(sums.split(sizes), counts.split(sizes), strict=True)
-    return torch.stack([averaged(*part, average) for part in parts])
+    return torch.stack([average_losses(*part, average) for part in parts])
 
 
-def pair_losses(labelled: Labelled) -> tuple[Float[Tensor, " pairs"], Float[Tensor, " pairs"]]:
+def pair_losses(labelled: LabelledLogits) -> tuple[Float[Tensor, " pairs"], Float[Tensor, " pairs"]]:
     """Of each pair the sum of the cross-entropies at its scored labels (nats), and how many these are."""
     surprise = functional.cross_entropy(labelled.logits.float(), labelled.labels, reduction="none")
     weight = labelled.scored.to(surprise.dtype)
@@ -37,7 +37,7 @@ def pair_losses(labelled: Labelled) -> tuple[Float[Tensor, " pairs"], Float[Tens
     return sums, zeros.index_add(0, labelled.row, weight)
 
 
-def averaged(
+def average_losses(
     sums: Float[Tensor, " pairs"], counts: Float[Tensor, " pairs"], average: Literal["trial", "token"]
 ) -> Float[Tensor, ""]:
     """The mean over trials of their mean label, or over all labels."""

@@ -63,7 +63,7 @@ def jolt(align, seed=0):
         for name, parameter in align.named_parameters():
             noise = 0.3 * torch.randn(parameter.shape, generator=generator)
             parameter.add_(noise.tril(-1) if name.endswith("original") else noise)
-    for one in align.own_maps:
+    for one in align.site_maps:
         one.calibration.fit(torch.randn(30, one.width, generator=generator) * torch.arange(1, one.width + 1) + 1)
     return align
 
@@ -87,7 +87,7 @@ def test_the_default_plan_is_das_for_one_site_and_mas_for_several(sites):
 
 def test_from_plan_makes_one_map_per_site(sites):
     align = mh.Alignment.from_plan(methods.unimas(maps=MapSpec(rank=3)), sites)
-    assert [one.width for one in align.own_maps] == [8, 6]
+    assert [one.width for one in align.site_maps] == [8, 6]
     assert align.plan.method == "unimas"
     message = told(SettingError, lambda: mh.Alignment.from_plan(methods.mas(), sites))
     assert message == "plan.maps is None, but must be a MapSpec, for example MapSpec(rank=16)."
@@ -96,9 +96,9 @@ def test_from_plan_makes_one_map_per_site(sites):
 def test_starts_are_seeded_and_differ_between_sites():
     sites = [toy(8, seed).at("state") for seed in (0, 1)]
     one, same, other = (mh.Alignment(sites, rank=3, seed=seed) for seed in (0, 0, 1))
-    assert torch.equal(one.own_maps[0].weight, same.own_maps[0].weight)
-    assert not torch.allclose(one.own_maps[0].weight, other.own_maps[0].weight, atol=0.1)
-    assert not torch.allclose(one.own_maps[0].weight, one.own_maps[1].weight, atol=0.1)
+    assert torch.equal(one.site_maps[0].weight, same.site_maps[0].weight)
+    assert not torch.allclose(one.site_maps[0].weight, other.site_maps[0].weight, atol=0.1)
+    assert not torch.allclose(one.site_maps[0].weight, one.site_maps[1].weight, atol=0.1)
     identity = mh.Alignment(sites, rank=3, init="identity")
     assert torch.equal(identity.views()[0].frame, torch.eye(8, 3))
 
@@ -170,7 +170,7 @@ def test_interchange_is_the_pure_function_on_its_maps(sites, kind, target, sourc
         found = align.interchange(h_t, h_s, target=target, source=source, subspace=subspace)
         assert torch.equal(found, interchange(h_t, h_s, views[target], views[source], dims))
         u_t, u_s = views[target].frame[:, dims], views[source].frame[:, dims]
-        at, own = align.own_maps[target].calibration, align.own_maps[source].calibration
+        at, own = align.site_maps[target].calibration, align.site_maps[source].calibration
         moved = (h_s - own.mean) / own.std @ u_s - (h_t - at.mean) / at.std @ u_t
         assert torch.allclose(found, h_t + at.std * (moved @ u_t.mT), atol=1e-4)
 

@@ -2,14 +2,14 @@ import pytest
 import torch
 
 from mas_hooks.alignment.alignment import Alignment
-from mas_hooks.alignment.directions import BATCH, Swaps
+from mas_hooks.alignment.directions import BATCH, PatchedDirections
 from mas_hooks.alignment.plan import Direction
 from mas_hooks.core.sites import Where
 from mas_hooks.data.pairs import Pairs
 from mas_hooks.data.task_pairs import task_pairs
 from mas_hooks.data.tasks import task
 from mas_hooks.engine.cache import ActivationCache
-from mas_hooks.engine.scores import Score, score
+from mas_hooks.engine.scores import Score, score_trials
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.models.toys.recurrent import RecurrentModel
 
@@ -24,7 +24,7 @@ def swaps(pairs, ways=EVERY, path="auto", rank=4):
         for index, (own, width, cell) in enumerate(zip(TASKS, (12, 16), ("gru", "lstm"), strict=True))
     ]
     sites = [model.at("state") for model in models]
-    return Swaps(Alignment(sites, rank=rank), pairs, ways, ActivationCache(sites, models), path)
+    return PatchedDirections(Alignment(sites, rank=rank), pairs, ways, ActivationCache(sites, models), path)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_both_paths_agree_over_every_direction(pairs):
     for path in ("auto", "reference"):
         own = swaps(pairs, path=path)
         assert own.path == {"auto": "tail", "reference": "reference"}[path]
-        results = own.run(own.alignment.exchange(), batches)
+        results = own.run(own.alignment.swap_operator(), batches)
         loss = sum(labelled.logits.square().sum() for _, labelled in results)
         found.append((results, torch.autograd.grad(loss, list(own.alignment.parameters()))))
     for (ways, tail), (same, reference) in zip(found[0][0], found[1][0], strict=True):
@@ -53,7 +53,7 @@ def test_both_paths_agree_over_every_direction(pairs):
 def test_a_swap_is_the_alignments_own(pairs):
     own, way = swaps(pairs), Direction(0, 1)
     index = torch.tensor([30, 2, 17])
-    (_, found), *_ = own.run(own.alignment.exchange(), {way: index})
+    (_, found), *_ = own.run(own.alignment.swap_operator(), {way: index})
     whole = own.alignment.run(pairs, source=0, target=1)
     expected = torch.cat([whole.logits[whole.pair == row] for row in index.tolist()])
     torch.testing.assert_close(found.logits, expected, rtol=1e-5, atol=1e-5)
@@ -71,7 +71,7 @@ def test_one_pass_a_target_and_none_for_sources(pairs):
 
     for index, model in enumerate(own.alignment.models):
         model.module.register_forward_pre_hook(counter(index))
-    views, batches = own.alignment.exchange(), {way: torch.arange(5) for way in EVERY}
+    views, batches = own.alignment.swap_operator(), {way: torch.arange(5) for way in EVERY}
     own.run(views, batches)
     calls[:] = [0, 0]
     results = own.run(views, batches)
@@ -93,7 +93,7 @@ def test_reference_for_all_where_one_set_does_not_suit_the_tail(pairs):
     )
     own = swaps({**pairs, (0, 0): early}, [Direction(0, 0), Direction(1, 0), Direction(0, 1)])
     assert own.path == "reference"
-    results = own.run(own.alignment.exchange(), {way: torch.arange(3) for way in own.directions})
+    results = own.run(own.alignment.swap_operator(), {way: torch.arange(3) for way in own.directions})
     assert [len(ways) for ways, _ in results] == [2, 1]
 
 
@@ -108,7 +108,7 @@ def several():
 def test_pairs_of_several_cells_keep_their_vectors():
     way, pairs = Direction(0, 0), several()
     own = swaps(pairs, [way], rank=12)
-    views = own.alignment.exchange()
+    views = own.alignment.swap_operator()
     (_, whole), *_ = own.run(views, {way: torch.arange(6)})
     for row in (4, 1):
         (_, alone), *_ = own.run(views, {way: torch.tensor([row])})
@@ -131,11 +131,11 @@ def test_unedited_is_the_whole_forward(make):
 def test_scores_cover_every_pair_once(monkeypatch, pairs):
     own = swaps(pairs)
     whole = own.scores()
-    results = own.run(own.alignment.exchange(), {way: torch.arange(40) for way in EVERY})
+    results = own.run(own.alignment.swap_operator(), {way: torch.arange(40) for way in EVERY})
     monkeypatch.setattr("mas_hooks.alignment.directions.BATCH", 7)
     assert own.scores() == whole
     assert {found.trials for found in whole.values()} == {40}
     assert BATCH > 40
     assert sum(whole.values(), start=Score(0, 0, 0, 0)) == sum(
-        (score(labelled) for _, labelled in results), start=Score(0, 0, 0, 0)
+        (score_trials(labelled) for _, labelled in results), start=Score(0, 0, 0, 0)
     )

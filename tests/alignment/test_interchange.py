@@ -5,7 +5,7 @@ import torch
 
 from mas_hooks.alignment.interchange import interchange
 from mas_hooks.alignment.maps import MapSpec
-from mas_hooks.alignment.maps.base import complete
+from mas_hooks.alignment.maps.base import complete_basis
 from mas_hooks.alignment.maps.frame import orthonormal
 from mas_hooks.alignment.maps.init import random_frame
 from mas_hooks.core.errors import RankError, ShapeError
@@ -48,7 +48,7 @@ def test_swap_equals_both_written_out_forms(widths, scales, calibration, kind, g
     s_t, s_s = scales or (1.0, 1.0)
     means, stds = ([one.calibration.mean for one in (map_t, map_s)], [one.calibration.std for one in (map_t, map_s)])
     x_t, x_s = (h_t - means[0]) / stds[0], (h_s - means[1]) / stds[1]
-    u_t, u_s = (complete(one.view().frame[:, :k].detach()).mT for one in (map_t, map_s))
+    u_t, u_s = (complete_basis(one.view().frame[:, :k].detach()).mT for one in (map_t, map_s))
     q_t, q_s = s_t * u_t, s_s * u_s
     mask_t = torch.diag(torch.cat([torch.ones(k), torch.zeros(widths[0] - k)])).double()
     carry = torch.eye(widths[0], widths[1]).double()

@@ -77,7 +77,7 @@ def test_a_folder_with_a_run_needs_resume(here, capsys):
 
 
 def test_config_repeats_settings_and_flags_override_them(here):
-    study = main.registry.load("recipes", "demo")
+    study = main.registry.load_study("recipes", "demo")
     told = {"recipe": "demo", **study.settings(rank=7, seed=3).model_dump(mode="json")}
     Path("settings.json").write_text(json.dumps(told))
     for words in (["--config", "settings.json"], ["--config=settings.json"]):
@@ -88,7 +88,7 @@ def test_config_repeats_settings_and_flags_override_them(here):
 
 
 def test_resume_takes_the_settings_of_the_run(here):
-    study = main.registry.load("recipes", "demo")
+    study = main.registry.load_study("recipes", "demo")
     for name, rank in (("demo-001", 5), ("demo-002", 7)):
         Path("runs", name).mkdir(parents=True)
         Path("runs", name, "settings.json").write_text(json.dumps({"recipe": "demo", "rank": rank}))
@@ -131,7 +131,7 @@ def test_ls_names_recipes_and_benchmarks(capsys):
 
 def test_report_redraws_from_records_alone(here, capsys):
     Path("run").mkdir()
-    records.write("run/records.jsonl", runs.demo())
+    records.write_records("run/records.jsonl", runs.demo())
     main.main(["report", "run"])
     first = capsys.readouterr().out
     assert "gru-0 → gru-1" in first

@@ -14,7 +14,7 @@ from mas_hooks.hooks import attach, huggingface, taps
 def installed(monkeypatch):
     """No look at the packages: it takes seconds."""
     found = [packages.Package("torch", "2.13.0"), packages.Package("nnsight", None)]
-    monkeypatch.setattr(packages, "found", lambda: found)
+    monkeypatch.setattr(packages, "find_packages", lambda: found)
     return found
 
 
@@ -100,12 +100,12 @@ def test_edits_without_effect_fail(monkeypatch):
 
 
 def test_padding_that_shifts_positions_fails(monkeypatch):
-    own = huggingface.prepared
+    own = huggingface.prepare_inputs
 
     def without(inputs):
         return {name: one for name, one in own(inputs).items() if name != "position_ids"}
 
-    monkeypatch.setattr(huggingface, "prepared", without)
+    monkeypatch.setattr(huggingface, "prepare_inputs", without)
     assert set(failing(mh.wrap(TINY["gpt2"]()))) == {"padding"}
 
 
@@ -121,10 +121,10 @@ def test_a_tail_that_gives_other_numbers_fails(monkeypatch, proven, said):
     from mas_hooks.engine import runner
     from mas_hooks.engine.tails import decoder
 
-    own = decoder.run_from
-    monkeypatch.setattr(decoder, "run_from", lambda *args, **kwargs: own(*args, **kwargs) * 1.1)
+    own = decoder.run_decoder_tail
+    monkeypatch.setattr(decoder, "run_decoder_tail", lambda *args, **kwargs: own(*args, **kwargs) * 1.1)
     if proven:
-        monkeypatch.setattr(runner, "_proven", lambda *_: True)
+        monkeypatch.setattr(runner, "_is_proven", lambda *_: True)
     found = failing(report.tiny())
     assert set(found) == {"tail = whole forward"}
     assert said in found["tail = whole forward"]
@@ -149,7 +149,7 @@ def test_packages_are_imported_in_a_process_of_their_own(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     own = packages._version
     monkeypatch.setattr(packages, "_version", lambda name: None if name == "datasets" else own(name))
-    found = {one.name: one for one in packages.found(["numpy", "nnsight", "datasets", "peft", "safetensors"])}
+    found = {one.name: one for one in packages.find_packages(["numpy", "nnsight", "datasets", "peft", "safetensors"])}
     assert [found[name].problem for name in ("numpy", "datasets")] == [None, None]
     assert found["nnsight"].problem == "ImportError: needs another torch"
     assert found["peft"].problem == "importing it ends Python (exit status 3)"

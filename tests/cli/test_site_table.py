@@ -55,14 +55,14 @@ def test_all_sites_are_one_line_each(tmp_path, capsys):
 
 def test_layers_that_differ_are_told_apart(monkeypatch):
     model = mh.wrap(TINY["qwen2"]())
-    rows = [site_table.Row(f"blocks.{i}.x", 8 if i == 3 else 4) for i in range(6)]
-    monkeypatch.setattr(site_table, "listed", lambda model, everything: rows)
+    rows = [site_table.SiteRow(f"blocks.{i}.x", 8 if i == 3 else 4) for i in range(6)]
+    monkeypatch.setattr(site_table, "list_sites", lambda model, everything: rows)
     found = site_table._by_kind(rows)
     assert [(name, layers, row.width) for name, layers, row in found] == [
         ("blocks.{i}.x", "0–2, 4–5", 4),
         ("blocks.{i}.x", "3", 8),
     ]
-    assert site_table.table(model).row_count == 2
+    assert site_table.site_table(model).row_count == 2
 
 
 def test_a_family_that_is_not_in_the_table_says_what_to_do(tmp_path, capsys):

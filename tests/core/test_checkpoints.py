@@ -17,7 +17,7 @@ TENSORS = {"a": torch.tensor(1.5), "b": torch.arange(6.0).reshape(2, 3).T}
 
 @pytest.fixture
 def folder(tmp_path):
-    checkpoints.save(tmp_path / "run" / "one", KIND, {"settings": {"k": 3}}, TENSORS)
+    checkpoints.save_checkpoint(tmp_path / "run" / "one", KIND, {"settings": {"k": 3}}, TENSORS)
     return tmp_path / "run" / "one"
 
 
@@ -26,7 +26,7 @@ def files(folder):
 
 
 def test_round_trip(folder):
-    config, tensors = checkpoints.load(folder, KIND)
+    config, tensors = checkpoints.load_checkpoint(folder, KIND)
     assert config == {"settings": {"k": 3}}
     assert set(tensors) == {"a", "b"}
     assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
@@ -36,8 +36,8 @@ def test_round_trip(folder):
 
 
 def test_saving_again_replaces_the_whole_folder(folder):
-    checkpoints.save(folder, KIND, {"new": True}, {"c": torch.ones(2)})
-    config, tensors = checkpoints.load(folder, KIND)
+    checkpoints.save_checkpoint(folder, KIND, {"new": True}, {"c": torch.ones(2)})
+    config, tensors = checkpoints.load_checkpoint(folder, KIND)
     assert (config, set(tensors)) == ({"new": True}, {"c"})
     assert [path.name for path in folder.parent.iterdir()] == ["one"]
 
@@ -46,8 +46,8 @@ def test_saving_again_replaces_the_whole_folder(folder):
 def test_an_empty_or_absent_folder_is_filled(tmp_path, made):
     if made:
         (tmp_path / "x").mkdir()
-    checkpoints.save(tmp_path / "x", KIND, {}, TENSORS)
-    assert checkpoints.load(tmp_path / "x", KIND)[0] == {}
+    checkpoints.save_checkpoint(tmp_path / "x", KIND, {}, TENSORS)
+    assert checkpoints.load_checkpoint(tmp_path / "x", KIND)[0] == {}
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("Error: No space left")])
@@ -61,7 +61,7 @@ def test_a_disk_that_fills_up_leaves_the_old_one(folder, monkeypatch, error):
     with pytest.raises(
         OutputFolderError, match=r"^cannot write to .*one: .*no space left.*; choose another folder, or m"
     ):
-        checkpoints.save(folder, KIND, {"new": True}, TENSORS)
+        checkpoints.save_checkpoint(folder, KIND, {"new": True}, TENSORS)
     assert files(folder) == before
 
 
@@ -87,22 +87,22 @@ def test_killed_at_any_rename_the_old_one_loads(folder, monkeypatch, number):
     with monkeypatch.context() as patch:
         kill_at(patch, number)
         with pytest.raises(Killed):
-            checkpoints.save(folder, KIND, {"new": True}, TENSORS)
-    assert checkpoints.load(folder, KIND)[0] == {"settings": {"k": 3}}
+            checkpoints.save_checkpoint(folder, KIND, {"new": True}, TENSORS)
+    assert checkpoints.load_checkpoint(folder, KIND)[0] == {"settings": {"k": 3}}
     # and a second save that dies while it writes still leaves it
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "save_file", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
-            checkpoints.save(folder, KIND, {"new": True}, TENSORS)
-    assert checkpoints.load(folder, KIND)[0] == {"settings": {"k": 3}}
+            checkpoints.save_checkpoint(folder, KIND, {"new": True}, TENSORS)
+    assert checkpoints.load_checkpoint(folder, KIND)[0] == {"settings": {"k": 3}}
     # and so does one that dies right before its first rename
     with monkeypatch.context() as patch:
         kill_at(patch, 1)
         with pytest.raises(Killed):
-            checkpoints.save(folder, KIND, {"new": True}, TENSORS)
-    assert checkpoints.load(folder, KIND)[0] == {"settings": {"k": 3}}
-    checkpoints.save(folder, KIND, {"new": True}, TENSORS)
-    assert checkpoints.load(folder, KIND)[0] == {"new": True}
+            checkpoints.save_checkpoint(folder, KIND, {"new": True}, TENSORS)
+    assert checkpoints.load_checkpoint(folder, KIND)[0] == {"settings": {"k": 3}}
+    checkpoints.save_checkpoint(folder, KIND, {"new": True}, TENSORS)
+    assert checkpoints.load_checkpoint(folder, KIND)[0] == {"new": True}
     assert [path.name for path in folder.parent.iterdir()] == ["one"]
 
 
@@ -114,36 +114,36 @@ def test_a_folder_with_other_things_in_it_is_never_replaced(tmp_path, name, cont
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / name).write_text(content)
     with pytest.raises(OutputFolderError, match=rf"mine: it holds other files \({name}\); choose another folder\.$"):
-        checkpoints.save(tmp_path / "mine", KIND, {}, TENSORS)
+        checkpoints.save_checkpoint(tmp_path / "mine", KIND, {}, TENSORS)
     assert files(tmp_path / "mine") == {name: content.encode()}
 
 
 def test_a_checkpoint_with_something_beside_it_or_of_another_kind_is_never_replaced(folder):
     with pytest.raises(OutputFolderError, match="it holds other files"):
-        checkpoints.save(folder, "mas_hooks.other", {}, TENSORS)
+        checkpoints.save_checkpoint(folder, "mas_hooks.other", {}, TENSORS)
     for name in ("x1", "x2"):
         (folder / name).touch()
     with pytest.raises(
         OutputFolderError, match=r"it holds other files \(config.json, model.safetensors, x1, …\); choose"
     ):
-        checkpoints.save(folder, KIND, {}, TENSORS)
+        checkpoints.save_checkpoint(folder, KIND, {}, TENSORS)
     assert len(files(folder)) == 4
 
 
 def test_a_file_or_the_working_folder_is_never_replaced(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OutputFolderError, match=r"file: it is a file; choose another folder\.$"):
-        checkpoints.save(tmp_path / "file", KIND, {}, TENSORS)
+        checkpoints.save_checkpoint(tmp_path / "file", KIND, {}, TENSORS)
     assert (tmp_path / "file").read_text() == "mine"
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OutputFolderError, match=r": this process works in it; choose another folder\.$"):
-        checkpoints.save(".", KIND, {}, TENSORS)
+        checkpoints.save_checkpoint(".", KIND, {}, TENSORS)
 
 
 def test_through_a_link_the_folder_behind_it_is_replaced(folder, tmp_path):
     (tmp_path / "link").symlink_to(folder)
-    checkpoints.save(tmp_path / "link", KIND, {"new": True}, TENSORS)
-    assert checkpoints.load(folder, KIND)[0] == {"new": True}
+    checkpoints.save_checkpoint(tmp_path / "link", KIND, {"new": True}, TENSORS)
+    assert checkpoints.load_checkpoint(folder, KIND)[0] == {"new": True}
     assert (tmp_path / "link").is_symlink()
 
 
@@ -153,22 +153,22 @@ def read_only(*_args, **_kwargs):
 
 def test_a_read_only_place(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "mkdir", read_only)
-    for write in (lambda path: checkpoints.save(path, KIND, {}, TENSORS), checkpoints.writable):
+    for write in (lambda path: checkpoints.save_checkpoint(path, KIND, {}, TENSORS), checkpoints.ensure_writable):
         with pytest.raises(OutputFolderError, match=r"^cannot write to .*/x: permission denied; choose another folder"):
             write(tmp_path / "x")
 
 
 def test_writable_makes_the_folder_and_leaves_nothing(tmp_path):
-    assert checkpoints.writable(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert checkpoints.ensure_writable(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert not list((tmp_path / "a" / "b").iterdir())
     (tmp_path / "file").touch()
     with pytest.raises(OutputFolderError, match=r"file: file exists; choose another folder with --out\.$"):
-        checkpoints.writable(tmp_path / "file")
+        checkpoints.ensure_writable(tmp_path / "file")
 
 
 def refused(folder, problem, kind=KIND):
     with pytest.raises(CheckpointError) as caught:
-        checkpoints.load(folder, kind)
+        checkpoints.load_checkpoint(folder, kind)
     assert problem in str(caught.value)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -212,6 +212,6 @@ def test_another_format(folder):
 
 def test_several_processes_may_ask_at_once_whether_a_folder_is_writable(tmp_path):
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(checkpoints.writable, [tmp_path / "shared"] * 400))
+        found = list(pool.map(checkpoints.ensure_writable, [tmp_path / "shared"] * 400))
     assert found == [tmp_path / "shared"] * 400
     assert list((tmp_path / "shared").iterdir()) == []

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from mas_hooks.core.errors import DeviceError, OutputFolderError, RankError, UnknownNameError
-from mas_hooks.core.parallel import parallel
+from mas_hooks.core.parallel import run_parallel
 from mas_hooks.data.tasks import task
-from mas_hooks.evaluation.metrics import wilson
+from mas_hooks.evaluation.metrics import wilson_interval
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_every_argument_comes_back_with_its_result(jobs):
-    found = dict(parallel(abs, [-1, -2, -3], jobs))
+    found = dict(run_parallel(abs, [-1, -2, -3], jobs))
     assert found == {-1: 1, -2: 2, -3: 3}
 
 
@@ -23,7 +23,7 @@ def test_inline_work_runs_on_one_thread_and_gives_the_others_back():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        threads = [count for _, count in parallel(lambda _: torch.get_num_threads(), [0, 1], 1)]
+        threads = [count for _, count in run_parallel(lambda _: torch.get_num_threads(), [0, 1], 1)]
         assert threads == [1, 1]
         assert torch.get_num_threads() == 2
     finally:
@@ -32,12 +32,12 @@ def test_inline_work_runs_on_one_thread_and_gives_the_others_back():
 
 def test_an_error_in_a_process_arrives():
     with pytest.raises(TypeError):
-        list(parallel(abs, ["a", "b"], 2))
+        list(run_parallel(abs, ["a", "b"], 2))
 
 
 def test_results_arrive_with_objects_of_the_library():
-    assert callable(wilson)
-    assert dict(parallel(os.path.basename, ["a/b", "c/d"], 2)) == {"a/b": "b", "c/d": "d"}
+    assert callable(wilson_interval)
+    assert dict(run_parallel(os.path.basename, ["a/b", "c/d"], 2)) == {"a/b": "b", "c/d": "d"}
 
 
 SLEEPER = """
@@ -84,7 +84,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
 
 def test_our_errors_arrive_from_another_process_as_they_were():
     with pytest.raises(UnknownNameError, match="Did you mean 'multi_object'"):
-        list(parallel(task, ["multi_objct", "multi_objct"], 2))
+        list(run_parallel(task, ["multi_objct", "multi_objct"], 2))
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from mas_hooks.core.errors import CheckpointError, OutputFolderError
-from mas_hooks.core.records import Record, read
-from mas_hooks.core.run_folder import RunFolder, environment, next_folder, read_json
+from mas_hooks.core.records import Record, read_records
+from mas_hooks.core.run_folder import RunFolder, describe_environment, next_folder, read_json
 
 SETTINGS = {"seed": 0, "sizes": [1, 2]}
 
@@ -23,7 +23,7 @@ def test_environment_names_no_person_or_machine():
     import getpass
     import platform
 
-    told = json.dumps(environment())
+    told = json.dumps(describe_environment())
     assert platform.node() not in told or not platform.node()
     assert f'"{getpass.getuser()}"' not in told
 
@@ -49,7 +49,7 @@ def test_resume_with_other_settings_names_them(tmp_path):
 
 
 def test_resuming_what_never_started_starts_it(tmp_path):
-    assert opened(tmp_path / "run", resume=True).finished("a") is None
+    assert opened(tmp_path / "run", resume=True).read_stage("a") is None
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path):
@@ -60,12 +60,12 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
 
 def test_a_finished_stage_keeps_its_records(tmp_path):
     run, rows = opened(tmp_path / "run"), [Record(recipe="demo", iia=0.5)]
-    assert run.finished("fit") is None
-    run.finish("fit", rows)
-    assert run.finished("fit") == rows
-    run.finish("later", [Record(recipe="demo", iia=0.7)])
+    assert run.read_stage("fit") is None
+    run.finish_stage("fit", rows)
+    assert run.read_stage("fit") == rows
+    run.finish_stage("later", [Record(recipe="demo", iia=0.7)])
     assert run.write_records(["later", "fit", "never"]) == [Record(recipe="demo", iia=0.7), *rows]
-    assert read(tmp_path / "run/records.jsonl") == [Record(recipe="demo", iia=0.7), *rows]
+    assert read_records(tmp_path / "run/records.jsonl") == [Record(recipe="demo", iia=0.7), *rows]
 
 
 def test_the_next_folder_is_the_first_free_number(tmp_path):

@@ -25,7 +25,7 @@ steps = mh.task_pairs(tasks, ["full", "full"], (16, 8, 8), stepwise=True)
 mh.fit(align, mh.methods.stepwise(), *steps[:2], mh.FitSettings(epochs=1, batch_size=8), progress=False)
 align.run(test, source=0, target=1, path="reference")
 try:
-    align.own_maps[0].view().read(torch.zeros(3, 4, 12))
+    align.site_maps[0].view().read(torch.zeros(3, 4, 12))
 except Exception as error:
     print(type(error).__name__)
 """

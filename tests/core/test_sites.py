@@ -94,20 +94,20 @@ def test_recordings_that_do_not_fit():
 
 def test_leading_tensor():
     ids, other = torch.zeros(2, 3), torch.zeros(5)
-    assert model_inputs.leading(ids) is ids
+    assert model_inputs.leading_tensor(ids) is ids
     for name in ("input_ids", "inputs_embeds"):
-        assert model_inputs.leading({"other": other, name: ids}) is ids
-    assert model_inputs.leading({"tokens": ids, "other": other}) is ids
+        assert model_inputs.leading_tensor({"other": other, name: ids}) is ids
+    assert model_inputs.leading_tensor({"tokens": ids, "other": other}) is ids
     with pytest.raises(EmptyError, match="the mapping of inputs is empty; give it what the model takes, by name"):
-        model_inputs.leading({})
+        model_inputs.leading_tensor({})
 
 
 def test_rows_mask_and_device_of_inputs():
     mapping = {"input_ids": torch.arange(6).view(3, 2), "attention_mask": torch.tensor([[1, 0], [1, 1], [0, 1]])}
-    taken = model_inputs.rows(mapping, torch.tensor([2, 0]))
+    taken = model_inputs.select_rows(mapping, torch.tensor([2, 0]))
     assert torch.equal(taken["input_ids"], torch.tensor([[4, 5], [0, 1]]))
     assert torch.equal(model_inputs.padding_mask(taken), torch.tensor([[False, True], [True, False]]))
-    assert torch.equal(model_inputs.rows(mapping["input_ids"], slice(1, 2)), torch.tensor([[2, 3]]))
+    assert torch.equal(model_inputs.select_rows(mapping["input_ids"], slice(1, 2)), torch.tensor([[2, 3]]))
     assert model_inputs.padding_mask(mapping["input_ids"]) is None
     assert model_inputs.padding_mask({"input_ids": taken["input_ids"]}) is None
     meta = torch.device("meta")
@@ -120,8 +120,8 @@ def test_call_by_keyword_or_alone():
         def forward(self, *args, **kwargs):
             return args, kwargs
 
-    assert model_inputs.call(Taking(), H) == ((H,), {})
-    assert model_inputs.call(Taking(), {"x": H}) == ((), {"x": H})
+    assert model_inputs.call_module(Taking(), H) == ((H,), {})
+    assert model_inputs.call_module(Taking(), {"x": H}) == ((), {"x": H})
 
 
 def test_where_takes_whole_numbers_only():

@@ -8,7 +8,14 @@ from sentences import refused
 from mas_hooks.engine.cache import gather_site
 from mas_hooks.core.errors import EmptyError, SettingError, ShapeError
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.data.counterfactual_latents import Matches, NaturalCells, look_up, match, natural_cells, recorded_cells
+from mas_hooks.data.counterfactual_latents import (
+    Matches,
+    NaturalCells,
+    look_up,
+    match_values,
+    natural_cells,
+    cells_of_recording,
+)
 from mas_hooks.data.pairs import Pairs
 from mas_hooks.core.sites import Where, recording
 from mas_hooks.data.task_pairs import task_pairs
@@ -72,7 +79,7 @@ def several(expected):
 def test_pairs_of_several_cells_have_a_match_for_each():
     pairs = several({"count": [3, 9, 4]})
     natural = NaturalCells("some cells", None, Where([0, 1], [0, 0]), {"count": np.array([4, 3])})
-    found = match(pairs, natural)
+    found = match_values(pairs, natural)
     assert found.cell.tolist() == [1, -1, 0]
     own, _ = pairs.cells(torch.tensor([1, 0]))
     assert own.tolist() == [0, 1, 2]
@@ -82,7 +89,7 @@ def test_pairs_of_several_cells_have_a_match_for_each():
 
 def test_pairs_must_say_what_is_expected():
     with refused(SettingError, "expected of the pairs is None", "variables after the swap"):
-        match(several(None), natural_cells(COUNTING, 5))
+        match_values(several(None), natural_cells(COUNTING, 5))
 
 
 def test_matches_of_a_batch():
@@ -98,7 +105,7 @@ def test_matches_of_a_batch():
 def test_a_latent_is_in_the_state_that_the_swap_should_leave(own):
     """Told by the tokens alone: the target's program with the source's values put in, against the natural trial's."""
     pairs, found = task_pairs([own], ["full"], (60, 1, 1))[0][0, 0], natural_cells(own, 200)
-    matches = match(pairs, found)
+    matches = match_values(pairs, found)
     assert matches.dropped < 20
     for row in matches.index.tolist():
         source = own.replay(own.vocabulary.decode(pairs.source_inputs[row]))[-1]
@@ -114,7 +121,7 @@ def test_a_latent_is_in_the_state_that_the_swap_should_leave(own):
 def test_what_no_natural_cell_holds_is_dropped():
     """After a demo token the count is 1 or more, after a response token below the most."""
     pairs, found = task_pairs([COUNTING], ["count"], (400, 1, 1))[0][0, 0], natural_cells(COUNTING, 200)
-    matches = match(pairs, found)
+    matches = match_values(pairs, found)
     phase, count = pairs.expected["phase"], pairs.expected["count"]
     nowhere = ((phase == "demo") & (count == 0)) | ((phase == "response") & (count == 6))
     assert (matches.cell.numpy() == -1).tolist() == nowhere.tolist()
@@ -123,7 +130,7 @@ def test_what_no_natural_cell_holds_is_dropped():
 
 def test_last_values_match_by_themselves():
     pairs, found = task_pairs([COUNTING], ["last_value"], (50, 1, 1))[0][0, 0], natural_cells(COUNTING, 50)
-    matches = match(pairs, found)
+    matches = match_values(pairs, found)
     assert matches.dropped == 0
     assert (found.variables["last_value"][matches.cell] == pairs.expected["last_value"]).all()
 
@@ -132,20 +139,20 @@ def test_a_recording_of_the_natural_cells_gives_the_same_latents():
     model = wrap(RecurrentModel(len(COUNTING.vocabulary), 8).eval())
     found = natural_cells(COUNTING, 60)
     vectors = gather_site(model, model.at("state"), found.inputs, found.where).detach()
-    brain = found.recorded(vectors, "area V4")
-    again = recorded_cells(brain)
+    brain = found.to_recording(vectors, "area V4")
+    again = cells_of_recording(brain)
     assert again.inputs is None
     assert torch.equal(again.where.gather(brain.activations), vectors)
     pairs = task_pairs([COUNTING], ["count"], (90, 1, 1))[0][0, 0]
-    assert torch.equal(match(pairs, found, (4, 0, 1)).cell, match(pairs, again, (4, 0, 1)).cell)
-    assert not torch.equal(match(pairs, found, (4, 0, 1)).cell, match(pairs, found, (4, 1, 1)).cell)
+    assert torch.equal(match_values(pairs, found, (4, 0, 1)).cell, match_values(pairs, again, (4, 0, 1)).cell)
+    assert not torch.equal(match_values(pairs, found, (4, 0, 1)).cell, match_values(pairs, found, (4, 1, 1)).cell)
     with refused(ShapeError, "what was measured has shape (3, 8)", f"each of the {len(found)} cells"):
-        found.recorded(vectors[:3], "area V4")
+        found.to_recording(vectors[:3], "area V4")
 
 
 def test_recorded_sequences_give_all_their_cells():
     site = recording(torch.arange(12.0).view(2, 3, 2), {"count": [[0, 1, 2], [3, 4, None]]}, "area V4")
-    found = recorded_cells(site)
+    found = cells_of_recording(site)
     cell = look_up({"count": np.array([4, 2, 5])}, found).cell
     assert cell.tolist() == [4, 2, -1]
     assert found.where.gather(site.activations)[cell[:2]].tolist() == [[8.0, 9.0], [4.0, 5.0]]

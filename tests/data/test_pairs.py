@@ -16,7 +16,7 @@ from mas_hooks.core.errors import (
 from mas_hooks.data.pairs import Pairs, of_direction
 from mas_hooks.core.sites import Where
 from mas_hooks.data.task_pairs import task_pairs
-from mas_hooks.data.tasks import Party, draw, task
+from mas_hooks.data.tasks import Party, draw_counterfactual, task
 
 TASK = task("multi_object", max_quantity=6)
 SINGLE = task("single_object", max_quantity=6)
@@ -42,7 +42,7 @@ def test_tensors_say_what_the_counterfactuals_say():
     train, _, _ = task_pairs([TASK, SINGLE], ["count", "count"], SIZES, seed=3)
     pairs, rng = train[0, 1], random.Random("3/0/0/1")
     for row in range(len(pairs)):
-        drawn = draw(Party(TASK, "count"), Party(SINGLE, "count"), rng)
+        drawn = draw_counterfactual(Party(TASK, "count"), Party(SINGLE, "count"), rng)
         whole = torch.cat([pairs.target_inputs[row, :1], pairs.labels[row]])
         assert TASK.vocabulary.decode(pairs.source_inputs[row]) == drawn.source_tokens
         assert SINGLE.vocabulary.decode(whole) == drawn.target_tokens

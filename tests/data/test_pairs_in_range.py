@@ -25,7 +25,7 @@ def natural_states(of):
     Those of arithmetic from the first comma on: before it there may be no value yet.
     """
     rng, states = random.Random(0), []
-    for size in of.drawn_quantities():
+    for size in of.draw_quantities():
         for _ in range(1 if of.name in VARIANTS else 60):
             trial = of.sample(rng, size)
             first = 0 if of.name in VARIANTS else (of.swap_positions(trial) or [len(trial)])[0]

@@ -12,10 +12,10 @@ from mas_hooks.engine.cache import ActivationCache, gather_site
 from mas_hooks.core.errors import EmptyError, UnsupportedError
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.alignment.interchange import interchange
-from mas_hooks.data.counterfactual_latents import match, natural_cells, recorded_cells
+from mas_hooks.data.counterfactual_latents import match_values, natural_cells, cells_of_recording
 from mas_hooks.training.losses import latent_losses
 from mas_hooks.data.pairs import Pairs
-from mas_hooks.data.counterfactual_latents import on_cells
+from mas_hooks.data.counterfactual_latents import look_up_cells
 from mas_hooks.core.sites import Where
 from mas_hooks.data.task_pairs import task_pairs
 from mas_hooks.data.tasks import task
@@ -46,7 +46,7 @@ def natural():
 def brain(models, natural):
     """A recording of model 1 at its natural cells."""
     vectors = gather_site(models[1], models[1].at("state"), natural.inputs, natural.where)
-    return natural.recorded(vectors, "area V4")
+    return natural.to_recording(vectors, "area V4")
 
 
 def full(own, inputs, where):
@@ -66,7 +66,7 @@ def before_the_swap(own, pairs):
 
 
 def test_the_cells_found_have_the_variables_of_those_replaced(pairs, natural):
-    moved = on_cells(pairs, 1, TASKS[1], natural)
+    moved = look_up_cells(pairs, 1, TASKS[1], natural)
     assert list(moved) == list(pairs)
     assert moved[0, 0] is pairs[0, 0]
     for way, own in moved.items():
@@ -90,7 +90,10 @@ def test_the_cells_found_have_the_variables_of_those_replaced(pairs, natural):
 
 
 def test_a_recording_gives_what_its_model_gives(models, pairs, natural, brain):
-    here, there = on_cells(pairs, 1, TASKS[1], natural, 3), on_cells(pairs, 1, TASKS[1], recorded_cells(brain), 3)
+    here, there = (
+        look_up_cells(pairs, 1, TASKS[1], natural, 3),
+        look_up_cells(pairs, 1, TASKS[1], cells_of_recording(brain), 3),
+    )
     sites = [model.at("state") for model in models]
     present = ActivationCache(sites, models)
     absent = ActivationCache([sites[0], brain], [models[0], None])
@@ -99,7 +102,7 @@ def test_a_recording_gives_what_its_model_gives(models, pairs, natural, brain):
         torch.testing.assert_close(present.target(way[1], here[way]), absent.target(way[1], there[way]))
     assert there[1, 0].source_inputs is None
     assert there[0, 1].target_inputs is None
-    other = on_cells(pairs, 1, TASKS[1], recorded_cells(brain), 4)[1, 0]
+    other = look_up_cells(pairs, 1, TASKS[1], cells_of_recording(brain), 4)[1, 0]
     assert not torch.equal(other.source_where.rows, there[1, 0].source_where.rows)
 
 
@@ -107,7 +110,7 @@ def descend(sites, models, pairs, cells, rows):
     """Ten steps down the latent loss of the directions into site 1; its values, and the maps at the end."""
     alignment = Alignment(sites, rank=3, seed=2)
     cache = ActivationCache(sites, models)
-    latents = {way: match(pairs[way], cells, (0, *way)) for way in ((0, 1), (1, 1))}
+    latents = {way: match_values(pairs[way], cells, (0, *way)) for way in ((0, 1), (1, 1))}
     optimizer = torch.optim.SGD(alignment.parameters(), lr=0.1)
     values = []
     for step in range(10):
@@ -126,18 +129,18 @@ def descend(sites, models, pairs, cells, rows):
         loss.backward()
         optimizer.step()
         values.append(loss.item())
-    return values, [own.weight.detach() for own in alignment.own_maps]
+    return values, [own.weight.detach() for own in alignment.site_maps]
 
 
 def test_training_on_the_recording_is_training_on_the_model(models, pairs, natural, brain):
     sites = [model.at("state") for model in models]
     rows = gather_site(models[1], sites[1], natural.inputs, natural.where)
-    recorded = recorded_cells(brain)
-    present = descend(sites, models, on_cells(pairs, 1, TASKS[1], natural), natural, rows)
+    recorded = cells_of_recording(brain)
+    present = descend(sites, models, look_up_cells(pairs, 1, TASKS[1], natural), natural, rows)
     absent = descend(
         [sites[0], brain],
         [models[0], None],
-        on_cells(pairs, 1, TASKS[1], recorded),
+        look_up_cells(pairs, 1, TASKS[1], recorded),
         recorded,
         recorded.where.gather(brain.activations),
     )
@@ -155,8 +158,8 @@ def without(cells, counts):
 
 def test_pairs_without_a_cell_are_left_out_and_counted(pairs, natural):
     with refused(EmptyError, "none of its", "phase="):
-        on_cells(pairs, 1, TASKS[1], without(natural, range(7)))
-    moved = on_cells(pairs, 1, TASKS[1], without(natural, [3]))
+        look_up_cells(pairs, 1, TASKS[1], without(natural, range(7)))
+    moved = look_up_cells(pairs, 1, TASKS[1], without(natural, [3]))
     for way in ((1, 0), (0, 1), (1, 1)):
         old = pairs[way]
         gone = [False] * len(old)
@@ -181,11 +184,11 @@ def test_refuses_pairs_that_are_no_tokens_of_a_task(pairs, natural):
     whole = pairs[1, 0]
     named = replace(whole, source_inputs={"input_ids": whole.source_inputs})
     with refused(UnsupportedError, "looking up the source cells of these pairs", "give pairs from"):
-        on_cells({(1, 0): named}, 1, TASKS[1], natural)
+        look_up_cells({(1, 0): named}, 1, TASKS[1], natural)
     ids, where = whole.target_inputs[:2], Where([0, 0, 1], [1, 0, 1])
     several = Pairs.from_tensors(ids, where, ids, where, whole.labels[:2], torch.ones_like(ids))
     with refused(UnsupportedError, "looking up the target cells"):
-        on_cells({(0, 1): several}, 1, TASKS[1], natural)
+        look_up_cells({(0, 1): several}, 1, TASKS[1], natural)
     turned = replace(whole, target_where=Where(torch.arange(59, -1, -1), [1] * 60))
     with refused(UnsupportedError, "looking up the source cells"):
-        on_cells({(1, 0): turned}, 1, TASKS[1], natural)
+        look_up_cells({(1, 0): turned}, 1, TASKS[1], natural)

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from mas_hooks.core.errors import EmptyError, SettingError, ShapeError
-from mas_hooks.data.text_pairs import shared_texts
+from mas_hooks.data.text_pairs import shared_text_pairs
 
 IDS = torch.tensor([[5, 6, 7, 8], [3, 4, 0, 0]])
 
 
 def test_every_position_and_its_next_token():
-    pairs = shared_texts(IDS)
+    pairs = shared_text_pairs(IDS)
     assert torch.equal(pairs.labels[:, :3], IDS[:, 1:])
     assert pairs.label_mask.tolist() == [[True, True, True, False]] * 2
     assert len(pairs.target_where) == len(pairs.source_where) == 8
@@ -24,7 +24,7 @@ def test_padding_is_left_out(side):
     given = {"input_ids": IDS, "attention_mask": mask}
     if side == "left":
         given = {"input_ids": IDS.flip(1), "attention_mask": mask.flip(1)}
-    pairs = shared_texts(given)
+    pairs = shared_text_pairs(given)
     assert pairs.label_mask.sum(1).tolist() == [3, 1]
     assert torch.bincount(pairs.target_where.rows).tolist() == [4, 2]
     row, column = pairs.label_mask[1:].nonzero()[0].tolist()
@@ -33,8 +33,8 @@ def test_padding_is_left_out(side):
 
 def test_refusals():
     with pytest.raises(ShapeError, match=r"the ids of shared texts has shape \(2, 1\)"):
-        shared_texts(IDS[:, :1])
+        shared_text_pairs(IDS[:, :1])
     with pytest.raises(SettingError, match=r"the dtype of the ids of shared texts is torch.float32"):
-        shared_texts(IDS.float())
+        shared_text_pairs(IDS.float())
     with pytest.raises(EmptyError, match="label_mask of pair 1 is empty"):
-        shared_texts({"input_ids": IDS, "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]])})
+        shared_text_pairs({"input_ids": IDS, "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]])})

@@ -6,10 +6,10 @@ from sentences import refused
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import mas_hooks as mh
-from mas_hooks.training.controls import ShuffledLabels, shuffled
+from mas_hooks.training.controls import ShuffledLabels, shuffle_labels
 from mas_hooks.core.errors import EmptyError, SettingError, ShapeError
-from mas_hooks.training.loop import Loop
-from mas_hooks.data.text_pairs import Responses
+from mas_hooks.training.loop import FitLoop
+from mas_hooks.data.text_pairs import ResponseTokens
 
 VOCABULARY, N, LENGTH = 60, 40, 16
 SPLITS = ("train", "valid", "test")
@@ -25,7 +25,7 @@ def tagged(n=N, length=LENGTH, model=0, lengths=None, side="left"):
         shift = (torch.arange(length) - (length - lengths[:, None])) % length
         ids, argmax, mask = (own.gather(1, shift) for own in (ids, argmax, mask))
     junk = 7 * (1 - mask)
-    return Responses(ids * mask + junk, argmax * mask + junk, 2_000_000, mask)
+    return ResponseTokens(ids * mask + junk, argmax * mask + junk, 2_000_000, mask)
 
 
 def told(pairs, i):
@@ -128,7 +128,7 @@ def test_keys_are_those_of_what_was_read():
     one, two = tagged(), tagged(side="right")
     changed = two.ids.clone()
     changed[:, 6] = 5
-    made = mh.text_pairs([one, Responses(changed, two.argmax, 2_000_000)], (300, 5, 5), margin=4)[0]
+    made = mh.text_pairs([one, ResponseTokens(changed, two.argmax, 2_000_000)], (300, 5, 5), margin=4)[0]
     known = {}
     for source in range(2):
         pairs = made[source, 0]
@@ -157,24 +157,24 @@ def test_a_position_is_no_further_than_every_target_has_read():
 def test_tokenizers_must_agree():
     ids = torch.ones(N, LENGTH, dtype=torch.long)
     with refused(SettingError, "vocabulary sizes is [60, 61]", "the tokenizers must be the same"):
-        mh.text_pairs([Responses(ids, ids, 60), Responses(ids, ids, 61)])
+        mh.text_pairs([ResponseTokens(ids, ids, 60), ResponseTokens(ids, ids, 61)])
 
 
 def test_responses_that_do_not_fit_are_refused():
     ids, gaps = torch.ones(2, 4, dtype=torch.long), torch.tensor([[1, 0, 1, 1], [1, 1, 1, 1]])
     with refused(ShapeError, "the ids of responses has shape (4,)"):
-        Responses(ids[0], ids[0], 9)
+        ResponseTokens(ids[0], ids[0], 9)
     with refused(ShapeError, "the argmax of responses has shape (2, 3)"):
-        Responses(ids, ids[:, 1:], 9)
+        ResponseTokens(ids, ids[:, 1:], 9)
     with refused(ShapeError, "the mask of responses has shape (2, 2)"):
-        Responses(ids, ids, 9, gaps[:, :2])
+        ResponseTokens(ids, ids, 9, gaps[:, :2])
     with refused(SettingError, "the mask of responses is 'one with gaps'"):
-        Responses(ids, ids, 9, gaps)
+        ResponseTokens(ids, ids, 9, gaps)
     with refused(SettingError, "the dtype of the argmax of responses is torch.float32"):
-        Responses(ids, ids.float(), 9)
+        ResponseTokens(ids, ids.float(), 9)
     with refused(SettingError, "a token in the ids of responses is 1, but must be 0 to 0"):
-        Responses(ids, ids, 1)
-    assert len(Responses(ids * 9, ids, 9, 0 * ids).ids) == 2  # what stands on padding does not matter
+        ResponseTokens(ids, ids, 1)
+    assert len(ResponseTokens(ids * 9, ids, 9, 0 * ids).ids) == 2  # what stands on padding does not matter
 
 
 def test_settings_and_too_few_sequences_are_refused():
@@ -215,7 +215,7 @@ def responses(model, n=64, prompt=6, length=14):
         whole = model.generate(inputs, **settings, pad_token_id=0)
         mask = torch.cat([mask, torch.ones(n, length - prompt, dtype=torch.long)], 1)
         logits = model.forward({"input_ids": whole, "attention_mask": mask})
-    return Responses(whole, logits.argmax(-1), VOCABULARY, mask)
+    return ResponseTokens(whole, logits.argmax(-1), VOCABULARY, mask)
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +251,7 @@ def test_a_stepwise_fit_at_embed_lowers_the_loss(models, written):
     train, valid, test = mh.text_pairs(written, (192, 32, 64), margin=3)
     align = mh.Alignment([model.at("embed") for model in models], rank=24)
     settings = mh.FitSettings(epochs=1, batch_size=64, learning_rate=2e-2)
-    loop = Loop(align, mh.methods.stepwise(), (train, valid), settings, {})
+    loop = FitLoop(align, mh.methods.stepwise(), (train, valid), settings, {})
     first, before = {way: loss(align, train, *way) for way in train}, mh.evaluate(align, test)
     for _ in range(60):
         loop.step()
@@ -270,7 +270,7 @@ def test_the_shuffled_labels_control_runs(models, written):
     settings = mh.FitSettings(epochs=1, batch_size=32)
     rows = ShuffledLabels(train, valid, settings).run(align, test).rows
     assert len(rows) == 4
-    dealt = shuffled(test, 0)
+    dealt = shuffle_labels(test, 0)
     order = torch.randperm(8, generator=torch.Generator().manual_seed(0))
     for way, pairs in test.items():
         for i in range(8):

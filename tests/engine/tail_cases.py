@@ -6,7 +6,7 @@ import mas_hooks as mh
 from mas_hooks.core.sites import Where
 from mas_hooks.data.pairs import Pairs
 from mas_hooks.data.tasks import task
-from mas_hooks.engine.batch import Part
+from mas_hooks.engine.batch import PatchBatch
 from mas_hooks.hooks.wrap import wrap
 
 TASK = task("multi_object", max_quantity=6)
@@ -29,7 +29,7 @@ def part(pairs, index, width, seed=0):
     index = torch.as_tensor(index)
     cells, _ = pairs.cells(index)
     vectors = torch.randn(len(cells), width, generator=torch.Generator().manual_seed(seed))
-    return Part(pairs, index, vectors.requires_grad_())
+    return PatchBatch(pairs, index, vectors.requires_grad_())
 
 
 def with_cells(pairs, where):

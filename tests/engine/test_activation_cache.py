@@ -6,8 +6,8 @@ from mas_hooks.core.sites import Where, recording
 from mas_hooks.data.pairs import Pairs
 from mas_hooks.data.task_pairs import task_pairs
 from mas_hooks.data.tasks import task
-from mas_hooks.engine.cache import ActivationCache, Kept, gather_site, shared
-from mas_hooks.hooks.read import collect
+from mas_hooks.engine.cache import ActivationCache, SharedActivations, gather_site, share_activations
+from mas_hooks.hooks.read import read_site
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.models.toys.recurrent import RecurrentModel
 
@@ -87,16 +87,16 @@ def test_models_need_source_inputs(model):
 def test_caches_share_what_they_compute_inside_shared(model, monkeypatch):
     """By site and pairs: the second cache runs nothing; outside, and for another site object, it is run anew."""
     runs = []
-    monkeypatch.setattr("mas_hooks.engine.cache.collect", lambda *args: runs.append(args) or collect(*args))
-    site, again, kept = model.at("state"), model.at("state"), Kept()
-    with shared(kept):
+    monkeypatch.setattr("mas_hooks.engine.cache.read_site", lambda *args: runs.append(args) or read_site(*args))
+    site, again, kept = model.at("state"), model.at("state"), SharedActivations()
+    with share_activations(kept):
         first = ActivationCache([site], [model]).source(0, PAIRS)
         second = ActivationCache([again, site], [model, model])
         assert second.source(1, PAIRS) is first
         assert len(runs) == 1
         torch.testing.assert_close(second.source(0, PAIRS), first)
         assert len(runs) == 2
-        with shared(Kept()):
+        with share_activations(SharedActivations()):
             ActivationCache([site], [model]).source(0, PAIRS)
         assert len(runs) == 3
     assert len(kept.held) == 2

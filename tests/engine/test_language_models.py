@@ -6,7 +6,7 @@ from hooks.conformance.tiny import TINY, VOCABULARY
 
 import mas_hooks as mh
 from mas_hooks.alignment import directions
-from mas_hooks.training.controls import RandomMaps, Untrained, reinitialised
+from mas_hooks.training.controls import RandomMaps, Untrained, reinitialise_models
 
 N, LENGTH = 48, 8
 
@@ -60,7 +60,7 @@ def test_the_untrained_control_makes_models_anew_from_their_configs(models):
     assert len(rows) == 4
     for model, logits in zip(models, before, strict=True):
         assert torch.equal(model.forward(data[0, 0].target_inputs), logits)
-        fresh = reinitialised(model.module, 3)
+        fresh = reinitialise_models(model.module, 3)
         assert not any(one.requires_grad for one in fresh.parameters())
         assert fresh.training == model.module.training
         assert not torch.equal(mh.wrap(fresh).forward(data[0, 0].target_inputs), logits)
@@ -72,9 +72,9 @@ def test_scores_do_not_depend_on_how_many_pairs_run_at_once(models, monkeypatch)
     whole = mh.evaluate(align, data)
     monkeypatch.setattr(directions, "LOGITS", 5 * LENGTH * VOCABULARY)
     seen = []
-    run = directions.Swaps.run
+    run = directions.PatchedDirections.run
     monkeypatch.setattr(
-        directions.Swaps,
+        directions.PatchedDirections,
         "run",
         lambda self, views, batches: seen.extend(map(len, batches.values())) or run(self, views, batches),
     )

@@ -5,12 +5,12 @@ import torch
 from transformers import BertConfig, BertModel, Qwen2Config, Qwen2ForCausalLM
 
 import mas_hooks as mh
-from mas_hooks.core.inputs import read_keys
+from mas_hooks.core.inputs import prefix_keys
 from mas_hooks.core.sites import Where
-from mas_hooks.data.text_pairs import Responses
+from mas_hooks.data.text_pairs import ResponseTokens
 from mas_hooks.engine import prefixes
-from mas_hooks.engine.cache import ActivationCache, Kept, gather_site, shared
-from mas_hooks.engine.prefixes import Prefixes, suited
+from mas_hooks.engine.cache import ActivationCache, SharedActivations, gather_site, share_activations
+from mas_hooks.engine.prefixes import Prefixes, suits_prefixes
 
 VOCABULARY, N, LENGTH = 60, 30, 14
 
@@ -27,7 +27,7 @@ def written(count, seed=0):
     generator = torch.Generator().manual_seed(seed)
     ids = [torch.randint(1, VOCABULARY, (N, LENGTH), generator=generator) for _ in range(count)]
     ids = [torch.cat([ids[0][:, :5], own[:, 5:]], 1) for own in ids]
-    return [Responses(own, own.roll(-1, 1), VOCABULARY) for own in ids]
+    return [ResponseTokens(own, own.roll(-1, 1), VOCABULARY) for own in ids]
 
 
 @pytest.mark.parametrize("name", ["embed", "blocks.1.hook_resid_post", "blocks.1.attn.hook_z"])
@@ -49,9 +49,9 @@ def test_as_many_vectors_as_prefixes_over_all_directions_roles_and_splits():
     """Three models, nine directions, three splits: each model holds its own texts, once."""
     models, texts = [decoder(seed) for seed in range(3)], written(3)
     splits = mh.text_pairs(texts, (200, 30, 60), margin=2)
-    kept, sites = Kept(), [model.at("blocks.0.hook_resid_post") for model in models]
+    kept, sites = SharedActivations(), [model.at("blocks.0.hook_resid_post") for model in models]
     cells = 0
-    with shared(kept):
+    with share_activations(kept):
         cache = ActivationCache(sites, models)
         for made in splits:
             for (source, target), pairs in made.items():
@@ -67,8 +67,8 @@ def test_as_many_vectors_as_prefixes_over_all_directions_roles_and_splits():
 
 def test_nothing_is_run_twice(monkeypatch):
     model, runs = decoder(), []
-    collect = prefixes.collect
-    monkeypatch.setattr(prefixes, "collect", lambda *args: runs.append(args[2]) or collect(*args))
+    collect = prefixes.read_site
+    monkeypatch.setattr(prefixes, "read_site", lambda *args: runs.append(args[2]) or collect(*args))
     own = Prefixes(model, model.at("embed"))
     ids = torch.tensor([[1, 2, 3, 4], [1, 2, 9, 4], [1, 2, 3, 4]])
     first = own.places(ids, Where([0, 1, 2, 2], [2, 2, 2, 0]))
@@ -85,8 +85,8 @@ def test_nothing_is_run_twice(monkeypatch):
 
 def test_the_row_with_the_most_cells_is_run_for_all_that_begin_alike(monkeypatch):
     model, runs = decoder(), []
-    collect = prefixes.collect
-    monkeypatch.setattr(prefixes, "collect", lambda *args: runs.append(len(args[2])) or collect(*args))
+    collect = prefixes.read_site
+    monkeypatch.setattr(prefixes, "read_site", lambda *args: runs.append(len(args[2])) or collect(*args))
     ids = torch.tensor([[5, 6, 7, 8]]).repeat(6, 1)
     mask = torch.arange(4) <= torch.tensor([0, 1, 3, 2, 1, 0])[:, None]
     Prefixes(model, model.at("embed")).places(ids, Where.from_mask(mask))
@@ -96,8 +96,8 @@ def test_the_row_with_the_most_cells_is_run_for_all_that_begin_alike(monkeypatch
 def test_vectors_have_the_dtype_of_the_model_and_are_given_in_float32():
     model = decoder(dtype=torch.bfloat16)
     pairs = mh.text_pairs(written(1), (20, 5, 5), margin=2)[0][0, 0]
-    kept, site = Kept(), model.at("blocks.1.hook_resid_post")
-    with shared(kept):
+    kept, site = SharedActivations(), model.at("blocks.1.hook_resid_post")
+    with share_activations(kept):
         found = ActivationCache([site], [model]).source(0, pairs)
     assert kept.prefixes[id(site)].vectors.dtype == torch.bfloat16
     assert found.dtype == torch.float32
@@ -106,12 +106,12 @@ def test_vectors_have_the_dtype_of_the_model_and_are_given_in_float32():
 def test_only_plain_ids_of_a_causal_model_are_suited():
     model = decoder()
     site, ids = model.at("embed"), torch.randint(1, VOCABULARY, (2, 6))
-    assert suited(model, site, ids)
-    assert not suited(model, site, {"input_ids": ids})
-    assert not suited(model, site, ids.float())
+    assert suits_prefixes(model, site, ids)
+    assert not suits_prefixes(model, site, {"input_ids": ids})
+    assert not suits_prefixes(model, site, ids.float())
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     bert = mh.wrap(BertModel(BertConfig(vocab_size=VOCABULARY, **sizes)).eval())
-    assert not suited(bert, bert.at("blocks.0.hook_resid_post"), ids)
+    assert not suits_prefixes(bert, bert.at("blocks.0.hook_resid_post"), ids)
 
 
 def test_a_decoder_that_looks_ahead_is_found_out():
@@ -119,8 +119,8 @@ def test_a_decoder_that_looks_ahead_is_found_out():
     model = decoder()
     model.module.model.layers[0].register_forward_hook(lambda _m, _a, out: out.flip(1))
     ids = torch.randint(1, VOCABULARY, (2, 6))
-    assert suited(model, model.at("embed"), ids)
-    assert not suited(model, model.at("blocks.1.hook_resid_post"), ids)
+    assert suits_prefixes(model, model.at("embed"), ids)
+    assert not suits_prefixes(model, model.at("blocks.1.hook_resid_post"), ids)
     pairs = mh.text_pairs(written(1), (10, 5, 5), margin=2)[0][0, 0]
     site = model.at("blocks.1.hook_resid_post")
     found = ActivationCache([site], [model]).target(0, pairs)
@@ -129,10 +129,10 @@ def test_a_decoder_that_looks_ahead_is_found_out():
 
 
 def test_forgotten_sites_hold_nothing():
-    model, kept = decoder(), Kept()
+    model, kept = decoder(), SharedActivations()
     pairs = mh.text_pairs(written(1), (10, 5, 5), margin=2)[0][0, 0]
     sites = [model.at("embed"), model.at("blocks.1.hook_resid_post")]
-    with shared(kept):
+    with share_activations(kept):
         for index in (0, 1):
             ActivationCache(sites, [model, model]).source(index, pairs)
     kept.forget(sites[0])
@@ -141,8 +141,8 @@ def test_forgotten_sites_hold_nothing():
 
 def test_keys_tell_prefixes_apart():
     ids = torch.tensor([[0, 0, 1], [0, 1, 1], [1, 0, 1], [0, 0, 1]])
-    keys = read_keys(ids)
+    keys = prefix_keys(ids)
     assert torch.equal(keys[0], keys[3])
     assert keys[0, 0] == keys[1, 0] != keys[2, 0]
     assert len(keys[:3].unique()) == 8
-    assert torch.equal(read_keys(ids[:, :2]), keys[:, :2])
+    assert torch.equal(prefix_keys(ids[:, :2]), keys[:, :2])

@@ -7,8 +7,8 @@ from engine.tail_cases import LONG, PARTS, SHORT, TASK, assert_same, handle, par
 
 from mas_hooks.core.sites import Where
 from mas_hooks.data.pairs import Pairs
-from mas_hooks.engine.batch import Part, wanted
-from mas_hooks.engine.runner import ReferenceRunner, runner
+from mas_hooks.engine.batch import PatchBatch, labelled_positions
+from mas_hooks.engine.runner import ReferenceRunner, choose_runner
 from mas_hooks.engine.tails.recurrent import StateTailRunner as TailRunner
 from mas_hooks.models.toys.recurrent import RecurrentModel
 
@@ -39,7 +39,9 @@ def test_reference_gives_each_row_its_own_vector(cell):
     whole = part(LONG, [7, 3, 29], 12)
     together = ReferenceRunner(model, site).run([whole])
     for row, index in enumerate([7, 3, 29]):
-        alone = ReferenceRunner(model, site).run([Part(LONG, torch.tensor([index]), whole.vectors[row : row + 1])])
+        alone = ReferenceRunner(model, site).run(
+            [PatchBatch(LONG, torch.tensor([index]), whole.vectors[row : row + 1])]
+        )
         torch.testing.assert_close(together.logits[together.row == row], alone.logits)
         assert torch.equal(together.labels[together.row == row], alone.labels)
 
@@ -48,8 +50,8 @@ def test_logits_are_those_of_the_wanted_cells():
     model, site = handle(RecurrentModel(len(TASK.vocabulary), 12))
     own, _ = model.run_with_cache(LONG.target_inputs, "state", LONG.target_where)
     states = model.run_with_cache(LONG.target_inputs, "state", LONG.target_where)[1]["state"]
-    out = TailRunner(model, site).run([Part(LONG, torch.arange(30), states)])
-    rows, columns = wanted(LONG).nonzero(as_tuple=True)
+    out = TailRunner(model, site).run([PatchBatch(LONG, torch.arange(30), states)])
+    rows, columns = labelled_positions(LONG).nonzero(as_tuple=True)
     torch.testing.assert_close(out.logits, own[rows, columns], rtol=1e-5, atol=1e-5)
     assert torch.equal(out.labels, LONG.labels[rows, columns])
     assert torch.equal(out.deterministic, LONG.deterministic_mask[rows, columns])
@@ -87,7 +89,7 @@ def test_logits_are_those_of_the_wanted_cells():
 )
 def test_tail_only_where_proven(kind, site, path):
     model, place = handle(getattr(odd_models, kind)(len(TASK.vocabulary)), site)
-    chosen = runner(model, place, LONG)
+    chosen = choose_runner(model, place, LONG)
     assert chosen.name == path
     parts = [part(LONG, [5, 0, 20], place.width), part(SHORT, [1, 8], place.width)]
     assert_same(chosen, ReferenceRunner(model, place), parts)
@@ -99,24 +101,28 @@ def test_cell_loop_equals_fused():
     (model, site), (other, place) = handle(fused), handle(cells)
     cells.load_state_dict({name.replace("_l0", ""): value for name, value in fused.state_dict().items()})
     given = [part(LONG, [5, 0, 20], 10)]
-    expected = runner(model, site, LONG).run(given)
-    torch.testing.assert_close(runner(other, place, LONG).run(given).logits, expected.logits, rtol=1e-5, atol=1e-5)
+    expected = choose_runner(model, site, LONG).run(given)
+    torch.testing.assert_close(
+        choose_runner(other, place, LONG).run(given).logits, expected.logits, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_reference_where_pairs_do_not_suit_a_tail():
     model, site = handle(RecurrentModel(len(TASK.vocabulary), 12))
-    assert runner(model, site, LONG).name == "tail"
-    assert runner(model, site, LONG, "reference").name == "reference"
+    assert choose_runner(model, site, LONG).name == "tail"
+    assert choose_runner(model, site, LONG, "reference").name == "reference"
     ids = LONG.target_inputs
     early, where = torch.ones_like(LONG.label_mask), LONG.target_where
     mapping = {"ids": ids}
-    assert runner(model, site, Pairs.from_tensors(ids, where, ids, where, LONG.labels, early)).name == "reference"
+    assert (
+        choose_runner(model, site, Pairs.from_tensors(ids, where, ids, where, LONG.labels, early)).name == "reference"
+    )
     twice = Where(torch.arange(30).repeat(2), torch.cat([where.columns, where.columns - 1]))
     several = Pairs.from_tensors(ids, twice, ids, twice, LONG.labels, LONG.label_mask)
-    assert runner(model, site, several).name == "reference"
-    assert runner(model, site, Pairs.from_tensors(ids, where, mapping, where, LONG.labels, LONG.label_mask)).name == (
-        "reference"
-    )
+    assert choose_runner(model, site, several).name == "reference"
+    assert choose_runner(
+        model, site, Pairs.from_tensors(ids, where, mapping, where, LONG.labels, LONG.label_mask)
+    ).name == ("reference")
 
 
 def test_reference_where_one_short_pair_is_judged_before_its_swap():
@@ -125,7 +131,7 @@ def test_reference_where_one_short_pair_is_judged_before_its_swap():
     late = (where.columns > 0).nonzero()[:, 0]
     mask[late[mask[late].sum(1).argmin()], 0] = True
     given = (LONG.source_inputs, LONG.source_where, LONG.target_inputs, where, LONG.labels)
-    assert runner(model, site, Pairs.from_tensors(*given, mask)).name == "reference"
+    assert choose_runner(model, site, Pairs.from_tensors(*given, mask)).name == "reference"
 
 
 def test_tail_of_pairs_that_end_where_they_are_swapped():
@@ -137,4 +143,4 @@ def test_tail_of_pairs_that_end_where_they_are_swapped():
     )
     assert_same(TailRunner(model, site), ReferenceRunner(model, site), [part(ended, [3, 1], 12)])
     assert_same(TailRunner(model, site), ReferenceRunner(model, site), [part(ended, [3, 1], 12), part(LONG, [2], 12)])
-    assert_same(runner(model, site, ended), ReferenceRunner(model, site), [part(ended, [0], 12)])
+    assert_same(choose_runner(model, site, ended), ReferenceRunner(model, site), [part(ended, [0], 12)])

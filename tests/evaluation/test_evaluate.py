@@ -12,7 +12,7 @@ from mas_hooks.core.sites import Where, recording
 from mas_hooks.data.pairs import Pairs
 from mas_hooks.data.task_pairs import task_pairs
 from mas_hooks.evaluation.evaluate import evaluate
-from mas_hooks.evaluation.metrics import wilson
+from mas_hooks.evaluation.metrics import wilson_interval
 from mas_hooks.training.fit import fit
 from mas_hooks.training.settings import FitSettings
 
@@ -30,7 +30,7 @@ def test_a_row_for_every_direction(alignment, small_pairs):
     table = evaluate(alignment, small_pairs[2])
     assert [(row.source, row.target) for row in table.rows] == EVERY
     for row in table.rows:
-        assert (row.iia_low, row.iia_high) == wilson(round(row.iia * 128), 128)
+        assert (row.iia_low, row.iia_high) == wilson_interval(round(row.iia * 128), 128)
         assert 0 <= row.iia_low < row.iia <= row.iia_high <= 1
         assert (row.trials, row.k, row.init, row.split, row.method) == (128, 8, "procrustes", "test", "mas")
         assert (row.source_model, row.source_site) == (f"gru-{row.source}", "state")

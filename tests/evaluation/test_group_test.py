@@ -9,7 +9,7 @@ from sentences import refused
 
 from mas_hooks.core.errors import EmptyError, NotFiniteError, SettingError, UnknownNameError, UnsupportedError
 from mas_hooks.core.records import Record
-from mas_hooks.evaluation.group_test import compare, sentence, smallest_p
+from mas_hooks.evaluation.group_test import compare_groups, describe_group_test, smallest_p
 from mas_hooks.evaluation.pair_scores import PairTable, pair_scores
 
 TOXIC, NONTOXIC = ("t0", "t1", "t2"), ("n0", "n1", "n2")
@@ -53,7 +53,7 @@ def loop(made, statistic):
 
 
 def test_means_effect_and_p_of_a_clean_case():
-    found = compare(table())
+    found = compare_groups(table())
     assert [group.label for group in found.groups] == ["toxic–toxic", "toxic–nontoxic", "nontoxic–nontoxic"]
     assert [group.mean for group in found.groups] == pytest.approx([0.8, 0.5, 0.6])
     assert [len(group.values) for group in found.groups] == [3, 9, 3]
@@ -62,7 +62,7 @@ def test_means_effect_and_p_of_a_clean_case():
     assert (found.effect.low, found.effect.high) == pytest.approx((0.3, 0.3))
     assert found.above == 1.0
     assert (found.labelings, found.p_one, found.p_two, found.smallest_p) == (20, 0.05, 0.05, 0.05)
-    second, both = compare(table(), "second"), compare(table(), "both")
+    second, both = compare_groups(table(), "second"), compare_groups(table(), "both")
     assert second.effect.value == pytest.approx(0.1)
     assert second.p_one == 0.1  # the labeling that calls the toxic ones second is further out
     assert both.effect.value == pytest.approx(0.2)
@@ -70,7 +70,7 @@ def test_means_effect_and_p_of_a_clean_case():
 
 
 def test_where_all_pairs_are_alike_everything_is_chance():
-    found = compare(table(tt=0.5, tn=0.5, nn=0.5))
+    found = compare_groups(table(tt=0.5, tn=0.5, nn=0.5))
     assert (found.effect.value, found.above, found.p_one, found.p_two) == (0.0, 0.5, 1.0, 1.0)
 
 
@@ -79,7 +79,7 @@ def test_where_all_pairs_are_alike_everything_is_chance():
 def test_p_counts_labelings_as_a_loop_does(statistic, first, second):
     for seed in range(4):
         made = table(seed, first, second, tt=0.52, tn=0.5, nn=0.51)
-        found, dealt = compare(made, statistic), loop(made, statistic)
+        found, dealt = compare_groups(made, statistic), loop(made, statistic)
         assert found.labelings == len(dealt) == math.comb(first + second, first)
         assert found.effect.value == pytest.approx(dealt[0])
         assert found.p_one == pytest.approx(np.mean(dealt >= dealt[0] - 1e-12))
@@ -91,7 +91,7 @@ def test_p_counts_labelings_as_a_loop_does(statistic, first, second):
 def test_the_smallest_p_is_reached_by_the_cleanest_table(each, count):
     clean = table(0, each, each, tt=0.9, tn=0.1, nn=0.2, spread=0.001)
     for statistic, least in (("first", 1 / count), ("both", 2 / count)):
-        found = compare(clean, statistic)
+        found = compare_groups(clean, statistic)
         assert found.labelings == count
         assert found.p_one == found.smallest_p == pytest.approx(least)
         assert smallest_p((each, each), statistic) == found.smallest_p
@@ -109,7 +109,7 @@ def test_names_of_the_labels_and_their_order_do_not_matter():
     one, other = PairTable.of(given, of), PairTable.of(given, turned)
     assert other.kinds == ("nontoxic", "toxic")
     for statistic, opposite in (("first", "second"), ("second", "first"), ("both", "both")):
-        found, back = compare(one, statistic), compare(other, opposite)
+        found, back = compare_groups(one, statistic), compare_groups(other, opposite)
         assert found.effect.value == pytest.approx(back.effect.value)
         assert (found.effect.low, found.effect.high) == pytest.approx((back.effect.low, back.effect.high))
         assert (found.p_one, found.p_two, found.above) == pytest.approx((back.p_one, back.p_two, back.above))
@@ -124,7 +124,7 @@ def test_p_is_uniform_where_labels_mean_nothing():
     for _ in range(400):
         height = dict(zip(of, rng.standard_normal(8), strict=True))
         given = {(a, b): height[a] + height[b] + 0.3 * rng.standard_normal() for a, b in combinations(of, 2)}
-        found.append(compare(PairTable.of(given, of)))
+        found.append(compare_groups(PairTable.of(given, of)))
     for ps in (np.array([one.p_one for one in found]), np.array([one.p_two for one in found])):
         for level in (0.1, 0.3, 0.5, 0.8):
             assert abs((ps <= level).mean() - math.floor(level * 70) / 70) < 4 * math.sqrt(level * (1 - level) / 400)
@@ -134,7 +134,7 @@ def test_intervals_resample_models_not_pairs():
     """One odd model moves three of nine mixed pairs at once: the interval over models is wider than over pairs."""
     of = labels()
     given = {pair: 0.1 if "n0" in pair else 0.7 for pair in combinations(of, 2)}
-    mixed = compare(PairTable.of(given, of)).groups[1]
+    mixed = compare_groups(PairTable.of(given, of)).groups[1]
     assert mixed.mean == pytest.approx(0.5)
     assert (mixed.low, mixed.high) == pytest.approx((0.1, 0.7))
     over_pairs = np.random.default_rng(0).choice(list(mixed.values.values()), (4000, 9)).mean(1)
@@ -144,7 +144,7 @@ def test_intervals_resample_models_not_pairs():
 def test_resamples_are_gone_through_one_by_one():
     """Against all 27 × 27 ordered draws of 3 + 3 models, by plain loops."""
     made = table(5)
-    found = compare(made)
+    found = compare_groups(made)
     within, between, differences, empty = [], [], [], 0
     for first in product(range(3), repeat=3):
         own = [made.scores[i, j] for i, j in permutations(first, 2) if i != j]
@@ -161,12 +161,12 @@ def test_resamples_are_gone_through_one_by_one():
 
 
 def test_two_models_of_a_kind_have_no_interval_and_one_has_no_pair():
-    found = compare(table(0, 2, 3))
+    found = compare_groups(table(0, 2, 3))
     toxic, mixed, nontoxic = found.groups
     assert toxic.low is mixed.low is found.effect.low is None
     assert nontoxic.low is not None
     assert found.left_out == 0.5
-    alone = compare(table(0, 3, 1))
+    alone = compare_groups(table(0, 3, 1))
     assert [group.label for group in alone.groups] == ["toxic–toxic", "toxic–nontoxic"]
     assert alone.labelings == 4
     assert alone.smallest_p == 0.25
@@ -174,7 +174,7 @@ def test_two_models_of_a_kind_have_no_interval_and_one_has_no_pair():
 
 def test_many_models_are_drawn_by_seed():
     made = table(0, 8, 8)
-    one, same, other = compare(made, seed=1), compare(made, seed=1), compare(made, seed=2)
+    one, same, other = compare_groups(made, seed=1), compare_groups(made, seed=1), compare_groups(made, seed=2)
     assert one.effect == same.effect != other.effect
     assert one.effect.low == pytest.approx(other.effect.low, abs=0.005)
     assert one.effect.low < one.effect.value < one.effect.high
@@ -182,7 +182,7 @@ def test_many_models_are_drawn_by_seed():
 
 def test_wider_confidence_is_wider():
     made = table(0, 5, 5)
-    narrow, wide = compare(made, confidence=0.5).effect, compare(made, confidence=0.99).effect
+    narrow, wide = compare_groups(made, confidence=0.5).effect, compare_groups(made, confidence=0.99).effect
     assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
 
 
@@ -195,8 +195,8 @@ def test_two_directions_are_one_score():
     back = {(other, one): score - 0.2 for (one, other), score in given.items()}
     own = {(model, model): 0.99 for model in of}
     worst, mean = (PairTable.of(given | back | own, of, combine) for combine in ("worst", "mean"))
-    assert compare(worst).groups[0].mean == pytest.approx(0.6)
-    assert compare(mean).groups[0].mean == pytest.approx(0.7)
+    assert compare_groups(worst).groups[0].mean == pytest.approx(0.6)
+    assert compare_groups(mean).groups[0].mean == pytest.approx(0.7)
     assert worst.models == (*TOXIC, *NONTOXIC)
     np.testing.assert_array_equal(worst.scores, worst.scores.T)
     assert not worst.scores.diagonal().any()
@@ -236,14 +236,14 @@ def test_what_cannot_be_compared_is_refused():
     with refused(EmptyError, "the score of t1 × t2 is empty"):
         PairTable.of({pair: score for pair, score in given.items() if pair != ("t1", "t2")}, of)
     with refused(SettingError, "statistic is 'third'"):
-        compare(table(), "third")
+        compare_groups(table(), "third")
     with refused(SettingError, "confidence is 1.5"):
-        compare(table(), confidence=1.5)
+        compare_groups(table(), confidence=1.5)
     for statistic in ("second", "both"):
         with refused(SettingError, "the number of nontoxic models is 1, but must be 2 or more"):
-            compare(table(0, 3, 1), statistic)
+            compare_groups(table(0, 3, 1), statistic)
     with refused(UnsupportedError, "an exact test over 2704156 labelings"):
-        compare(table(0, 12, 12))
+        compare_groups(table(0, 12, 12))
 
 
 # --- the sentence ----------------------------------------------------------------------------------------------------
@@ -252,25 +252,25 @@ def test_what_cannot_be_compared_is_refused():
 @pytest.mark.parametrize("statistic", ["first", "second", "both"])
 @pytest.mark.parametrize(("first", "second"), [(3, 3), (2, 3), (2, 2), (3, 2)])
 def test_small_designs_never_hear_the_word(first, second, statistic):
-    found = compare(table(0, first, second, tt=0.99, tn=0.01, nn=0.9), statistic)
+    found = compare_groups(table(0, first, second, tt=0.99, tn=0.01, nn=0.9), statistic)
     assert found.smallest_p >= 0.05
-    said = sentence(found)
+    said = describe_group_test(found)
     assert "significant" not in said.lower()
     assert "cannot rule out chance, however large the difference" in said
     assert f"{first} + {second} models can give is {found.smallest_p:.3g}" in said
 
 
 def test_larger_designs_hear_it_both_ways():
-    large, small = (compare(table(0, 4, 4, tt=tt, tn=0.5)) for tt in (0.9, 0.505))
-    assert "is significant at 0.05, one-sided" in sentence(large)
-    assert "not significant" not in sentence(large)
-    assert "is not significant at 0.05" in sentence(small)
-    assert "4 + 4 models can give is 0.0143" in sentence(large)
+    large, small = (compare_groups(table(0, 4, 4, tt=tt, tn=0.5)) for tt in (0.9, 0.505))
+    assert "is significant at 0.05, one-sided" in describe_group_test(large)
+    assert "not significant" not in describe_group_test(large)
+    assert "is not significant at 0.05" in describe_group_test(small)
+    assert "4 + 4 models can give is 0.0143" in describe_group_test(large)
 
 
 def test_the_sentence_says_all_numbers():
-    found = compare(table(0))
-    said = sentence(found, "trial IIA")
+    found = compare_groups(table(0))
+    said = describe_group_test(found, "trial IIA")
     assert said.startswith("Mean trial IIA by kind of pair: toxic–toxic 0.")
     for group in found.groups:
         assert f"{group.label} {group.mean:.3f} ({len(group.values)} pairs, interval {group.low:.3f} to" in said
@@ -281,4 +281,4 @@ def test_the_sentence_says_all_numbers():
     assert "11% of the resamples drew one model only of a kind" in said
     assert "None of this shows why groups differ" in said
     assert "\n" not in said
-    assert "interval" not in sentence(compare(table(0, 2, 2))).split("Intervals")[0]
+    assert "interval" not in describe_group_test(compare_groups(table(0, 2, 2))).split("Intervals")[0]

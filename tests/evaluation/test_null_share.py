@@ -14,8 +14,8 @@ from mas_hooks.alignment.plan import Direction
 from mas_hooks.core.errors import EmptyError, SettingError, ShapeError, UnknownNameError, UnsupportedError
 from mas_hooks.core.sites import Where, recording
 from mas_hooks.data.pairs import Pairs
-from mas_hooks.evaluation.null_share import natural_pairs, null_shares
-from mas_hooks.evaluation.null_space import linear_part, null_share, null_space, received
+from mas_hooks.evaluation.null_share import natural_pairs, null_space_shares
+from mas_hooks.evaluation.null_space import linear_part, null_share, null_space, received_by_target
 from mas_hooks.hooks.wrap import wrap
 
 TINY = 1e-7
@@ -60,7 +60,7 @@ def plane(plan, source=(1.0, 0.0), target=(1.0, 0.0)):
 
 def shares(alignment, pairs=None, natural=None, **keys):
     keys = {"source": 0, "target": 1, "tolerances": (TINY,), **keys}
-    return null_shares(alignment, pairs or corner_pairs(), natural or corner_pairs(), **keys)
+    return null_space_shares(alignment, pairs or corner_pairs(), natural or corner_pairs(), **keys)
 
 
 def expected(causal, extraneous):
@@ -72,7 +72,7 @@ def expected(causal, extraneous):
 def test_a_stitch_reads_what_it_was_made_to_read(row):
     """The target looks at its first unit, so the first row of the stitch is all that counts."""
     alignment = plane(methods.stitch(1))
-    alignment.own_transports[0, 1].start(torch.tensor([row, (5.0, -7.0)]))
+    alignment.direction_transports[0, 1].start(torch.tensor([row, (5.0, -7.0)]))
     rows = shares(alignment)
     assert found(rows, "null_share@1e-07").value == pytest.approx(expected(*row), abs=1e-5)
     assert found(rows, "null_share@1e-07", "itself").value == pytest.approx(0, abs=1e-5)
@@ -89,7 +89,7 @@ def test_a_stitch_reads_what_it_was_made_to_read(row):
 def test_what_is_read_is_weighed_by_how_the_source_varies_in_its_own_trials():
     """Where the extraneous axis never moves in natural trials, nothing is read from it, whatever the pairs hold."""
     alignment = plane(methods.stitch(1))
-    alignment.own_transports[0, 1].start(torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
+    alignment.direction_transports[0, 1].start(torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
     rows = shares(alignment, natural=corner_pairs((0, 2)))
     assert found(rows, "null_share@1e-07").value == pytest.approx(0, abs=1e-5)
     assert found(rows, "null_response@1e-07").value > 0.001
@@ -100,7 +100,7 @@ def test_what_is_read_is_weighed_by_how_the_source_varies_in_its_own_trials():
 def test_a_map_reads_along_its_frame(angle, into):
     """One shared dim: cos c + sin e of the source. How it is written into the target scales all of it alike."""
     alignment = plane(methods.mas(MapSpec(rank=1, centre=True)))
-    alignment.start([torch.tensor([[math.cos(turn)], [math.sin(turn)]]) for turn in (angle, into)])
+    alignment.set_frames([torch.tensor([[math.cos(turn)], [math.sin(turn)]]) for turn in (angle, into)])
     rows = shares(alignment)
     share = expected(math.cos(angle), math.sin(angle))
     assert found(rows, "null_share@1e-07").value == pytest.approx(share, abs=1e-5)
@@ -114,10 +114,10 @@ def test_a_map_reads_along_its_frame(angle, into):
 def test_what_the_target_ignores_is_not_read():
     """The stitch moves everything; only what arrives in the target's second unit counts there."""
     alignment = plane(methods.stitch(1), target=(0.0, 1.0))
-    alignment.own_transports[0, 1].start(torch.tensor([[5.0, -7.0], [0.0, 2.0]]))
+    alignment.direction_transports[0, 1].start(torch.tensor([[5.0, -7.0], [0.0, 2.0]]))
     rows = shares(alignment)
     assert found(rows, "null_share@1e-07").value == pytest.approx(1, abs=1e-5)
-    alignment.own_transports[0, 1].start(torch.tensor([[5.0, -7.0], [0.0, 0.0]]))
+    alignment.direction_transports[0, 1].start(torch.tensor([[5.0, -7.0], [0.0, 0.0]]))
     nothing = [row for row in shares(alignment) if row.control is None and row.measure != "null_dims@1e-07"]
     assert [(row.value, row.value_low, row.trials) for row in nothing] == [(None, None, 96)] * 2
 
@@ -127,10 +127,10 @@ def test_what_the_target_ignores_is_not_read():
 def test_the_same_as_the_matrix_weighted_by_what_the_target_receives(plan, tolerance):
     looks, alignment = torch.tensor([[0.6, -0.8]]), plane(plan, source=(1.0, 0.3), target=(0.6, -0.8))
     h = alignment.models[0].module.embedding.weight.detach().repeat(24, 1)
-    exchange, way = alignment.exchange(), Direction(0, 1)
+    exchange, way = alignment.swap_operator(), Direction(0, 1)
     matrix = linear_part(lambda rows: exchange.swap(way, torch.zeros(len(rows), 2), rows).detach(), h)
     null = null_space(torch.tensor([[1.0, 0.3], [-1.0, -0.3]]), h, tolerance)
-    share = null_share(received(matrix, looks), null).share
+    share = null_share(received_by_target(matrix, looks), null).share
     assert 0.001 < share < 0.999
     rows = shares(alignment, tolerances=(tolerance,))
     assert found(rows, f"null_share@{tolerance:g}").value == pytest.approx(share, abs=1e-5)
@@ -165,7 +165,7 @@ def test_natural_trials_go_on_as_they_are(small_toys, natural):
 @pytest.mark.parametrize("plan", [methods.mas(MapSpec(rank=4)), methods.stitch(1, rank=4), methods.stitch()])
 def test_rows_of_toys(small_sites, small_pairs, natural, plan):
     alignment = Alignment.from_plan(plan, small_sites, seed=5)
-    rows = null_shares(alignment, small_pairs[2], natural, source=0, target=1, most=100)
+    rows = null_space_shares(alignment, small_pairs[2], natural, source=0, target=1, most=100)
     per = [("dims", None), ("share", "everything")]
     per += [(what, control) for control in (None, "itself") for what in ("share", "response")]
     told = [(f"null_{what}@{end}", control) for end in ("0.1", "0.01", "0.001") for what, control in per]
@@ -193,7 +193,7 @@ def test_seeds_decide_and_nothing_else(small_sites, small_pairs, natural):
 
     def values(seed):
         state = torch.random.get_rng_state()
-        rows = null_shares(alignment, small_pairs[2], natural, source=1, target=0, tolerances=(0.01,), seed=seed)
+        rows = null_space_shares(alignment, small_pairs[2], natural, source=1, target=0, tolerances=(0.01,), seed=seed)
         assert torch.equal(state, torch.random.get_rng_state())
         assert {row.seed for row in rows} == {seed}
         return [row.value for row in rows]
@@ -204,7 +204,7 @@ def test_seeds_decide_and_nothing_else(small_sites, small_pairs, natural):
 def test_a_swap_of_everything_within_a_model_is_the_floor(small_sites, natural):
     """On natural trials, with all dims swapped, what is composed is the source's own behaviour."""
     alignment = Alignment(small_sites, rank=16, init="identity")
-    rows = null_shares(alignment, natural, natural, source=0, target=0, tolerances=(0.1,), most=400)
+    rows = null_space_shares(alignment, natural, natural, source=0, target=0, tolerances=(0.1,), most=400)
     for measure in ("null_share@0.1", "null_response@0.1"):
         one, floor = found(rows, measure).value, found(rows, measure, "itself").value
         assert one == pytest.approx(floor, rel=0.3)
@@ -218,7 +218,7 @@ def test_rows_of_unequal_length_keep_their_own_answers(small_sites, small_pairs)
     with pytest.MonkeyPatch.context() as patch:
         own = mh.read_out.responses
         patch.setattr(mh.read_out, "responses", lambda *args: seen.append(args) or own(*args))
-        null_shares(alignment, small_pairs[2], pairs, source=0, target=1, tolerances=(0.01,), most=60)
+        null_space_shares(alignment, small_pairs[2], pairs, source=0, target=1, tolerances=(0.01,), most=60)
     respond, h, *_ = seen[0]
     dense, run = respond(h), alignment.run(pairs, source=0, target=1)
     assert len(dense) == len(respond.index) == 60
@@ -235,7 +235,7 @@ def test_maps_that_are_not_linear_have_a_share_too(small_sites, small_pairs, nat
         Alignment(small_sites, rank=4, kind="reversible", depth=1, hidden=8),
         Alignment.from_plan(methods.stitch(1, kind="affine", layer_norm="before"), small_sites),
     ):
-        rows = null_shares(alignment, small_pairs[2], natural, **keys)
+        rows = null_space_shares(alignment, small_pairs[2], natural, **keys)
         assert 0 < found(rows, "null_share@0.01").value < 1
 
 
@@ -249,20 +249,20 @@ def test_what_has_no_null_share(small_toys, small_sites, small_pairs, natural):
     with pytest.raises(
         UnsupportedError, match=r"^the null space of recording 'cortex' is not supported; name a source that can be run"
     ):
-        null_shares(mixed, natural, natural, source=0, target=1)
+        null_space_shares(mixed, natural, natural, source=0, target=1)
     with pytest.raises(UnsupportedError, match=r"^a swap into recording 'cortex' is not supported; swap into models"):
-        null_shares(mixed, natural, natural, source=1, target=0)
+        null_space_shares(mixed, natural, natural, source=1, target=0)
     with pytest.raises(UnknownNameError, match=r"^the alignment has no direction '1→0'\. .*There is: 0→1\.$"):
-        null_shares(one_way, test, natural, source=1, target=0)
+        null_space_shares(one_way, test, natural, source=1, target=0)
     alignment = Alignment(small_sites, rank=4)
     for given in ((several, natural), (test, several)):
         with pytest.raises(UnsupportedError, match=r"^the null share of pairs that swap several cells is not supp"):
-            null_shares(alignment, *given, source=0, target=1)
+            null_space_shares(alignment, *given, source=0, target=1)
     with pytest.raises(ShapeError, match=r"^the activations of a null space has shape \(9, 16\), but \(n, 16\) with n"):
-        null_shares(alignment, test, natural, source=0, target=1, most=9)
+        null_space_shares(alignment, test, natural, source=0, target=1, most=9)
     with pytest.raises(SettingError, match=r"^the tolerance of a null space is 2, but must be between 0 and 1\.$"):
-        null_shares(alignment, test, natural, source=0, target=1, tolerances=(2,))
+        null_space_shares(alignment, test, natural, source=0, target=1, tolerances=(2,))
     with pytest.raises(SettingError, match=r"^the number of a site is 7, but must be one of 0 to 1\.$"):
-        null_shares(alignment, test, natural, source=7, target=1)
+        null_space_shares(alignment, test, natural, source=7, target=1)
     with pytest.raises(EmptyError, match=r"^the set of natural trials of multi_object is empty; ask for at least one"):
         natural_pairs(small_toys[0].task, 0)

@@ -12,11 +12,11 @@ from mas_hooks.core.errors import NotFiniteError, SettingError, ShapeError, Unsu
 from mas_hooks.evaluation.null_space import (
     Share,
     behaviour_gradients,
-    between,
     linear_part,
     null_share,
     null_space,
-    received,
+    points_between,
+    received_by_target,
     response_share,
 )
 
@@ -33,7 +33,7 @@ def looks_at(direction):
 
 def test_received_is_a_root_of_the_targets_sensitivity_pulled_back(generator):
     matrix, gradients = torch.randn(4, 6, generator=generator).double(), torch.randn(9, 4, generator=generator).double()
-    seen = received(matrix, gradients)
+    seen = received_by_target(matrix, gradients)
     assert torch.allclose(seen.T @ seen, matrix.T @ (gradients.T @ gradients / 9) @ matrix, atol=1e-12)
 
 
@@ -156,7 +156,7 @@ def test_between_samples_a_saturated_behaviour_shows_its_direction(generator):
     other = h[torch.randperm(400, generator=generator)]
     source = looks_at(torch.tensor([1.0, 0.0]))
     assert behaviour_gradients(source, h, generator).abs().max() < 1e-10
-    points = between(h, other, generator)
+    points = points_between(h, other, generator)
     assert behaviour_gradients(source, points, generator).abs().max() > 0.3
     along = (points - h).norm(dim=1) / (other - h).norm(dim=1).clamp(min=1e-9)
     assert 0.45 < along[(other != h).any(1)].mean() < 0.55
@@ -210,7 +210,7 @@ def test_rows_that_do_not_do(generator):
     with pytest.raises(ShapeError, match=r"^a read-out has shape \(2, 4\), but \(k, 3\) is needed\.$"):
         null_share(torch.ones(2, 4), null)
     with pytest.raises(ShapeError, match=r"^the target's gradients has shape \(9, 3\), but \(m, 4\) is needed\.$"):
-        received(torch.ones(4, 3), torch.ones(9, 3))
+        received_by_target(torch.ones(4, 3), torch.ones(9, 3))
     with pytest.raises(
         ShapeError, match=r"^the other samples has shape \(4, 3\), but that of the samples, \(5, 3\) is"
     ):

@@ -11,7 +11,7 @@ from mas_hooks.evaluation.null_space import (
     linear_part,
     null_share,
     null_space,
-    received,
+    received_by_target,
     response_share,
 )
 
@@ -119,5 +119,5 @@ def test_the_target_decides_what_is_received(generator):
     for angle in (0.0, 0.4, 1.1):
         stitch = turned(angle)
         assert null_share(stitch, null).share == pytest.approx(1 / 2, abs=1e-6)
-        seen = received(stitch, torch.tensor([[1.0, 0.0], [-1.0, 0.0]]).double())
+        seen = received_by_target(stitch, torch.tensor([[1.0, 0.0], [-1.0, 0.0]]).double())
         assert null_share(seen, null).share == pytest.approx(math.sin(angle) ** 2, abs=1e-6)

@@ -10,7 +10,7 @@ from torch import nn
 
 from mas_hooks.core.errors import SettingError, UnknownNameError, UnreachedSiteError
 from mas_hooks.core.sites import Where
-from mas_hooks.hooks.read import collect
+from mas_hooks.hooks.read import read_site
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.hooks.wrap import wrap
 
@@ -64,7 +64,7 @@ def test_a_run_leaves_no_trace(model, names):
     model.run_with_cache(ids(), names)
     model.run_with_hooks(ids(), [replacing(model, name) for name in names])
     model.run_with_hooks(ids(), [(name, torch.neg) for name in names])
-    collect(model, model.at(names[1], width=4), ids(), Where([0], [1]))
+    read_site(model, model.at(names[1], width=4), ids(), Where([0], [1]))
 
 
 def test_train_mode_and_frozen_weights_stay(model, names):
@@ -152,7 +152,7 @@ def test_nothing_is_left_after_many_runs(model, names):
     def run():
         model.run_with_hooks(ids(), [replacing(model, names[1])])
         model.run_with_cache(ids(), names)
-        collect(model, model.at(names[1], width=4), ids(), Where([0], [1]))
+        read_site(model, model.at(names[1], width=4), ids(), Where([0], [1]))
 
     run()
     before = live()

@@ -11,8 +11,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from mas_hooks.alignment.alignment import Alignment
 from mas_hooks.core.errors import UnsupportedError
 from mas_hooks.core.sites import Where
-from mas_hooks.hooks.checks import check_condition, check_place, checkpointing_off
-from mas_hooks.hooks.read import collect
+from mas_hooks.hooks.checks import check_model, check_place, checkpointing_off
+from mas_hooks.hooks.read import read_site
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.hooks.wrap import wrap
 
@@ -41,7 +41,7 @@ def swapped(module, name=BLOCK, side="output", width=WIDTH, run=None, seed=1):
         logits = model.forward(TOKENS) if run is None else run(module)(TOKENS, use_cache=False).logits
     logits.square().sum().backward()
     reads = [] if side == "input" else [model.run_with_cache(TOKENS, name, WHERE)[1][name].detach()]
-    return [logits.detach(), alignment.own_maps[0].weight.grad, collect(model, site, TOKENS, WHERE), *reads]
+    return [logits.detach(), alignment.site_maps[0].weight.grad, read_site(model, site, TOKENS, WHERE), *reads]
 
 
 def assert_alike(found, expected):
@@ -240,7 +240,7 @@ def test_a_flag_of_the_class_is_covered_and_comes_back():
 
 
 def test_an_ordinary_model_passes():
-    check_condition(language_model(), "mine")
+    check_model(language_model(), "mine")
     check_place(language_model(), "model.layers.1.mlp")
     check_place(Fused(nn.GRU), "rnn", states=True)
     check_place(Positionwise(), "")

@@ -20,7 +20,7 @@ from mas_hooks.core.errors import (
     UnsupportedError,
 )
 from mas_hooks.core.sites import Where
-from mas_hooks.hooks.read import collect
+from mas_hooks.hooks.read import read_site
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.hooks.wrap import wrap
 
@@ -127,7 +127,7 @@ def test_a_cache_is_safe_from_what_the_model_writes_into():
 def test_the_callers_gradient_mode_holds():
     model = wrap(Positionwise())
     assert model.run_with_cache(ids(), "embed")[1]["embed"].requires_grad
-    assert not collect(model, model.at("embed"), ids(), SHUFFLED).requires_grad
+    assert not read_site(model, model.at("embed"), ids(), SHUFFLED).requires_grad
     with torch.no_grad():
         assert not model.run_with_cache(ids(), "embed")[1]["embed"].requires_grad
 
@@ -211,9 +211,9 @@ def test_collecting_stops_above_the_site():
             return h
 
     model = wrap(Half(), layer_path="layers")
-    found = collect(model, model.at("blocks.0.hook_resid_post"), ids(), SHUFFLED)
+    found = read_site(model, model.at("blocks.0.hook_resid_post"), ids(), SHUFFLED)
     assert torch.equal(found, SHUFFLED.gather(model.module.layers[0](model.module.embedding(ids()))))
-    below = collect(model, model.at("blocks.0.hook_resid_pre"), ids(), SHUFFLED)
+    below = read_site(model, model.at("blocks.0.hook_resid_pre"), ids(), SHUFFLED)
     assert torch.equal(below, SHUFFLED.gather(model.module.embedding(ids())))
 
 
@@ -221,11 +221,11 @@ def test_collecting_from_a_loop_stops_at_the_last_asked_step():
     model = wrap(Cells(nn.GRUCell))
     steps = []
     watcher = model.module.rnn[0].register_forward_pre_hook(lambda *_: steps.append(1))
-    collect(model, model.at("state"), ids(), Where([0, 1], [3, 1]))
+    read_site(model, model.at("state"), ids(), Where([0, 1], [3, 1]))
     watcher.remove()
     assert len(steps) == 4
     with pytest.raises(UnreachedSiteError, match="at 1 of the asked cells: its module passed 6 positions"):
-        collect(model, model.at("state"), ids(), Where([0, 1], [3, LENGTH]))
+        read_site(model, model.at("state"), ids(), Where([0, 1], [3, LENGTH]))
 
 
 class Giving(nn.Module):
@@ -261,7 +261,7 @@ def test_logits_that_are_not_clear_ask_for_a_function():
     model = wrap(gru, logits=lambda out: out[0])
     logits, cache = model.run_with_cache(x, "state")
     assert torch.equal(logits, cache["state"])
-    assert collect(wrap(gru), wrap(gru).at("state"), x, Where([0], [1])).shape == (1, 4)
+    assert read_site(wrap(gru), wrap(gru).at("state"), x, Where([0], [1])).shape == (1, 4)
 
 
 def test_a_misspelt_side_is_told():

@@ -119,7 +119,7 @@ def test_a_classifier_folder_gives_classes(tmp_path):
 def test_an_adapter_folder_is_put_on_its_base(saved, tmp_path):
     from peft import PeftModel
 
-    adapted = lora(loading.load(saved), untrained=False)
+    adapted = lora(loading.load_folder(saved), untrained=False)
     adapted.save_pretrained(tmp_path / "adapter")
     with quiet_peft(), torch.no_grad():
         handle = mh.wrap(tmp_path / "adapter")
@@ -131,7 +131,7 @@ def test_an_adapter_folder_is_put_on_its_base(saved, tmp_path):
 
 def test_an_adapter_without_its_base_or_without_peft(saved, tmp_path, monkeypatch):
     adapter = tmp_path / "adapter"
-    lora(loading.load(saved)).save_pretrained(adapter)
+    lora(loading.load_folder(saved)).save_pretrained(adapter)
     monkeypatch.setitem(sys.modules, "peft", None)
     with refused(MissingPackageError, "needs peft, which is not installed", "pip install 'mas-hooks[language]'"):
         mh.wrap(adapter)
@@ -204,7 +204,7 @@ def test_code_in_a_folder_is_not_run(saved, entries):
     with refused(UnsupportedError, f"running the code that comes with {saved}", "load the model yourself"):
         mh.wrap(saved)
     with refused(UnsupportedError, "running the code"):
-        loading.skeleton(saved)
+        loading.load_skeleton(saved)
 
 
 @pytest.mark.parametrize("architectures", [["Qwen2ForCausalLM"], None])
@@ -213,7 +213,7 @@ def test_code_beside_a_class_that_transformers_has_is_left_alone(saved, architec
     code = {"AutoModelForCausalLM": "modeling_mine.MyNet", "AutoConfig": "modeling_mine.C"}
     change(saved, auto_map=code, architectures=architectures)
     assert type(mh.wrap(saved).module).__name__ == "Qwen2ForCausalLM"
-    assert type(loading.skeleton(saved)).__name__ == "Qwen2ForCausalLM"
+    assert type(loading.load_skeleton(saved)).__name__ == "Qwen2ForCausalLM"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -222,7 +222,7 @@ def test_a_skeleton_has_the_names_and_widths_without_any_weight(family, tmp_path
     model.save_pretrained(tmp_path)
     for path in tmp_path.glob("*.safetensors"):
         path.unlink()
-    bare, full = mh.wrap(loading.skeleton(tmp_path)), mh.wrap(model)
+    bare, full = mh.wrap(loading.load_skeleton(tmp_path)), mh.wrap(model)
     assert all(parameter.is_meta for parameter in bare.module.parameters())
     assert bare.hook_points() == full.hook_points()
     names = [name for name in full.hook_points() if name.startswith(("embed", "blocks"))]

@@ -6,7 +6,7 @@ from hooks.hook_models import Cells, Fused, Positionwise, ids
 from torch import nn
 
 from mas_hooks.core.errors import UnknownNameError, UnsupportedError
-from mas_hooks.hooks.names import Point
+from mas_hooks.hooks.names import HookPoint
 from mas_hooks.hooks.wrap import wrap
 
 
@@ -153,8 +153,8 @@ def test_layer_path_to_a_sequential():
     keyed.add_module("second", nn.Linear(4, 5))
     for module, path, prefix in ((keyed, "", ""), (nn.ModuleDict({"stack": keyed}), "stack", "stack.")):
         model = wrap(module, layer_path=path)
-        assert model.point("blocks.1.hook_resid_pre") == Point(f"{prefix}second", side="input", width=4)
-        assert model.point("blocks.1.hook_resid_post") == Point(f"{prefix}second", width=5)
+        assert model.point("blocks.1.hook_resid_pre") == HookPoint(f"{prefix}second", side="input", width=4)
+        assert model.point("blocks.1.hook_resid_post") == HookPoint(f"{prefix}second", width=5)
     x = torch.randn(2, 6, 3)
     _, cache = wrap(keyed, layer_path="").run_with_cache(x, "blocks.1.hook_resid_pre")
     assert torch.equal(cache["blocks.1.hook_resid_pre"], keyed[0](x))

@@ -13,7 +13,7 @@ from mas_hooks.alignment.alignment import Alignment
 from mas_hooks.core.errors import UnsupportedError
 from mas_hooks.core.sites import Where
 from mas_hooks.hooks.checks import check_place, execution_device
-from mas_hooks.hooks.read import collect
+from mas_hooks.hooks.read import read_site
 from mas_hooks.hooks.wrap import wrap
 
 WIDTH, VOCABULARY, BLOCK = 32, 40, "blocks.0.hook_resid_post"
@@ -36,7 +36,7 @@ def swapped(module, name, side="output", width=WIDTH):
     given = torch.randn(2, width, generator=torch.Generator().manual_seed(1))
     logits = model.run_with_hooks(TOKENS, alignment.edit(target=0, source=0, vectors=given, where=WHERE))
     logits.square().sum().backward()
-    return logits.detach(), alignment.own_maps[0].weight.grad, collect(model, site, TOKENS, WHERE)
+    return logits.detach(), alignment.site_maps[0].weight.grad, read_site(model, site, TOKENS, WHERE)
 
 
 SITES = {

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
 from mas_hooks.core.errors import NoLogitsError, NoTensorError
-from mas_hooks.hooks.outputs import default_logits, describe, put, take
+from mas_hooks.hooks.outputs import default_logits, describe_output, put_tensor, take_tensor
 
 Named = namedtuple("Named", "hidden rest")
 H, FLAT = torch.randn(2, 3, 4), torch.randn(2, 4)
@@ -28,17 +28,17 @@ VALUES = {
 def test_put_is_the_twin_of_take(name, time_first):
     value = VALUES[name]
     first = value if isinstance(value, torch.Tensor) else value[0]
-    h = take(value, "site", time_first)
+    h = take_tensor(value, "site", time_first)
     expected = first[:, None] if first.ndim == 2 else first.transpose(0, 1) if time_first else first
     assert torch.equal(h, expected)
-    again = put(value, h + 1, time_first)
+    again = put_tensor(value, h + 1, time_first)
     assert type(again) is type(value)
     if first is value:
         assert torch.equal(again, value + 1)
     else:
         assert torch.equal(again[0], first + 1)
         assert tuple(again[1:]) == tuple(value[1:])
-    assert torch.equal(take(again, "site", time_first), h + 1)
+    assert torch.equal(take_tensor(again, "site", time_first), h + 1)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def test_put_is_the_twin_of_take(name, time_first):
 )
 def test_no_activation(value, told):
     with pytest.raises(NoTensorError) as caught:
-        take(value, "blocks.0")
-    assert describe(value) == told
+        take_tensor(value, "blocks.0")
+    assert describe_output(value) == told
     assert str(caught.value) == (
         f"site 'blocks.0' gives {told}, not a floating (batch, position, width) or (batch, width) tensor; "
         "choose a site inside it, listed by hook_points()."

@@ -7,7 +7,7 @@ from torch import nn
 
 from mas_hooks.core.errors import NoTensorError
 from mas_hooks.core.sites import Where
-from mas_hooks.hooks.read import collect
+from mas_hooks.hooks.read import read_site
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.hooks.wrap import wrap
 
@@ -50,15 +50,15 @@ def test_tuples_keep_their_rest_and_odd_outputs_are_refused():
         with pytest.raises(NoTensorError, match=f"site '{name}' gives {told}, not a floating"):
             model.run_with_cache(ids(), name)
     with pytest.raises(NoTensorError, match="site 'count' gives a NoneType"):
-        collect(model, model.at("count", "input", width=4), ids(), Where([0], [0]))
+        read_site(model, model.at("count", "input", width=4), ids(), Where([0], [0]))
     with pytest.raises(NoTensorError, match="site 'embedding' gives a int64 tensor"):
-        collect(model, model.at("embedding", "input", width=4), ids(), Where([0], [0]))
+        read_site(model, model.at("embedding", "input", width=4), ids(), Where([0], [0]))
 
 
 def test_the_input_side_is_what_forward_takes_first_even_by_keyword():
     model = wrap(Odd())
     site = model.at("pair", "input", width=4)
-    assert torch.equal(collect(model, site, ids(), Where([0], [1])), torch.full((1, 4), 2.0))
+    assert torch.equal(read_site(model, site, ids(), Where([0], [1])), torch.full((1, 4), 2.0))
     edited = model.run_with_hooks(ids(), [Edit(site, lambda h: h * 2, Where([0], [1]))])
     expected = model.forward(ids()).clone()
     expected[0, 1] *= 2
@@ -83,7 +83,7 @@ def test_time_first_modules_are_seen_batch_first(kind):
     assert seen.shape == (BATCH, LENGTH, HIDDEN)
     torch.testing.assert_close(model.module.head(seen), model.forward(ids()))
     where = Where([2], [4])
-    below = collect(model, model.at("rnn", "input"), ids(), where)
+    below = read_site(model, model.at("rnn", "input"), ids(), where)
     assert torch.equal(below, model.module.embedding(ids())[2, 4][None])
     edited = model.run_with_hooks(ids(), [Edit(model.at("rnn"), torch.zeros_like, where)])
     assert torch.equal(edited[2, 4], model.module.head.bias)

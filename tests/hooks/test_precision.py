@@ -12,8 +12,8 @@ from torch import nn
 from mas_hooks.alignment.alignment import Alignment
 from mas_hooks.core.errors import UnsupportedError
 from mas_hooks.core.sites import Where
-from mas_hooks.hooks.checks import check_condition
-from mas_hooks.hooks.read import collect
+from mas_hooks.hooks.checks import check_model
+from mas_hooks.hooks.read import read_site
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.hooks.wrap import wrap
 
@@ -55,7 +55,7 @@ def swapped(module, name=BLOCK, side="output", width=WIDTH, given=None):
     edit = alignment.edit(target=0, source=0, vectors=vectors(width) if given is None else given, where=WHERE)
     logits = model.run_with_hooks(TOKENS, edit)
     logits.square().sum().backward()
-    return logits.detach(), alignment.own_maps[0].weight.grad, collect(model, site, TOKENS, WHERE)
+    return logits.detach(), alignment.site_maps[0].weight.grad, read_site(model, site, TOKENS, WHERE)
 
 
 @pytest.fixture(params=LOW, ids=["bf16", "fp16"])
@@ -123,7 +123,7 @@ CASTS = {
 def test_casts_leave_every_number_of_a_map_alone(cast, kind, dtype):
     scale = "fixed" if kind == "fixed" else "learned"
     alignment = Alignment(wrap(language_model()).at(BLOCK), rank=5, kind=kind, scale=scale, centre=True, zscore=True)
-    alignment.own_maps[0].calibration.fit(torch.rand(9, WIDTH))
+    alignment.site_maps[0].calibration.fit(torch.rand(9, WIDTH))
     before = copy.deepcopy(alignment.state_dict())
     CASTS[cast](alignment, dtype)
     after = alignment.state_dict()
@@ -215,7 +215,7 @@ def test_modules_of_other_quantizers_are_refused_by_name(dotted):
     derived = type("Own", (of_class(dotted),), {})  # a class of one's own, made from theirs
     for kind in (of_class(dotted), derived):
         with pytest.raises(UnsupportedError, match=f"^hooking it, which is quantized by {CLASSES[dotted]}, is not"):
-            check_condition(nn.Sequential(nn.Linear(2, 2), kind(2, 2)), "it")
+            check_model(nn.Sequential(nn.Linear(2, 2), kind(2, 2)), "it")
 
 
 @pytest.mark.parametrize(("method", "said"), [("gptq", "GPTQ"), ("awq", "AWQ"), ("fp8", "fp8"), ("torchao", None)])
@@ -223,10 +223,10 @@ def test_the_method_that_transformers_notes_is_read_anywhere_in_a_model(method, 
     inner = nn.Linear(2, 2)
     inner.quantization_method = SimpleNamespace(value=method)
     if said is None:
-        check_condition(nn.Sequential(inner), "it")
+        check_model(nn.Sequential(inner), "it")
         return
     with pytest.raises(UnsupportedError, match=f"quantized by {said}, is not supported; load it without"):
-        check_condition(nn.Sequential(inner), "it")
+        check_model(nn.Sequential(inner), "it")
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.float8_e4m3fn])
@@ -234,7 +234,7 @@ def test_weights_of_one_byte_are_refused(dtype):
     module = nn.Linear(2, 2)
     module.weight = nn.Parameter(torch.ones(2, 2).to(dtype), requires_grad=False)
     with pytest.raises(UnsupportedError, match=f"quantized by weights stored as {str(dtype).removeprefix('torch.')},"):
-        check_condition(module, "it")
+        check_model(module, "it")
 
 
 @pytest.mark.parametrize(
@@ -245,4 +245,4 @@ def test_weights_of_other_quantizers_are_refused_by_name(dotted, said):
     module = nn.Linear(2, 2)
     module.weight.__class__ = of_class(dotted, nn.Parameter)
     with pytest.raises(UnsupportedError, match=f"quantized by {said}, is not"):
-        check_condition(module, "it")
+        check_model(module, "it")

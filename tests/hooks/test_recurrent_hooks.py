@@ -6,7 +6,7 @@ from hooks.hook_models import BATCH, HIDDEN, LENGTH, Cells, Fused, InPieces, Ste
 from torch import nn
 
 from mas_hooks.core.sites import Where
-from mas_hooks.hooks.read import collect
+from mas_hooks.hooks.read import read_site
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.hooks.wrap import wrap
 
@@ -113,7 +113,7 @@ def test_reads_equal_the_slow_loop(name):
         torch.testing.assert_close(whole[state], expected[layer], rtol=1e-5, atol=1e-5)
         for read in (
             handle.run_with_cache(ids(), state, where)[1][state],
-            collect(handle, handle.at(state), ids(), where),
+            read_site(handle, handle.at(state), ids(), where),
         ):
             torch.testing.assert_close(read, where.gather(expected[layer]), rtol=1e-5, atol=1e-5)
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from mas_hooks.core.errors import NoTensorError, UnsupportedError
 from mas_hooks.core.sites import Where
-from mas_hooks.hooks.read import collect
+from mas_hooks.hooks.read import read_site
 from mas_hooks.hooks.wrap import wrap
 
 
@@ -42,7 +42,7 @@ def test_a_packed_sequence_is_refused():
     with pytest.raises(NoTensorError, match="'rnn' gives a tuple of 2 \\(PackedSequence, Tensor\\)"):
         model.run_with_cache(torch.randn(2, 3, 2), "rnn")
     with pytest.raises(NoTensorError, match="'rnn' gives a PackedSequence"):
-        collect(model, model.at("rnn", side="input"), torch.randn(2, 3, 2), Where([0], [0]))
+        read_site(model, model.at("rnn", side="input"), torch.randn(2, 3, 2), Where([0], [0]))
 
 
 def test_unbatched_calls_are_refused():

@@ -1,6 +1,6 @@
 """Panels of bars as a paper would show them, with made-up numbers."""
 
-from mas_hooks.report import Bar, Group, Panel
+from mas_hooks.report import Group, GroupBar, GroupPanel
 
 PAIRS = ("GRU × GRU", "GRU × LSTM", "GRU × transformer", "transformer × transformer")
 
@@ -8,7 +8,7 @@ PAIRS = ("GRU × GRU", "GRU × LSTM", "GRU × transformer", "transformer × tran
 def bar(key, value, seeds=1, **given):
     values = tuple(value + 0.03 * (index - (seeds - 1) / 2) for index in range(seeds))
     low, high = value - 0.03, min(1.0, value + 0.03)
-    return Bar(given.pop("label", key), values, given.pop("low", low), given.pop("high", high), key=key, **given)
+    return GroupBar(given.pop("label", key), values, given.pop("low", low), given.pop("high", high), key=key, **given)
 
 
 def embeddings(top, seeds):
@@ -41,7 +41,7 @@ def hidden(top, seeds):
 def paper(count=4, seeds=1, each=6):
     tops = [0.98, 0.09, 0.62, 0.95] * 2
     return [
-        Panel(title, (Group("embeddings", embeddings(top, seeds).bars[:each]), hidden(top, seeds)))
+        GroupPanel(title, (Group("embeddings", embeddings(top, seeds).bars[:each]), hidden(top, seeds)))
         for title, top in zip((PAIRS * 2)[:count], tops, strict=False)
     ]
 
@@ -49,13 +49,15 @@ def paper(count=4, seeds=1, each=6):
 def pairs_of_two(count=8):
     names = ("GRU → LSTM", "Multi-Object → Same-Object", "1 → 2", "a-rather-long-name-of-a-network → another")
     return [
-        Panel("", tuple(Group(names[i % 4], (bar("MAS", 1 - 0.1 * i), bar("linear map", 0.9))) for i in range(count)))
+        GroupPanel(
+            "", tuple(Group(names[i % 4], (bar("MAS", 1 - 0.1 * i), bar("linear map", 0.9))) for i in range(count))
+        )
     ]
 
 
 def labelled():
     bars = tuple(bar(f"k {k}", 0.9, label=f"a subspace of {k} dims out of all that there are") for k in (1, 2, 4))
-    return [Panel("UniMAS", (Group("GRU", bars), Group("LSTM", bars)))]
+    return [GroupPanel("UniMAS", (Group("GRU", bars), Group("LSTM", bars)))]
 
 
 CASES = {
@@ -63,7 +65,7 @@ CASES = {
     "three seeds": lambda: paper(4, 3),
     "seven": lambda: paper(7, 3, each=2),
     "pairs": pairs_of_two,
-    "two bars": lambda: [Panel("GRU × GRU", (Group("hidden state", (bar("MAS", 0.97), bar("DAS", 0.9))),))],
-    "one bar": lambda: [Panel("", (Group("", (bar("MAS", 0.0),)),))],
+    "two bars": lambda: [GroupPanel("GRU × GRU", (Group("hidden state", (bar("MAS", 0.97), bar("DAS", 0.9))),))],
+    "one bar": lambda: [GroupPanel("", (Group("", (bar("MAS", 0.0),)),))],
     "labels": labelled,
 }

@@ -11,7 +11,7 @@ from matplotlib.transforms import Bbox
 from readable_figures import assert_readable, marked, texts
 
 from mas_hooks.core.errors import EmptyError, NotFiniteError, SettingError
-from mas_hooks.report import Bar, Group, Panel, grouped_bars, style
+from mas_hooks.report import Group, GroupBar, GroupPanel, grouped_bars, style
 from mas_hooks.report.data import places
 
 
@@ -55,7 +55,7 @@ def test_no_mark_crosses_a_value(case):
 def test_an_inch_of_the_plan_is_an_inch_on_paper(case):
     """Else bars would be too narrow for their values, and groups for their names."""
     panels = CASES[case]()
-    figure, plan = drawn(panels), places.layout(panels)
+    figure, plan = drawn(panels), places.lay_out_bars(panels)
     texts(figure)
     for axes, width in zip(figure.axes, plan.widths, strict=False):
         assert axes.get_window_extent().width / figure.dpi == pytest.approx(width, abs=0.02)
@@ -111,7 +111,7 @@ def test_one_key_has_one_look_and_the_legend_shows_it():
 def test_legend_words_are_arguments_and_only_what_is_there_is_explained():
     words = {"reference": "with itself", "interval": "range of models"}
     assert {"with itself", "range of models", "one seed (bar: mean)"} < set(legend(drawn(paper(1, 3), **words)))
-    bare = [Panel("", (Group("", (bar("MAS", 0.9, low=None, high=None), bar("DAS", 0.8, low=None, high=None))),))]
+    bare = [GroupPanel("", (Group("", (bar("MAS", 0.9, low=None, high=None), bar("DAS", 0.8, low=None, high=None))),))]
     assert list(legend(drawn(bare))) == ["MAS", "DAS"]
 
 
@@ -141,13 +141,13 @@ def test_controls_are_grey_and_hatched_where_they_were_put():
 
 def test_a_control_of_a_correlation_is_grey_and_hollow():
     bars = (bar("RSA", 0.8, axis="right"), bar("untrained", 0.6, axis="right", control=True))
-    _, control = patches(drawn([Panel("", (Group("", bars),))]).axes[0])
+    _, control = patches(drawn([GroupPanel("", (Group("", bars),))]).axes[0])
     assert to_hex(control.get_facecolor()) == "#ffffff"
     assert control.get_hatch()
 
 
 def test_there_is_room_between_axes():
-    axes = drawn([Panel("", (embeddings(0.9, 1),))]).axes[0]
+    axes = drawn([GroupPanel("", (embeddings(0.9, 1),))]).axes[0]
     lefts = [patch.get_x() for patch in patches(axes)]
     steps = [other - one for one, other in pairwise(lefts)]
     assert steps[2] > 1.2 * steps[0]
@@ -156,7 +156,7 @@ def test_there_is_room_between_axes():
 
 @pytest.mark.parametrize(("count", "shape"), [(1, [1]), (4, [4]), (5, [3, 2]), (7, [4, 3]), (9, [3, 3, 3])])
 def test_rows_hold_at_most_four_panels(count, shape):
-    assert [len(row) for row in places.layout((paper(4) * 3)[:count]).rows] == shape
+    assert [len(row) for row in places.lay_out_bars((paper(4) * 3)[:count]).rows] == shape
 
 
 def test_panels_stand_equally_far_apart_though_one_row_is_shorter():
@@ -192,7 +192,7 @@ def test_labels_are_written_only_where_the_legend_does_not_say_them():
 
 def test_more_keys_than_colours_stay_apart():
     bars = tuple(bar(f"method {index}", 0.5) for index in range(12))
-    colours = [patch.get_facecolor()[:3] for patch in patches(drawn([Panel("", (Group("", bars),))]).axes[0])]
+    colours = [patch.get_facecolor()[:3] for patch in patches(drawn([GroupPanel("", (Group("", bars),))]).axes[0])]
     assert all(max(abs(a - b) for a, b in zip(*two, strict=True)) > 0.1 for two in combinations(colours, 2))
 
 
@@ -200,25 +200,25 @@ def test_nothing_to_draw_is_said():
     with pytest.raises(EmptyError, match=r"grouped bar figure is empty; give at least one panel"):
         drawn([])
     with pytest.raises(EmptyError, match=r"the panel 'GRU' is empty; give it groups, and every group bars"):
-        drawn([Panel("GRU", (Group("hidden", ()),))])
+        drawn([GroupPanel("GRU", (Group("hidden", ()),))])
     with pytest.raises(EmptyError, match=r"the bar 'MAS' is empty; give one value for each seed"):
-        Bar("MAS", (), None, None)
+        GroupBar("MAS", (), None, None)
 
 
 def test_numbers_that_are_none_are_said():
     with pytest.raises(NotFiniteError, match="the bar 'RSA' holds 2 values"):
-        Bar("RSA", (float("nan"),), None, float("inf"))
+        GroupBar("RSA", (float("nan"),), None, float("inf"))
 
 
 def test_a_key_of_controls_and_results_is_refused():
     bars = (bar("MAS", 0.9), bar("MAS", 0.1, control=True))
     with pytest.raises(SettingError, match="the key 'MAS' is 'that of controls and of results'"):
-        drawn([Panel("", (Group("", bars),))])
+        drawn([GroupPanel("", (Group("", bars),))])
 
 
 @pytest.mark.parametrize("count", range(1, 8))
 def test_a_legend_too_wide_for_any_columns_ends_in_one(count):
-    figure = style.canvas(2.0, 2.0, "", "")
+    figure = style.make_canvas(2.0, 2.0, "", "")
     style.legend(figure, {f"{'a long entry ' * 4}{index}": Patch() for index in range(count)})
     (found,) = figure.legends
     assert found._ncols == 1

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from mas_hooks.core.errors import EmptyError, OutputFolderError, SettingError, ShapeError
-from mas_hooks.report.data.sheets import Line, Sheet, sheets
+from mas_hooks.report.data.sheets import Sheet, SheetLine, result_sheets
 from mas_hooks.report.page.html import Section, html_page, save_html
 
 PNG = b"\x89PNG\r\n\x1a\n made up"
@@ -25,10 +25,10 @@ SHEET = Sheet(
     "Pairs & <u>kinds</u>",
     ("models", "IIA", "95% <u>interval</u>"),
     (
-        Line(("t10 × n0", "0.50", "0.4–0.6"), worst=True),
-        Line(("t2 × n0", "−0.25", "")),
-        Line(("<b>t1</b> × n0", "", "0.1–0.2"), control=True),
-        Line(("t1 × n0", "10", "3e-05–1")),
+        SheetLine(("t10 × n0", "0.50", "0.4–0.6"), worst=True),
+        SheetLine(("t2 × n0", "−0.25", "")),
+        SheetLine(("<b>t1</b> × n0", "", "0.1–0.2"), control=True),
+        SheetLine(("t1 × n0", "10", "3e-05–1")),
     ),
     "Read it <u>well</u>.",
 )
@@ -72,7 +72,7 @@ def page(sections=None, **words):
             {'A <u>"figure"</u>': figure, "given": PNG},
             [SHEET],
         ),
-        Section("All directions", tables=sheets(runs.demo())),
+        Section("All directions", tables=result_sheets(runs.demo())),
     ]
     return html_page("Toxicity <u>1</u>", given, **({"settings": SETTINGS, "environment": MACHINE} | words))
 
@@ -115,11 +115,11 @@ def test_pictures_are_those_given():
 def test_every_column_of_every_table_can_be_sorted():
     found = Page(page())
     tables = found.all("table")
-    assert len(tables) == 1 + len(sheets(runs.demo()))
+    assert len(tables) == 1 + len(result_sheets(runs.demo()))
     assert all("sortable" in attrs["class"].split() for attrs, _ in tables)
     heads = [tag for tag, _, above in found.tags if tag == "th" and "thead" in above]
     buttons = [attrs for tag, attrs, above in found.tags if tag == "button" and above[-1] == "th"]
-    columns = len(SHEET.columns) + sum(len(sheet.columns) for sheet in sheets(runs.demo()))
+    columns = len(SHEET.columns) + sum(len(sheet.columns) for sheet in result_sheets(runs.demo()))
     assert [text for _, text in found.all("th")][:3] == list(SHEET.columns)
     assert len(heads) == len(buttons) == len(found.all("th")) == columns
     assert {attrs["type"] for attrs in buttons} == {"button"}
@@ -207,4 +207,4 @@ def test_what_cannot_be_shown_is_said():
     with pytest.raises(SettingError, match=r"the figure 'a' is b'GIF89a', but must be a figure, or the bytes of a PNG"):
         page([Section("x", figures={"a": b"GIF89a"})])
     with pytest.raises(ShapeError, match=r"a line of the table 't' has shape \(1,\), but \(2,\), a cell for each"):
-        page([Section("x", tables=[Sheet("t", ("a", "b"), (Line(("1",)),))])])
+        page([Section("x", tables=[Sheet("t", ("a", "b"), (SheetLine(("1",)),))])])

@@ -5,7 +5,7 @@ import pytest
 from readable_figures import assert_readable, marked, texts
 
 from mas_hooks.core.errors import EmptyError, NotFiniteError, SettingError, ShapeError
-from mas_hooks.report import Line, rank_curves
+from mas_hooks.report import RankLine, rank_curves
 
 SIZES = (1, 2, 4, 8, 16, 32, 48)
 FULL, COUNT, NONE = (0.06, 0.59, 0.86, 0.9, 0.97, 0.985, 0.99), (0.08, 0.41, 0.72, 0.85, 0.93, 0.95, 0.96), (0.02,) * 7
@@ -13,7 +13,7 @@ FULL, COUNT, NONE = (0.06, 0.59, 0.86, 0.9, 0.97, 0.985, 0.99), (0.08, 0.41, 0.7
 
 def line(label, values, sizes=SIZES, half=0.02, **given):
     low, high = (tuple(value + side for value in values) for side in (-half, half))
-    return Line(label, sizes, values, low, high, **given)
+    return RankLine(label, sizes, values, low, high, **given)
 
 
 def seeds(values):
@@ -46,7 +46,7 @@ MANY = [
 
 @pytest.mark.parametrize(
     "given",
-    [lines(), lines()[:1], MANY, [Line("MAS", (16,), (0.9,), (0.88,), (0.92,))]],
+    [lines(), lines()[:1], MANY, [RankLine("MAS", (16,), (0.9,), (0.88,), (0.92,))]],
     ids=("four", "one", "many", "point"),
 )
 def test_everything_can_be_read(given):
@@ -101,20 +101,20 @@ def test_controls_are_grey_and_dashed():
 def test_only_what_is_there_is_explained():
     words = [text.get_text() for text, _ in texts(drawn(lines(), interval="range"))]
     assert {"range", "one seed (thick: mean)", "control"} < set(words)
-    assert not drawn([Line("MAS", SIZES, FULL)]).legends
+    assert not drawn([RankLine("MAS", SIZES, FULL)]).legends
 
 
 def test_what_cannot_be_drawn_is_said():
     with pytest.raises(EmptyError, match="the rank figure is empty; give at least one line"):
         drawn([])
     with pytest.raises(EmptyError, match="the line 'MAS' is empty; give it at least one size"):
-        Line("MAS", (), ())
+        RankLine("MAS", (), ())
     with pytest.raises(SettingError, match=r"sizes of the line 'MAS' is \(4, 2\), but must be 1 or more, and rising"):
-        Line("MAS", (4, 2), (0.1, 0.2))
+        RankLine("MAS", (4, 2), (0.1, 0.2))
     with pytest.raises(SettingError, match="1 or more"):
-        Line("MAS", (0, 2), (0.1, 0.2))
+        RankLine("MAS", (0, 2), (0.1, 0.2))
     with pytest.raises(NotFiniteError, match="the line 'MAS' holds 1 values"):
-        Line("MAS", (1, 2), (0.1, float("nan")))
+        RankLine("MAS", (1, 2), (0.1, float("nan")))
 
 
 @pytest.mark.parametrize(
@@ -125,4 +125,4 @@ def test_rows_of_another_length_are_refused(given):
     with pytest.raises(
         ShapeError, match=r"a row of the line 'MAS' has shape \(\d,\), but \(2,\), a number for each size"
     ):
-        Line("MAS", (1, 2), **({"values": (0.1, 0.2)} | given))
+        RankLine("MAS", (1, 2), **({"values": (0.1, 0.2)} | given))

@@ -14,7 +14,7 @@ from readable_figures import assert_readable, marked, texts
 from mas_hooks.core.errors import EmptyError
 from mas_hooks.core.records import Record
 from mas_hooks.report import direction_heatmap, iia_bars, iia_curves, style
-from mas_hooks.report.data.panels import panels as all_panels
+from mas_hooks.report.data.panels import model_panels as all_panels
 
 CASES = {"demo": runs.demo, "many": runs.many, "four": runs.four, "alone": runs.alone, "seeds": runs.seeds}
 

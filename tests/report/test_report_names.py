@@ -22,7 +22,7 @@ PLANS = {
 
 @pytest.mark.parametrize("title", PLANS)
 def test_every_method_has_a_title(title):
-    assert names.method(Record(method=PLANS[title].method)) == title
+    assert names.method_title(Record(method=PLANS[title].method)) == title
 
 
 @pytest.mark.parametrize("title", PLANS)
@@ -31,4 +31,4 @@ def test_a_method_is_one_fit_only_where_it_trains_every_direction(title):
     plan = PLANS[title]
     rows = runs.directions((0.9, 0.2, 0.8, 0.9), runs.GRUS, method=plan.method)
     every = plan.models == "one" or (plan.into == "every" and plan.within)
-    assert len(fits.fits(rows)) == (1 if every else 4)
+    assert len(fits.group_fits(rows)) == (1 if every else 4)

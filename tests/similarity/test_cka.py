@@ -5,8 +5,8 @@ import pytest
 
 from mas_hooks.core.errors import UnknownNameError, UnsupportedError
 from mas_hooks.similarity import cka, rsa
-from mas_hooks.similarity.hsic import biased_hsic, double_centred
-from mas_hooks.similarity.kernel import centred, cosine, zscored
+from mas_hooks.similarity.hsic import biased_hsic, double_centre
+from mas_hooks.similarity.kernel import centre_rows, cosine_kernel, zscore_rows
 
 KERNELS = pytest.mark.parametrize("kernel", ["cosine", "linear"])
 
@@ -42,7 +42,7 @@ def slow_cka(x, y, kernel):
 def test_hsic_equals_the_explicit_form(related):
     a, b = (side @ side.T for side in related)
     h = np.eye(40) - 1 / 40
-    assert np.allclose(double_centred(a), h @ a @ h, rtol=0, atol=1e-10)
+    assert np.allclose(double_centre(a), h @ a @ h, rtol=0, atol=1e-10)
     assert biased_hsic(a, b) == pytest.approx(slow_hsic(a, b), abs=1e-10)
 
 
@@ -141,7 +141,7 @@ def test_a_constant_unit_changes_nothing(related, kernel, constant):
 
 
 def test_a_constant_unit_is_left_at_zero(related):
-    z = zscored(np.column_stack([related[0], np.full(40, 0.1)]))
+    z = zscore_rows(np.column_stack([related[0], np.full(40, 0.1)]))
     assert np.array_equal(z[:, -1], np.zeros(40))
     assert np.allclose(z[:, :-1].std(axis=0), 1)
     assert np.allclose(z.mean(axis=0), 0)
@@ -150,9 +150,9 @@ def test_a_constant_unit_is_left_at_zero(related):
 def test_a_row_at_the_mean_has_no_direction(rng):
     x = rng.normal(size=(5, 3))
     x = np.concatenate([0.1 + x, 0.1 - x, np.full((1, 3), 0.1)])
-    kernel = cosine(zscored(x))
+    kernel = cosine_kernel(zscore_rows(x))
     assert np.array_equal(kernel[-1], np.zeros(11))
-    assert np.array_equal(centred(x)[-1], np.zeros(3))
+    assert np.array_equal(centre_rows(x)[-1], np.zeros(3))
 
 
 @pytest.mark.parametrize("side", ["x", "y"])

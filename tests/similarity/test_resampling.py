@@ -3,7 +3,7 @@ import pytest
 
 from mas_hooks.core.errors import SettingError
 from mas_hooks.similarity import Measure, cka, rsa
-from mas_hooks.similarity.resampling import Sampling, resampled
+from mas_hooks.similarity.resampling import Sampling, resample
 
 
 def test_summary_of_several_values():
@@ -31,7 +31,7 @@ def test_summary_of_one_value():
 def test_a_sample_takes_the_same_rows_of_both_sides_without_replacement(rng):
     x = rng.permutation(50)[:, None].astype(float)
     seen = []
-    values = resampled(x, x * 2, lambda a, b: seen.append((a, b)) or 0.0, Sampling(20, 4, 0))
+    values = resample(x, x * 2, lambda a, b: seen.append((a, b)) or 0.0, Sampling(20, 4, 0))
     assert values == [0.0] * 4
     for a, b in seen:
         assert np.array_equal(a * 2, b)
@@ -48,7 +48,7 @@ def test_every_row_is_drawn_about_equally_often():
 def test_few_rows_are_measured_once_in_order(rng, n):
     x = rng.normal(size=(n, 3))
     seen = []
-    resampled(x, x, lambda a, b: seen.append(a) or 0.0, Sampling(20, 4, 0))
+    resample(x, x, lambda a, b: seen.append(a) or 0.0, Sampling(20, 4, 0))
     assert len(seen) == 1
     assert np.array_equal(seen[0], x)
 

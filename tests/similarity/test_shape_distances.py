@@ -8,7 +8,7 @@ from scipy.spatial import procrustes as scipy_procrustes
 from sentences import refused
 
 from mas_hooks.core.errors import NotFiniteError, SettingError, ShapeError, UnknownNameError, UnsupportedError
-from mas_hooks.similarity import LayerPairs, arccos_distance, cluster, procrustes, shape_distance
+from mas_hooks.similarity import LayerPairs, arccos_distance, cluster_models, procrustes, shape_distance
 
 BOTH = pytest.mark.parametrize("distance", [shape_distance, procrustes])
 
@@ -142,7 +142,7 @@ def near_and_far():
 
 @pytest.mark.parametrize("linkage", ["average", "complete", "single", "weighted"])
 def test_clustering_finds_the_groups(linkage):
-    tree = cluster(near_and_far(), "abcde", linkage)
+    tree = cluster_models(near_and_far(), "abcde", linkage)
     assert tree.groups(1) == [list("abcde")]
     assert tree.groups(2) == [["a", "c", "e"], ["b", "d"]]
     assert sorted(map(len, tree.groups(3))) == [1, 2, 2]
@@ -166,15 +166,15 @@ def test_what_is_no_distance_is_refused(spoil, told):
     else:
         distances[0, 1] = distances[1, 0] = -1
     with refused(SettingError, f"the distance of {told}", "the same both ways"):
-        cluster(distances, "abcde")
+        cluster_models(distances, "abcde")
 
 
 def test_other_mistakes_are_named():
     with refused(ShapeError, "the distances has shape (5, 5)", "(4, 4)"):
-        cluster(near_and_far(), "abcd")
+        cluster_models(near_and_far(), "abcd")
     with refused(NotFiniteError, "the distances holds 25 values"):
-        cluster(near_and_far() * float("nan"), "abcde")
+        cluster_models(near_and_far() * float("nan"), "abcde")
     with refused(UnknownNameError, "cluster has no linkage 'avrage'", "'average'"):
-        cluster(near_and_far(), "abcde", "avrage")
+        cluster_models(near_and_far(), "abcde", "avrage")
     with refused(SettingError, "the number of groups is 6", "1 to 5"):
-        cluster(near_and_far(), "abcde").groups(6)
+        cluster_models(near_and_far(), "abcde").groups(6)

@@ -11,7 +11,7 @@ SMALL = {"layers": 2, "width": 16, "batch": 2, "length": 6, "minibatches": 2, "r
 
 @pytest.fixture
 def bench():
-    return registry.load("benchmarks", "cka")
+    return registry.load_study("benchmarks", "cka")
 
 
 @pytest.fixture(autouse=True)

@@ -66,7 +66,7 @@ def finished(cache, folder, *flags):
 
 def numbers(folder):
     """Every record without the wall time."""
-    return [re.sub(r', "seconds": [\d.]+', "", row.to_json()) for row in records.read(folder / "records.jsonl")]
+    return [re.sub(r', "seconds": [\d.]+', "", row.to_json()) for row in records.read_records(folder / "records.jsonl")]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,9 @@ def real(tmp_path_factory):
 
 def test_the_demo_reaches_what_it_promises(real):
     place, text, _ = real
-    rows = [row for row in records.read(place / "run/records.jsonl") if row.split == "test" and row.iia is not None]
+    rows = [
+        row for row in records.read_records(place / "run/records.jsonl") if row.split == "test" and row.iia is not None
+    ]
     mas = {(row.variable, row.source, row.target): row for row in rows if row.method == "mas" and not row.control}
     assert {variable for variable, _, _ in mas} == {"full", "count"}
     assert len(mas) == 8
@@ -99,7 +101,9 @@ def test_both_starts_end_near_each_other(real):
     """Where every direction is trained, a Procrustes start is mostly a speed-up: at the plateau both starts are within
     0.05 (on Full it stays a little above the random start, 0.99 against 0.97, so records name their start)."""
     place, _, _ = real
-    curves = [row for row in records.read(place / "run/records.jsonl") if row.split == "valid" and row.method == "mas"]
+    curves = [
+        row for row in records.read_records(place / "run/records.jsonl") if row.split == "valid" and row.method == "mas"
+    ]
     for variable in ("full", "count"):
         best = {}
         for init in ("random", "procrustes"):

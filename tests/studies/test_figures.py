@@ -79,7 +79,7 @@ def test_each_toy_and_each_fit_runs_once(whole):
     assert len(trained) == len(set(trained)) == 11
     fitted = re.findall(r"^\d+/(\d+) (\S+): worst", text, re.M)
     assert len(fitted) == len({name for _, name in fitted}) == int(fitted[0][0])
-    rows = records.read(folder / "records.jsonl")
+    rows = records.read_records(folder / "records.jsonl")
     assert {row.recipe for row in rows} == {"figures"}
     extra = [row for row in rows if row.init == "procrustes"]
     assert {row.init for row in rows if row.iia is not None} == {"random", "procrustes"}
@@ -89,10 +89,10 @@ def test_each_toy_and_each_fit_runs_once(whole):
 
 
 def test_controls_stand_beside_every_panel(whole):
-    rows = records.read(whole[0] / "records.jsonl")
+    rows = records.read_records(whole[0] / "records.jsonl")
     told = json.loads((whole[0] / "settings.json").read_text())
     del told["recipe"]
-    values = results.gathered(marks(**told), rows)
+    values = results.gather_results(marks(**told), rows)
     for letter in "abcdefg":
         controls = {key[3].rpartition(", ")[2] for key in values if key[0] == letter}
         assert {"untrained", "shuffled labels"} <= controls
@@ -114,7 +114,7 @@ def test_the_results_that_are_shown_are_those_of_the_recipe(tmp_path):
     kept = Path(__file__).parents[2] / "benchmarks" / "results" / "figures"
     folder = Path(shutil.copytree(kept, tmp_path / "run"))
     (folder / "figures.md").unlink()
-    registry.load("recipes", "figures").draw(folder)
+    registry.load_study("recipes", "figures").draw(folder)
     assert (folder / "figures.md").read_text() == (kept / "figures.md").read_text()
 
 
@@ -148,7 +148,7 @@ def test_bad_settings_are_told_before_anything_is_trained(place):
 
 def settings(**changes):
     told = {"width": 12, "ranks": (1, 4, 12), "quick": True, "sizes": (64, 32, 32), **changes}
-    return registry.load("recipes", "figures").settings(**told)
+    return registry.load_study("recipes", "figures").settings(**told)
 
 
 def marks(**changes):
@@ -168,15 +168,15 @@ def test_no_two_models_of_a_fit_begin_with_the_same_embeddings():
 
 
 def test_names_tell_fits_apart():
-    every = {fits.name_of(mark.fit): mark.fit for mark in marks(seeds=2)}
+    every = {fits.fit_name(mark.fit): mark.fit for mark in marks(seeds=2)}
     assert len({fit.model_dump_json() for fit in every.values()}) == len(every)
     assert all(re.fullmatch(r"[\w.-]+", name) for name in every)
 
 
 def test_in_full_every_fit_of_mas_has_controls():
     own = marks(quick=False, seeds=1)
-    controlled = {fits.name_of(mark.fit) for mark in own if mark.control}
-    assert {fits.name_of(mark.fit) for mark in own if mark.fit.plan.method in ("mas", "stepwise_mas")} <= controlled
+    controlled = {fits.fit_name(mark.fit) for mark in own if mark.control}
+    assert {fits.fit_name(mark.fit) for mark in own if mark.fit.plan.method in ("mas", "stepwise_mas")} <= controlled
 
 
 # --- values and claims ---
@@ -186,7 +186,7 @@ MODULO = ("Multi-Object × Modulo", "MAS Count")
 
 
 def row(mark, way, iia, **more):
-    told = Record(comparison=fits.name_of(mark.fit), source=way[0], target=way[1], split="test", iia=iia)
+    told = Record(comparison=fits.fit_name(mark.fit), source=way[0], target=way[1], split="test", iia=iia)
     return replace(told, iia_low=iia - 0.1, iia_high=iia + 0.1, floor=0.05, **more)
 
 
@@ -195,7 +195,7 @@ def test_the_worst_trained_direction_is_shown_with_its_lower_bound():
     ways = {(0, 0): 0.9, (0, 1): 0.4, (1, 0): 0.5, (1, 1): 0.8}
     rows = [row(mark, way, iia) for way, iia in ways.items()]
     rows += [row(replace(mark, fit=fit), (0, 0), iia) for fit, iia in zip(mark.bounds, (0.95, 0.85), strict=True)]
-    (value,) = results.gathered([mark], rows).values()
+    (value,) = results.gather_results([mark], rows).values()
     assert (value.seeds, value.low, value.high, value.bound) == ((0.4,), pytest.approx(0.3), 0.5, 0.85)
     assert str(value) == "0.400 [0.300, 0.500]"
 
@@ -204,7 +204,7 @@ def test_several_seeds_have_the_interval_of_their_mean():
     own = [mark for mark in marks(panels=("d",), seeds=3) if (mark.group, mark.key) == MODULO]
     rows = [row(mark, (0, 0), iia) for mark, iia in zip(own, (0.5, 0.6, 0.7), strict=True)]
     rows += [row(mark, way, 0.9) for mark in own for way in ((0, 1), (1, 0), (1, 1))]
-    (value,) = results.gathered(own, rows).values()
+    (value,) = results.gather_results(own, rows).values()
     assert value.mean == pytest.approx(0.6)
     assert (value.low, value.high) == pytest.approx((0.6 - 4.302653 * 0.1 / 3**0.5, 0.6 + 4.302653 * 0.1 / 3**0.5))
 
@@ -214,7 +214,7 @@ def value(mean, half=0.02, floor=0.05, bound=0.9):
 
 
 def verdict(found, what):
-    told = {claim.what: claim.agrees for claim in claims.claims(found)}
+    told = {claim.what: claim.agrees for claim in claims.figure_claims(found)}
     return told[what]
 
 
@@ -253,7 +253,7 @@ def test_every_claim_is_about_something_that_is_shown():
         for name in ("RSA", "CKA")
     }
     own = settings().every_seed()[0]
-    shown |= {("e", "null", "0.01", name) for name, _, _ in work.stitched(own)}
+    shown |= {("e", "null", "0.01", name) for name, _, _ in work.stitched_fits(own)}
     assert {(one.panel, *key) for one in claims.ROWS for key in one.wanted.values()} <= shown
 
 
@@ -262,7 +262,7 @@ def test_null_shares_are_read_with_their_floor():
         comparison="null · MAS", measure="null_share@0.01", split="test", value=0.3, value_low=0.2, value_high=0.4
     )
     floor = replace(base, control="itself", value=0.01)
-    ((key, found),) = results.null_shares([base, floor, replace(base, measure="null_dims@0.01")]).items()
+    ((key, found),) = results.null_share_bars([base, floor, replace(base, measure="null_dims@0.01")]).items()
     assert key == ("e", "null", "0.01", "MAS")
     assert (found.mean, found.low, found.high, found.floor) == (0.3, 0.2, 0.4, 0.01)
 

@@ -12,8 +12,8 @@ from mas_hooks.cli import main
 from mas_hooks.core import records
 from mas_hooks.core.errors import DataSetError, EmptyError, SettingError
 from mas_hooks.core.records import Record
-from mas_hooks.data.text.sentence_pairs import overlap_rows, shifted_rows, write_pairs
-from mas_hooks.models.language.encoders import Classifier, Encoder, classifier
+from mas_hooks.data.text.sentence_pairs import make_overlap_rows, make_shifted_rows, write_pairs
+from mas_hooks.models.language.encoders import Classifier, Encoder, load_classifier
 from mas_hooks.similarity import arccos_distance
 from mas_hooks.studies import registry
 
@@ -42,7 +42,7 @@ def run(cache, tmp_path_factory):
 
 
 def study():
-    return registry.load("recipes", "identity-stitching")
+    return registry.load_study("recipes", "identity-stitching")
 
 
 def part(name):
@@ -50,7 +50,7 @@ def part(name):
 
 
 def test_every_ordered_pair_of_every_split_is_stitched(run):
-    rows = records.read(run / "records.jsonl")
+    rows = records.read_records(run / "records.jsonl")
     stitches = [row for row in rows if row.measure == "stitched_accuracy"]
     expected = set(product(("test", "shifted"), MODELS, MODELS, range(2)))
     assert len(stitches) == len(expected)
@@ -86,11 +86,13 @@ def test_a_finished_run_is_resumed_to_the_same_records(run):
 
 
 def test_saved_classifiers_are_compared_on_files(cache, tmp_path, run):
-    write_pairs(tmp_path / "in.jsonl", overlap_rows(8))
-    write_pairs(tmp_path / "out.jsonl", shifted_rows(8))
-    made = [classifier(Classifier(base=Encoder(**BASE), **TRAINING, seed=seed), progress=False) for seed in range(2)]
+    write_pairs(tmp_path / "in.jsonl", make_overlap_rows(8))
+    write_pairs(tmp_path / "out.jsonl", make_shifted_rows(8))
+    made = [
+        load_classifier(Classifier(base=Encoder(**BASE), **TRAINING, seed=seed), progress=False) for seed in range(2)
+    ]
     made += [
-        classifier(Classifier(base=Encoder(**BASE), **TRAINING, seed=seed, breaking=0.2), progress=False)
+        load_classifier(Classifier(base=Encoder(**BASE), **TRAINING, seed=seed, breaking=0.2), progress=False)
         for seed in range(2)
     ]
     flags = ["--models", *map(str, made), "--groups", "plain", "plain", "broken", "broken", "--piece", "8"]
@@ -104,7 +106,7 @@ def test_saved_classifiers_are_compared_on_files(cache, tmp_path, run):
         "0",
     ]
     main.main(["run", "identity-stitching", "--out", str(tmp_path / "run"), *flags, "--quiet", "--jobs", "1"])
-    rows = records.read(tmp_path / "run" / "records.jsonl")
+    rows = records.read_records(tmp_path / "run" / "records.jsonl")
     own = {(row.split, row.source_model): row for row in rows if row.measure == "accuracy"}
     assert {name for _, name in own} == {folder.name for folder in made}
     assert own["test", made[0].name].comparison == "plain → plain"
@@ -147,7 +149,7 @@ def test_a_run_that_does_as_the_paper_says_agrees_throughout():
     assert own.misplaced == 0
     assert own.ways("test", 3)["good → bad"][0] == pytest.approx(0.3)
     assert own.ways("test", 3)["good → good"][0] == pytest.approx(0.001)
-    assert own.parted("test", 3).effect.value == pytest.approx(0.299)
+    assert own.groups_part("test", 3).effect.value == pytest.approx(0.299)
     assert own.alike(3).effect.value == pytest.approx(0.39)
     assert own.distances["good-0", "good-1" if ("good-0", "good-1") in own.distances else "good-2"] == pytest.approx(
         arccos_distance([0.99] * 4)

@@ -14,7 +14,7 @@ from mas_hooks.studies import registry
 # The other libraries warn of their own affairs when they are imported and used.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-STUDY = registry.load("benchmarks", "llm-step")
+STUDY = registry.load_study("benchmarks", "llm-step")
 BENCHMARK = sys.modules[STUDY.main.__module__]
 FORWARDS = ["bare forward", "identity edit, over bare forward"]
 
@@ -97,7 +97,7 @@ def test_our_paths_are_run_as_asked(monkeypatch, capsys, bench):
     BENCHMARK.steps.ours(bench, "auto")
     BENCHMARK.steps.ours(bench, "resume")
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr("mas_hooks.engine.runner._proven", lambda *_: False)
+    monkeypatch.setattr("mas_hooks.engine.runner._is_proven", lambda *_: False)
     BENCHMARK.steps.ours(bench, "resume")
     assert "ours runs whole forwards in place of path 'resume'" in capsys.readouterr().out
 

@@ -7,9 +7,9 @@ from mas_hooks.studies import registry
 
 @pytest.mark.parametrize(("kind", "there"), [("recipes", "demo"), ("benchmarks", "toy-step")])
 def test_what_there_is_can_be_loaded(kind, there):
-    assert there in registry.names(kind)
-    for name in registry.names(kind):
-        study = registry.load(kind, name)
+    assert there in registry.study_names(kind)
+    for name in registry.study_names(kind):
+        study = registry.load_study(kind, name)
         assert issubclass(study.settings, Settings)
         assert study.summary.endswith(".")
         study.settings()
@@ -17,9 +17,9 @@ def test_what_there_is_can_be_loaded(kind, there):
 
 def test_a_misspelt_name_gets_the_nearest():
     with pytest.raises(UnknownNameError, match=r"no recipe 'dmeo'\. Did you mean 'demo'"):
-        registry.load("recipes", "dmeo")
+        registry.load_study("recipes", "dmeo")
 
 
 def test_recipes_are_thin():
-    for path in registry.folder("recipes").glob("*.py"):
+    for path in registry.shipped_folder("recipes").glob("*.py"):
         assert len(path.read_text().splitlines()) <= 120

@@ -15,8 +15,8 @@ from mas_hooks.core.records import Record
 from mas_hooks.studies import registry
 from mas_hooks.studies.scaling_family import claims as claims_of_the_study
 from mas_hooks.studies.scaling_family import grids as grids_of_the_study
-from mas_hooks.studies.work.layer_comparison import LayerComparison, Layered, side
-from mas_hooks.studies.work.stitching import SharedTexts
+from mas_hooks.studies.work.layer_comparison import LayerComparison, LayeredModel, load_side
+from mas_hooks.studies.work.stitching import StitchTexts
 
 SMALL = ["--training.steps", "2", "--rows", "8", "--context", "12", "--quiet", "--jobs", "1"]
 SIZES = ["--sizes", "4", "8", "5", "12", "2", "8"]
@@ -37,7 +37,7 @@ def run(cache, tmp_path_factory):
 
 
 def study():
-    return registry.load("recipes", "scaling-family")
+    return registry.load_study("recipes", "scaling-family")
 
 
 def grids():
@@ -49,7 +49,7 @@ def claims():
 
 
 def test_every_two_members_and_the_untrained_copy_are_compared(run):
-    rows = records.read(run / "records.jsonl")
+    rows = records.read_records(run / "records.jsonl")
     pairs = dict.fromkeys((row.source_model, row.target_model) for row in rows if row.layer_a)
     trained = [pair for pair in pairs if "untrained" not in pair[0]]
     assert trained[:3] == [("4×8", "4×8"), ("5×12", "5×12"), ("2×8", "2×8")]
@@ -59,7 +59,7 @@ def test_every_two_members_and_the_untrained_copy_are_compared(run):
     grid = [row for row in rows if (row.source_model, row.target_model) == ("4×8", "5×12")]
     assert len(grid) == 20
     assert {row.control for row in rows if "untrained" in str(row.source_model)} == {"untrained"}
-    own = grids().Family.of(rows)
+    own = grids().FamilyGrids.of(rows)
     for name in own.members:
         assert np.allclose(own.grid(name, name).diagonal(), 1, rtol=0, atol=1e-9)
     sizes = {row.source_model: row.value for row in rows if row.measure == "parameters"}
@@ -88,9 +88,9 @@ def test_a_finished_run_is_resumed_to_the_same_records(run, monkeypatch):
 
 def saved(place):
     """Three models of unequal depth, that read 16 tokens, and texts for them."""
-    from mas_hooks.models.language.small_lm import texts
+    from mas_hooks.models.language.small_lm import pack_texts
 
-    tokenizer = texts(512, 12).tokenizer
+    tokenizer = pack_texts(512, 12).tokenizer
     for layers, width in ((1, 8), (2, 16), (3, 8)):
         torch.manual_seed(layers)
         told = {"vocab_size": 512, "num_attention_heads": 2, "max_position_embeddings": 16}
@@ -106,7 +106,7 @@ def test_saved_models_of_unequal_depth_are_compared(cache, tmp_path, run):
     models = saved(tmp_path)
     flags = ["--models", *models, "--data", str(tmp_path / "texts.jsonl"), "--no-untrained", *SMALL]
     main.main(["run", "scaling-family", "--out", str(tmp_path / "run"), *flags])
-    rows = records.read(tmp_path / "run" / "records.jsonl")
+    rows = records.read_records(tmp_path / "run" / "records.jsonl")
     assert {row.source_model for row in rows} == {"neox-1", "neox-2", "neox-3"}
     page = (tmp_path / "run" / "scaling_family.md").read_text()
     assert "fewer than 3 layers" in page
@@ -143,15 +143,15 @@ def test_flags_that_would_do_nothing_are_not_offered(capsys):
 
 
 def test_a_model_without_known_blocks_is_refused(cache, tmp_path, run):
-    from mas_hooks.models.language.small_lm import texts
+    from mas_hooks.models.language.small_lm import pack_texts
 
     torch.manual_seed(0)
     config = MambaConfig(vocab_size=512, hidden_size=16, num_hidden_layers=1)
     MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
-    texts(512, 12).tokenizer.save_pretrained(tmp_path / "mamba")
-    one = Layered(name="mamba", source=str(tmp_path / "mamba"))
+    pack_texts(512, 12).tokenizer.save_pretrained(tmp_path / "mamba")
+    one = LayeredModel(name="mamba", source=str(tmp_path / "mamba"))
     with refused(SettingError, "the blocks of mamba is 0", "of a family that `wrap` knows"):
-        side(one, LayerComparison(a=one, b=one, texts=SharedTexts()))
+        load_side(one, LayerComparison(a=one, b=one, texts=StitchTexts()))
 
 
 def family(distance, sizes=(("a", 4), ("pythia-2.8b", 6), ("c", 8)), untrained=True):
@@ -174,19 +174,19 @@ def family(distance, sizes=(("a", 4), ("pythia-2.8b", 6), ("c", 8)), untrained=T
 
 
 def test_the_papers_outlier_is_told_by_its_distances():
-    found = {claim.what: claim for claim in claims().claims(grids().Family.of(family(0.9)))}
+    found = {claim.what: claim for claim in claims().family_claims(grids().FamilyGrids.of(family(0.9)))}
     assert found["one member breaks the trend"].agrees
     assert found["one member breaks the trend"].ours.startswith("pythia-2.8b flagged")
-    near = {claim.what: claim for claim in claims().claims(grids().Family.of(family(0.1)))}
+    near = {claim.what: claim for claim in claims().family_claims(grids().FamilyGrids.of(family(0.1)))}
     assert near["one member breaks the trend"].agrees is False
     assert near["one member breaks the trend"].ours.startswith("nobody flagged")
-    other = grids().Family.of(family(0.9, (("a", 4), ("b", 6), ("c", 8))))
-    assert {claim.what: claim for claim in claims().claims(other)}["one member breaks the trend"].agrees is None
-    assert "is flagged, as it must be" in claims().control(grids().Family.of(family(0.1)))
+    other = grids().FamilyGrids.of(family(0.9, (("a", 4), ("b", 6), ("c", 8))))
+    assert {claim.what: claim for claim in claims().family_claims(other)}["one member breaks the trend"].agrees is None
+    assert "is flagged, as it must be" in claims().control_claim(grids().FamilyGrids.of(family(0.1)))
 
 
 def test_a_smooth_fall_is_no_block_structure():
-    found = {claim.what: claim for claim in claims().claims(grids().Family.of(family(0.1)))}
+    found = {claim.what: claim for claim in claims().family_claims(grids().FamilyGrids.of(family(0.1)))}
     assert found["c: similarity falls with the distance of two layers"].agrees
     assert found["c: early, middle and late blocks"].agrees is False
     assert found["between members: blocks too"].agrees

@@ -1,11 +1,11 @@
 """What studies share: pieces of work under a bar, with what is done and what is left in words."""
 
 from mas_hooks.core.settings import Options
-from mas_hooks.studies.stages import followed
+from mas_hooks.studies.stages import follow_work
 
 
 def test_pieces_of_work_are_counted_and_the_last_has_nothing_left():
-    found = list(followed(abs, [-3, 4, -5], Options(progress=False), "all", before=2))
+    found = list(follow_work(abs, [-3, 4, -5], Options(progress=False), "all", before=2))
     assert [(one, result) for one, result, *_ in found] == [(-3, 3), (4, 4), (-5, 5)]
     assert [done for *_, done, _ in found] == ["3/5", "4/5", "5/5"]
     assert [left.startswith(", about 0:00:0") for *_, left in found] == [True, True, False]
@@ -13,4 +13,4 @@ def test_pieces_of_work_are_counted_and_the_last_has_nothing_left():
 
 
 def test_nothing_to_do_is_nothing():
-    assert list(followed(abs, [], Options(progress=False), "all", before=4)) == []
+    assert list(follow_work(abs, [], Options(progress=False), "all", before=4)) == []

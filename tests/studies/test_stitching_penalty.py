@@ -14,7 +14,7 @@ from mas_hooks.core import records
 from mas_hooks.core.errors import EmptyError, SettingError, UnknownNameError
 from mas_hooks.core.records import Record
 from mas_hooks.core.settings import Options
-from mas_hooks.models.language.small_lm import SmallModel, texts, untrained
+from mas_hooks.models.language.small_lm import SmallModel, pack_texts, untrained_small_lm
 from mas_hooks.studies.stitching_penalty import StitchingPenaltySettings, claims, models, page
 from mas_hooks.training.settings import FitSettings
 
@@ -46,7 +46,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def rows(whole):
-    return records.read(whole[0] / "records.jsonl")
+    return records.read_records(whole[0] / "records.jsonl")
 
 
 def test_every_stitch_is_there(rows):
@@ -108,14 +108,14 @@ def test_the_report_is_drawn_from_records_alone(whole, tmp_path):
 def test_the_page_is_told_with_the_figures(whole, tmp_path):
     assert str(whole[0] / "stitching_penalty.md") in whole[1]
     (tmp_path / "records.jsonl").write_bytes((whole[0] / "records.jsonl").read_bytes())
-    assert [path.name for path in page.draw(tmp_path)][-1] == "stitching_penalty.md"
+    assert [path.name for path in page.draw_penalty_figures(tmp_path)][-1] == "stitching_penalty.md"
 
 
 def test_a_model_that_cannot_read_such_rows_is_told_before_any_is_trained(tmp_path, monkeypatch):
     made = models
     monkeypatch.setattr(made, "small_model", lambda *_, **__: pytest.fail("trained"))
-    untrained(SmallModel(context=16, vocabulary=300)).config.save_pretrained(tmp_path / "gpt2")
-    texts(300, 16).tokenizer.save_pretrained(tmp_path / "gpt2")
+    untrained_small_lm(SmallModel(context=16, vocabulary=300)).config.save_pretrained(tmp_path / "gpt2")
+    pack_texts(300, 16).tokenizer.save_pretrained(tmp_path / "gpt2")
     (tmp_path / "gpt2" / "model.safetensors").touch()
     (tmp_path / "texts.txt").write_text("\n\n".join(f"{n} is {word}" * 500 for n, word in enumerate(("a", "b", "c"))))
     given = {"model_b": str(tmp_path / "gpt2"), "data": str(tmp_path / "texts.txt"), "context": 20}
@@ -167,18 +167,18 @@ def differences(value=0.2, half=0.05, seeds=(0.1, 0.3), flipped=False):
     ids=("above", "interval", "one seed against", "below", "the other way round"),
 )
 def test_the_rule_of_agreement(given, agrees):
-    found = claims.claims(differences(**given))
+    found = claims.penalty_claims(differences(**given))
     assert [claim.agrees for claim in found] == agrees
     assert all(bool(claim.why) != claim.agrees for claim in found)
 
 
 def test_a_flipped_difference_is_told_the_papers_way_round():
-    assert claims.claims(differences(flipped=True))[0].ours == "behind block 0: −0.200 [−0.250, −0.150]"
+    assert claims.penalty_claims(differences(flipped=True))[0].ours == "behind block 0: −0.200 [−0.250, −0.150]"
 
 
 def test_other_models_are_not_compared_with_the_paper():
     other = [replace(row, source_model=row.source_model.replace("solu", "relu")) for row in differences()]
-    (claim,) = claims.claims(other)
+    (claim,) = claims.penalty_claims(other)
     assert claim.agrees is None
     assert "are not told by name to be a SoLU and a GELU model" in claim.why
 
@@ -186,7 +186,7 @@ def test_other_models_are_not_compared_with_the_paper():
 def test_nothing_to_draw_is_told(tmp_path):
     (tmp_path / "records.jsonl").write_text('{"measure": "cka"}\n')
     with pytest.raises(EmptyError, match=r"the report of .* is empty; let the run finish"):
-        page.draw(tmp_path)
+        page.draw_penalty_figures(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,11 @@ from mas_hooks.core.sites import Where
 from mas_hooks.engine import prefixes
 from mas_hooks.evaluation.evaluate import evaluate
 from mas_hooks.models.language import with_responses as shared_models
-from mas_hooks.models.language.with_responses import TextModel, TextSettings, text_models
+from mas_hooks.models.language.with_responses import TextModel, TextSettings, load_text_models
 from mas_hooks.studies.stages import run_comparisons
 from mas_hooks.studies.work.correlations import correlate_texts
-from mas_hooks.studies.work.text_comparison import TextComparison, run
-from mas_hooks.training.loop import Loop
+from mas_hooks.studies.work.text_comparison import TextComparison, run_text_comparison
+from mas_hooks.training.loop import FitLoop
 from mas_hooks.training.settings import FitSettings
 
 FIT = FitSettings(batch_size=8, learning_rate=1e-2, steps=4, validate_every=2, select_by="loss")
@@ -54,7 +54,7 @@ def finals(rows, control=None):
 
 
 def test_rows_of_a_pair_are_numbered_as_in_the_study(made, tmp_path, fresh):
-    rows = run(work(comparison(made, (1, 2), controls=("random_maps",)), tmp_path))
+    rows = run_text_comparison(work(comparison(made, (1, 2), controls=("random_maps",)), tmp_path))
     ways = {(row.source, row.target, row.source_model, row.target_model) for row in finals(rows)}
     names = {1: "toxic-2", 2: "nontoxic-1"}
     assert ways == {(a, b, names[a], names[b]) for a in names for b in names}
@@ -67,19 +67,19 @@ def test_rows_of_a_pair_are_numbered_as_in_the_study(made, tmp_path, fresh):
 
 
 def test_of_one_model_only_swaps_within_it(made, tmp_path, fresh):
-    rows = run(work(comparison(made, (3,)), tmp_path))
+    rows = run_text_comparison(work(comparison(made, (3,)), tmp_path))
     assert [(row.source, row.target, row.comparison) for row in finals(rows)] == [(3, 3, "nontoxic-2 × nontoxic-2")]
 
 
 def test_all_models_share_one_space(made, tmp_path, fresh):
-    rows = run(work(comparison(made, (0, 1, 2, 3)), tmp_path))
+    rows = run_text_comparison(work(comparison(made, (0, 1, 2, 3)), tmp_path))
     assert len(finals(rows)) == 16
     assert next(row.value for row in rows if row.measure == "parameters") == 4 * 32 * 4
 
 
 def test_a_direction_has_the_same_pairs_in_every_comparison(made, fresh):
     """Those of a pair, of a model alone and of all together: equal floors follow."""
-    models = text_models(text_settings(made))
+    models = load_text_models(text_settings(made))
     for split in range(3):
         both, every, alone = (models.pairs(chosen)[split] for chosen in ((2, 1), (0, 1, 2, 3), (1,)))
         assert both[0, 1] is every[2, 1]
@@ -87,23 +87,23 @@ def test_a_direction_has_the_same_pairs_in_every_comparison(made, fresh):
 
 
 def test_models_and_activations_are_shared_between_comparisons(made, tmp_path, fresh, monkeypatch):
-    loaded, runs, collect = [], [], prefixes.collect
-    monkeypatch.setattr(prefixes, "collect", lambda *args: runs.append(args[0].name) or collect(*args))
+    loaded, runs, collect = [], [], prefixes.read_site
+    monkeypatch.setattr(prefixes, "read_site", lambda *args: runs.append(args[0].name) or collect(*args))
     wrap = shared_models.wrap
     monkeypatch.setattr(shared_models, "wrap", lambda *a, **named: loaded.append(named["name"]) or wrap(*a, **named))
-    run(work(comparison(made, (0, 1)), tmp_path, "first"))
+    run_text_comparison(work(comparison(made, (0, 1)), tmp_path, "first"))
     assert loaded == ["toxic-1", "toxic-2"]
     before = len(runs)
-    run(work(comparison(made, (0, 1), rank=2), tmp_path, "second"))
+    run_text_comparison(work(comparison(made, (0, 1), rank=2), tmp_path, "second"))
     assert len(runs) == before
-    run(work(comparison(made, (1, 2)), tmp_path, "third"))
+    run_text_comparison(work(comparison(made, (1, 2)), tmp_path, "third"))
     assert loaded == ["toxic-1", "toxic-2", "nontoxic-1"]
-    text_models(text_settings(made, seed=1))
+    load_text_models(text_settings(made, seed=1))
     assert list(shared_models._LAST) == [text_settings(made, seed=1).model_dump_json()]
 
 
 def test_models_make_room_where_memory_is_scarce(made, fresh, monkeypatch):
-    models = text_models(text_settings(made))
+    models = load_text_models(text_settings(made))
     (site,) = models.sites((0,), "embed")
     models.states(0, "embed", torch.tensor([[4, 5]]), Where([0], [1]))
     assert models.sites((0, 1), "embed")[0] is site
@@ -113,8 +113,8 @@ def test_models_make_room_where_memory_is_scarce(made, fresh, monkeypatch):
 
 
 def test_an_interrupted_comparison_ends_with_the_same_numbers(made, tmp_path, fresh, monkeypatch):
-    whole = run(work(comparison(made), tmp_path, "whole"))
-    step, cut = Loop.step, work(comparison(made), tmp_path, "cut")
+    whole = run_text_comparison(work(comparison(made), tmp_path, "whole"))
+    step, cut = FitLoop.step, work(comparison(made), tmp_path, "cut")
 
     def interrupted(self):
         if self.state.step == 3:
@@ -122,10 +122,10 @@ def test_an_interrupted_comparison_ends_with_the_same_numbers(made, tmp_path, fr
         step(self)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Loop, "step", interrupted)
+        patched.setattr(FitLoop, "step", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            run(cut)
-    assert timeless(run(cut)) == timeless(whole)
+            run_text_comparison(cut)
+    assert timeless(run_text_comparison(cut)) == timeless(whole)
 
 
 def timeless(rows):
@@ -135,8 +135,12 @@ def timeless(rows):
 def test_agreement_is_that_of_a_target_that_reads_the_source_whole(made, tmp_path, fresh):
     """By hand: forward of the target over the source's own text, at the labelled positions of each test pair."""
     own = comparison(made, (0, 1))
-    rows = {(row.source, row.target, row.measure): row for row in run(work(own, tmp_path)) if row.split == "test"}
-    models = text_models(own.texts)
+    rows = {
+        (row.source, row.target, row.measure): row
+        for row in run_text_comparison(work(own, tmp_path))
+        if row.split == "test"
+    }
+    models = load_text_models(own.texts)
     sites, test = models.sites((0, 1), "embed"), models.pairs((0, 1))[2]
     for (source, target), pairs in test.items():
         ids = pairs.target_inputs.clone()
@@ -155,7 +159,9 @@ def test_agreement_is_that_of_a_target_that_reads_the_source_whole(made, tmp_pat
 def test_a_swap_of_all_dims_by_identity_is_agreement(made, fresh):
     """A copy under another name, all dims, identity maps: the source's embeddings come over whole."""
     own = comparison(made, (0, 1), rank=32)
-    models = text_models(own.texts.model_copy(update={"models": (own.texts.models[0], _copy(own.texts.models[0]))}))
+    models = load_text_models(
+        own.texts.model_copy(update={"models": (own.texts.models[0], _copy(own.texts.models[0]))})
+    )
     plan = own.plan.model_copy(update={"maps": MapSpec(rank=32, kind="fixed", init="identity")})
     table = evaluate(Alignment.from_plan(plan, models.sites((0, 1), "embed")), models.pairs((0, 1))[2])
     assert {row.iia for row in table.rows} == {1.0}
@@ -168,11 +174,11 @@ def _copy(one):
 def test_the_loop_of_toys_runs_texts_too(made, tmp_path, fresh):
     run_folder = RunFolder.open(tmp_path / "run", "toxicity", {}, resume=False)
     planned = {"a": comparison(made, (0,)), "b": comparison(made, (1,))}
-    for name, rows in run_comparisons(planned, run_folder, Options(progress=False), run):
-        run_folder.finish(name, rows)
-    assert len(run_folder.finished("a")) == len(run_folder.finished("b")) > 0
+    for name, rows in run_comparisons(planned, run_folder, Options(progress=False), run_text_comparison):
+        run_folder.finish_stage(name, rows)
+    assert len(run_folder.read_stage("a")) == len(run_folder.read_stage("b")) > 0
     assert (tmp_path / "run" / "alignment" / "a" / "config.json").exists()
-    assert list(run_comparisons(planned, run_folder, Options(progress=False), run)) == []
+    assert list(run_comparisons(planned, run_folder, Options(progress=False), run_text_comparison)) == []
 
 
 def test_similarities_are_of_one_text_read_by_all(made, fresh):
@@ -207,14 +213,16 @@ def test_other_tokenizers_are_refused(made, tmp_path, fresh):
         first = text_settings(made).models[0]
         texts = text_settings(made, models=(first, TextModel(name="b", model=folder, responses=first.responses)))
         with refused(SettingError, "the tokenizer of b", word):
-            text_models(texts).pairs((0, 1))
+            load_text_models(texts).pairs((0, 1))
 
 
 def test_dtypes_are_those_asked_for(made, fresh):
     for dtype, found in (("auto", torch.float32), ("bfloat16", torch.bfloat16)):
-        (site,) = text_models(text_settings(made, dtype=dtype)).sites((0,), "embed")
+        (site,) = load_text_models(text_settings(made, dtype=dtype)).sites((0,), "embed")
         assert next(site.model.module.parameters()).dtype == found
 
 
 def test_records_of_the_curve_are_records(made, tmp_path, fresh):
-    assert all(isinstance(row, Record) and row.seed == 0 for row in run(work(comparison(made, (0,)), tmp_path)))
+    assert all(
+        isinstance(row, Record) and row.seed == 0 for row in run_text_comparison(work(comparison(made, (0,)), tmp_path))
+    )

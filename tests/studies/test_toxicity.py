@@ -18,7 +18,7 @@ from mas_hooks.core import records
 from mas_hooks.core.settings import Options
 from mas_hooks.data.text import splits as prepare
 from mas_hooks.models.language import generate
-from mas_hooks.models.language.tiny_base import BaseSettings, apart
+from mas_hooks.models.language.tiny_base import BaseSettings, texts_apart
 from mas_hooks.studies.toxicity import ToxicitySettings, places, stages
 
 EARLY = ("--stages", "data", "finetune", "responses")
@@ -40,7 +40,7 @@ def members_of(folder):
     """The settings and the members of a run."""
     told = json.loads((Path(folder) / "settings.json").read_text())
     settings = ToxicitySettings(**{name: value for name, value in told.items() if name != "recipe"})
-    return settings, stages.members(settings, Options())
+    return settings, stages.toxicity_members(settings, Options())
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_every_member_is_tuned_and_answers(whole, cache):
     ]  # fmt: skip
     weights = [load_file(one.model / "model.safetensors")["lm_head.weight"] for one in own]
     assert not any(torch.equal(weights[0], other) for other in weights[1:])
-    found = [generate.load(one.responses) for one in own]
+    found = [generate.load_responses(one.responses) for one in own]
     prompts = [one.ids[:, : one.prompt_tokens] for one in found]
     assert all(torch.equal(prompts[0], other) for other in prompts)
     assert found[0].ids.shape == (12, 48)
@@ -78,8 +78,8 @@ def test_every_member_is_tuned_and_answers(whole, cache):
 
 
 def test_no_text_of_the_base_and_no_prompt_of_the_test_is_in_a_split(whole, cache):
-    ready, _ = prepare.load(next(cache.glob("data-*")))
-    base = {row.prompt for row in apart(BaseSettings(rows=200))[0]}
+    ready, _ = prepare.load_splits(next(cache.glob("data-*")))
+    base = {row.prompt for row in texts_apart(BaseSettings(rows=200))[0]}
     splits = [{row.prompt for row in rows} for rows in ready.splits.values()]
     assert all(len(rows) == 20 for rows in ready.splits.values())
     assert not base & set().union(*splits, (row.prompt for row in ready.test))
@@ -87,7 +87,7 @@ def test_no_text_of_the_base_and_no_prompt_of_the_test_is_in_a_split(whole, cach
 
 
 def test_the_records_tell_sizes_losses_and_behaviour(whole):
-    rows = records.read(whole / "records.jsonl")
+    rows = records.read_records(whole / "records.jsonl")
     assert {row.recipe for row in rows} == {"toxicity"}
     assert [row.value for row in rows if row.measure == "texts"] == [20] * 4 + [12] * 2
     curves = [row for row in rows if row.measure == "finetune_loss"]
@@ -102,12 +102,12 @@ def test_other_alignments_do_not_tune_again_and_other_tunings_make_no_new_base(w
 
     settings, own = members_of(whole)
     other = settings.model_copy(update={"align": settings.align.model_copy(update={"margin": 3})})
-    assert stages.members(other, Options()) == own
+    assert stages.toxicity_members(other, Options()) == own
     with monkeypatch.context() as patch:
-        patch.setattr("mas_hooks.studies.toxicity.members.finetune", never)
-        patch.setattr("mas_hooks.studies.toxicity.members.respond", never)
+        patch.setattr("mas_hooks.studies.toxicity.members.finetune_model", never)
+        patch.setattr("mas_hooks.studies.toxicity.members.generate_responses", never)
         main.main(words(place / "again", *EARLY, **{"align.margin": 3}))
-    assert records.read(place / "again/records.jsonl") == records.read(whole / "records.jsonl")
+    assert records.read_records(place / "again/records.jsonl") == records.read_records(whole / "records.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_other_alignments_do_not_tune_again_and_other_tunings_make_no_new_base(w
 def test_a_setting_changes_the_folders_of_its_stage_and_of_those_above(stage, changes, first):
     settings = ToxicitySettings()
     own = changes if stage is None else {stage: getattr(settings, stage).model_copy(update=changes)}
-    one, two = (places.Places.of(each, Options()) for each in (settings, settings.model_copy(update=own)))
+    one, two = (places.StageFolders.of(each, Options()) for each in (settings, settings.model_copy(update=own)))
     changed = {name for name in ("base", "data", "finetunes", "responses") if getattr(one, name) != getattr(two, name)}
     above = {"responses": {"responses"}, "finetunes": {"finetunes", "responses"}}
     above |= {name: {name, "finetunes", "responses"} for name in ("base", "data")}
@@ -141,11 +141,11 @@ def test_other_texts_or_another_base_of_the_same_name_are_other_work(tmp_path):
     texts.write_text("{}")
     (base / "model.safetensors").write_bytes(b"one")
     settings = ToxicitySettings(base=str(base), preset="tiny", data=(f"own={texts}",))
-    one = places.Places.of(settings, Options())
+    one = places.StageFolders.of(settings, Options())
     texts.write_text("{ }")
-    two = places.Places.of(settings, Options())
+    two = places.StageFolders.of(settings, Options())
     (base / "model.safetensors").write_bytes(b"two")
-    three = places.Places.of(settings, Options())
+    three = places.StageFolders.of(settings, Options())
     assert (one.data == two.data, one.base == two.base) == (False, True)
     assert (two.data == three.data, two.base == three.base) == (True, False)
     assert len({one.finetunes, two.finetunes, three.finetunes}) == 3
@@ -182,13 +182,15 @@ def test_a_run_killed_in_any_stage_ends_with_the_same_models_and_responses(whole
     monkeypatch.setenv("MAS_HOOKS_CACHE", str(tmp_path / "cache"))
     main.main(words(tmp_path / "run", *EARLY, "--resume"))
     assert first == {path: path.stat().st_mtime_ns for path in first}
-    again = stages.members(settings, Options())
+    again = stages.toxicity_members(settings, Options())
     for one, other in zip(own, again, strict=True):
         assert one.model != other.model
         same = [load_file(each.model / "model.safetensors") for each in (one, other)]
         assert all(torch.equal(same[0][name], same[1][name]) for name in same[0])
-        assert torch.equal(generate.load(one.responses).own, generate.load(other.responses).own)
-    assert records.read(tmp_path / "run/records.jsonl") == records.read(whole / "records.jsonl")
+        assert torch.equal(
+            generate.load_responses(one.responses).next_tokens, generate.load_responses(other.responses).next_tokens
+        )
+    assert records.read_records(tmp_path / "run/records.jsonl") == records.read_records(whole / "records.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -211,6 +213,6 @@ def test_a_missing_earlier_stage_is_named(tmp_path, monkeypatch, capsys, asked, 
 def test_stages_run_alone_one_after_the_other(place, whole, cache, tmp_path):
     for stage in ("data", "finetune", "responses"):
         main.main(words(tmp_path / stage, "--stages", stage))
-        assert {row.comparison for row in records.read(tmp_path / stage / "records.jsonl")} == {stage}
+        assert {row.comparison for row in records.read_records(tmp_path / stage / "records.jsonl")} == {stage}
     main.main(words(tmp_path / "data", "--stages", "finetune", "--resume"))
-    assert {row.comparison for row in records.read(tmp_path / "data/records.jsonl")} == {"data", "finetune"}
+    assert {row.comparison for row in records.read_records(tmp_path / "data/records.jsonl")} == {"data", "finetune"}

@@ -105,13 +105,13 @@ def run(path, made, *, resume=False, **changed):
     settings = SimpleNamespace(align=own, seed=0)
     told = {"align": own.model_dump(mode="json"), "data": ["embedded"]}
     opened = RunFolder.open(path, "toxicity", told, resume=resume)
-    opened.write_records(align.run(settings, made, opened, QUIET))
+    opened.write_records(align.run_alignments(settings, made, opened, QUIET))
     return opened
 
 
 def test_a_small_run_from_members_to_the_page(made, tmp_path, fresh):
     opened = run(tmp_path / "run", made, controls="random")
-    rows = records.read(opened.path / "records.jsonl")
+    rows = records.read_records(opened.path / "records.jsonl")
     finals = [row for row in rows if row.split == "test" and row.iia is not None and row.control is None]
     assert len(finals) == 16 + 6 * 4 + 4 + 3 * 4
     assert {row.recipe for row in rows} == {"toxicity"}
@@ -121,8 +121,8 @@ def test_a_small_run_from_members_to_the_page(made, tmp_path, fresh):
     (opened.path / "state" / "embed-k16-toxic-1_toxic-2.jsonl").unlink()
     run(tmp_path / "run", made, resume=True, controls="random")
     assert sorted(path.name for path in (opened.path / "state").glob("*.jsonl")) == before
-    assert records.read(opened.path / "records.jsonl") == rows
-    files = report.draw(opened.path)
+    assert records.read_records(opened.path / "records.jsonl") == rows
+    files = report.draw_toxicity_report(opened.path)
     assert [file.name for file in files if file.suffix != ".png"] == ["toxicity.md", "report.html"]
 
 
@@ -131,12 +131,12 @@ def test_another_run_takes_over_the_fits_that_it_shares(made, tmp_path, fresh, m
     few = {"controls": "none", "shared_space": False, "sweep": "every"}
     first = run(tmp_path / "first", made[::2], ranks=(), **few)
     asked = []
-    run_one = text_comparison.run
-    monkeypatch.setattr(text_comparison, "run", lambda work: asked.append(work.name) or run_one(work))
+    run_one = text_comparison.run_text_comparison
+    monkeypatch.setattr(text_comparison, "run_text_comparison", lambda work: asked.append(work.name) or run_one(work))
     second = run(tmp_path / "second", made[::2], ranks=(2,), **few)
     assert asked == ["embed-k2-toxic-1_nontoxic-1"]
-    shared = set(records.read(first.path / "records.jsonl"))
-    assert shared < set(records.read(second.path / "records.jsonl"))
+    shared = set(records.read_records(first.path / "records.jsonl"))
+    assert shared < set(records.read_records(second.path / "records.jsonl"))
     assert (second.path / "alignment" / "embed-k16-toxic-1_nontoxic-1" / "config.json").is_file()
 
 
@@ -175,7 +175,7 @@ def test_the_page_works_in_a_browser(tmp_path):
         "nontoxic-3": 0.7,
     }
     path = folder(tmp_path / "run", study(score=lambda a, b: (scores[a] * scores[b]) ** 0.5))
-    report.draw(path)
+    report.draw_toxicity_report(path)
     page = tmp_path / "clicked.html"
     page.write_text((path / "report.html").read_text("utf-8").replace("<body>", f"<body>{CLICKED}", 1), "utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]

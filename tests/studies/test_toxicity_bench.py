@@ -9,7 +9,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from mas_hooks.cli.main import main
 from mas_hooks.core.errors import DeviceError
-from mas_hooks.studies.registry import load
+from mas_hooks.studies.registry import load_study
 
 SMALL = {"tokens": 26, "models": 3, "steps": 1}
 
@@ -42,13 +42,13 @@ def test_every_fit_has_a_row_with_speed_and_memory(tiny, tmp_path):
 
 
 def test_every_pair_where_asked(tiny):
-    study = load("benchmarks", "toxicity-align")
+    study = load_study("benchmarks", "toxicity-align")
     rows = study.main(study.settings(model=str(tiny), every=True, **SMALL))
     assert [row.models for row in rows] == [1, 1, 1, 2, 2, 2, 3]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there_is_told_before_anything_is_made():
-    study = load("benchmarks", "toxicity-align")
+    study = load_study("benchmarks", "toxicity-align")
     with refused(DeviceError, "cuda"):
         study.main(study.settings(model="qwen2-1.5b", device="cuda"))

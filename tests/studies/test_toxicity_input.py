@@ -17,9 +17,9 @@ from mas_hooks.cli import main
 from mas_hooks.core.errors import DataSetError, MemoryPlanError, SettingError, UnknownNameError
 from mas_hooks.core.records import Record
 from mas_hooks.core.settings import Options
-from mas_hooks.hooks.loading import quiet
-from mas_hooks.models.language.memory import GIB, Shape
-from mas_hooks.models.language.tiny_base import BaseSettings, start
+from mas_hooks.hooks.loading import silence_transformers
+from mas_hooks.models.language.memory import GIB, ModelShape
+from mas_hooks.models.language.tiny_base import BaseSettings, untrained_base
 from mas_hooks.studies import registry
 from mas_hooks.studies.toxicity import ToxicitySettings, align, behaviour, memory, places, sources, stages
 from mas_hooks.studies.toxicity import base as bases
@@ -39,7 +39,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
     monkeypatch.setenv("MAS_HOOKS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", never)
-    monkeypatch.setattr("mas_hooks.models.language.finetune.train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("mas_hooks.models.language.finetune.run_trainer", lambda *_, **__: pytest.fail("trained"))
     return tmp_path
 
 
@@ -53,8 +53,8 @@ def said(capsys, *words):
 
 def saved_base(folder, pad=True, tokenizer=True):
     """A small base in a folder."""
-    own = start(BaseSettings(rows=40, vocabulary=300, width=16, layers=1, heads=2, inner=16))
-    with quiet():
+    own = untrained_base(BaseSettings(rows=40, vocabulary=300, width=16, layers=1, heads=2, inner=16))
+    with silence_transformers():
         own.model.save_pretrained(folder)
     if not pad:
         own.tokenizer.pad_token = None
@@ -84,7 +84,7 @@ def test_tiny_is_the_default_and_a_base_asks_for_the_papers_settings():
 
 
 def test_flags_override_a_preset_wherever_they_stand(here):
-    study = registry.load("recipes", "toxicity")
+    study = registry.load_study("recipes", "toxicity")
 
     def parsed(*words):
         return main._parse("run toxicity", study, words, (main.RunFlags(), main._defaults(study, words)))[1]
@@ -106,7 +106,7 @@ def test_a_preset_beside_the_settings_of_a_run_is_refused_rather_than_passed_ove
     assert "--preset is 'paper', but must be 'tiny' beside settings.json" in said(
         capsys, "--config", "settings.json", "--preset", "paper"
     )
-    study = registry.load("recipes", "toxicity")
+    study = registry.load_study("recipes", "toxicity")
     assert main._defaults(study, ["--config", "settings.json", "--preset", "tiny"]) == ToxicitySettings()
 
 
@@ -208,26 +208,28 @@ def test_too_few_prompts_that_are_long_enough_are_told(here):
 
 
 def sources_ready(settings):
-    from mas_hooks.data.text.splits import PrepareSettings, prepare
+    from mas_hooks.data.text.splits import SplitSettings, split_texts
 
-    rows = {name: list(own)[:400] for name, own in sources.read(settings).items()}
-    return prepare(rows, PrepareSettings(test=20))
+    rows = {name: list(own)[:400] for name, own in sources.read_sources(settings).items()}
+    return split_texts(rows, SplitSettings(test=20))
 
 
 def test_a_member_with_another_tokenizer_is_told_before_any_fit(here, capsys, monkeypatch):
-    own = [stages.Member(f"toxic-{i}", "toxic", Path(saved_base(here / f"m{i}")), here / f"r{i}") for i in (1, 2)]
+    own = [
+        stages.ToxicityMember(f"toxic-{i}", "toxic", Path(saved_base(here / f"m{i}")), here / f"r{i}") for i in (1, 2)
+    ]
     other = transformers.PreTrainedTokenizerFast.from_pretrained(own[1].model)
     other.add_tokens(["<other>"])
     other.save_pretrained(own[1].model)
     with refused(SettingError, "the tokenizer of toxic-2", "that of toxic-1"):
-        align.run(ToxicitySettings(align={"sites": ("embed",)}), own, main.RunFolder(here), Options())
+        align.run_alignments(ToxicitySettings(align={"sites": ("embed",)}), own, main.RunFolder(here), Options())
 
 
 def test_a_card_by_number_is_refused_for_fine_tuning(here):
     from mas_hooks.core.errors import UnsupportedError
 
     with refused(UnsupportedError, "fine-tuning on cuda:1", "CUDA_VISIBLE_DEVICES"):
-        bases.check(ToxicitySettings(), Options(device="cuda:1"))
+        bases.check_base(ToxicitySettings(), Options(device="cuda:1"))
 
 
 def test_the_base_is_trained_on_one_thread_whatever_there_are(here, monkeypatch):
@@ -239,12 +241,12 @@ def test_the_base_is_trained_on_one_thread_whatever_there_are(here, monkeypatch)
         seen.append(torch.get_num_threads())
         return folder
 
-    monkeypatch.setattr(bases, "embedded_base", made)
+    monkeypatch.setattr(bases, "load_tiny_base", made)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     settings = ToxicitySettings()
-    found = places.Places.of(settings, Options())
-    assert bases.folder(settings, found, Options(jobs=2)) == found.base
+    found = places.StageFolders.of(settings, Options())
+    assert bases.base_folder(settings, found, Options(jobs=2)) == found.base
     assert (seen, torch.get_num_threads()) == ([1], 2)
     torch.set_num_threads(threads)
 
@@ -253,10 +255,10 @@ def test_a_foreign_set_in_a_tuple_is_told_in_python_too():
     with refused(UnknownNameError, "no data set 'jigsa'", "jigsaw"):
         ToxicitySettings(data=("jigsa",))
     with refused(DataSetError, "jigsaw", "--data hh-rlhf toxic-chat"):
-        sources.check(ToxicitySettings(preset="paper"))
+        sources.check_sources(ToxicitySettings(preset="paper"))
 
 
-R1 = Shape(1_777_088_000, 1_543_569_408, 1536, 8960, 256, 28, 151_936, 2)
+R1 = ModelShape(1_777_088_000, 1_543_569_408, 1536, 8960, 256, 28, 151_936, 2)
 
 
 def planned(device="cuda", jobs=1, **changes):
@@ -282,7 +284,7 @@ def test_what_does_not_fit_says_what_would():
         pair.check(14 * GIB, "cuda")
     with refused(MemoryPlanError, "a smaller base, or a larger device"):
         pair.check(4 * GIB, "cuda")
-    assert planned(align={"fit": {"micro_batch": None}})["align"][0].need.total > 200 * GIB
+    assert planned(align={"fit": {"micro_batch": None}})["align"][0].memory_need.total > 200 * GIB
     lean = {"lora": True}
     fitting = planned(finetune=lean, align={"shared_space": False})
     for one in (*fitting["finetune"], *fitting["responses"], *fitting["align"]):
@@ -308,10 +310,10 @@ def test_large_models_on_the_cpu_are_warned_of(here, capsys, monkeypatch):
     transformers.Qwen2Config(**config, architectures=["Qwen2ForCausalLM"]).save_pretrained("large")
     monkeypatch.setattr(memory, "free_bytes", lambda _: 100 * GIB)
     settings = ToxicitySettings(preset="paper", base="large")
-    module = memory.skeleton(settings, here / "large")
-    memory.check(settings, module, ["responses"], Options())
+    module = memory.base_skeleton(settings, here / "large")
+    memory.check_memory(settings, module, ["responses"], Options())
     assert "0.9 billion weights take very long on the CPU; --device auto" in capsys.readouterr().out
-    memory.check(settings, module, ["responses"], Options(device="cuda"))
+    memory.check_memory(settings, module, ["responses"], Options(device="cuda"))
     assert "billion" not in capsys.readouterr().out
 
 

@@ -17,7 +17,7 @@ from mas_hooks.studies.toxicity import claims, report, results, tables, words
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     path = folder(tmp_path_factory.mktemp("report") / "run", study())
-    return path, report.draw(path)
+    return path, report.draw_toxicity_report(path)
 
 
 def found(rows, **align):
@@ -25,7 +25,7 @@ def found(rows, **align):
 
 
 def sheet(rows, title):
-    return next(one for one in tables.sheets(found(rows)) if one.title == title)
+    return next(one for one in tables.toxicity_sheets(found(rows)) if one.title == title)
 
 
 def test_every_file_is_there(drawn):
@@ -79,16 +79,18 @@ def test_the_statistic_is_the_one_that_was_named():
 
 
 def test_claims_follow_the_rules():
-    told = {(one.panel, one.what.split()[0]): one for one in claims.claims(found(study()))}
+    told = {(one.panel, one.what.split()[0]): one for one in claims.toxicity_claims(found(study()))}
     assert told["token accuracy", "toxic–toxic"].agrees is True
     assert told["token accuracy", "nontoxic–nontoxic"].agrees is False  # 0.65 in every pair against 0.60 in every pair
     assert told["IIA", "toxic–toxic"].ours.startswith("difference +0.150")
-    alike = claims.claims(found(study(score=lambda a, b: 1.0 if a == b else 0.6 + 0.01 * ("toxic-1" in (a, b)))))
+    alike = claims.toxicity_claims(
+        found(study(score=lambda a, b: 1.0 if a == b else 0.6 + 0.01 * ("toxic-1" in (a, b))))
+    )
     assert [one.agrees for one in alike] == [False, True, False, True]
-    flat = claims.claims(found(study(score=lambda a, b: 0.6)))  # as where every swap is at the floor
+    flat = claims.toxicity_claims(found(study(score=lambda a, b: 0.6)))  # as where every swap is at the floor
     assert [one.agrees for one in flat] == [None] * 4
     assert told["IIA", "toxic–toxic"].why.endswith("tokens right without a swap differ by +0.000")
-    assert [one.agrees for one in claims.claims(found(study(2)))] == [None] * 4
+    assert [one.agrees for one in claims.toxicity_claims(found(study(2)))] == [None] * 4
 
 
 def test_the_table_of_pairs_says_what_a_score_is_read_against():
@@ -163,7 +165,7 @@ def test_the_headline_is_found_before_every_fit_is_there():
 
 def test_few_models_and_few_stages_are_drawn_too(tmp_path):
     path = folder(tmp_path / "one", study(1, sweep=False, together=False))
-    files = report.draw(path)
+    files = report.draw_toxicity_report(path)
     assert [file.name for file in files] == ["pairs_tokens.png", "pairs_iia.png", "toxicity.md", "report.html"]
     assert "too few fine-tunes of a kind" in (path / "toxicity.md").read_text("utf-8")
 
@@ -176,4 +178,4 @@ def test_real_data_are_not_called_made_up():
 def test_a_run_without_swaps_is_refused(tmp_path):
     rows = [replace(row, split="train") for row in study(1)]
     with refused(EmptyError, "the report of", "run the stage align"):
-        report.draw(folder(tmp_path / "run", rows))
+        report.draw_toxicity_report(folder(tmp_path / "run", rows))

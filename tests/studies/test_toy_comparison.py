@@ -3,7 +3,7 @@ import pytest
 import mas_hooks as mh
 from mas_hooks.core.errors import RankError, SettingError, UnknownNameError
 from mas_hooks.models.toys.toy_cache import ToySettings
-from mas_hooks.studies.work.toy_comparison import Comparison, Work, run
+from mas_hooks.studies.work.toy_comparison import ToyComparison, Work, run_toy_comparison
 from mas_hooks.training.settings import FitSettings
 
 CONTROLS = ("random_maps", "untrained", "shuffled_labels")
@@ -18,7 +18,7 @@ def comparison(**changes):
         "fit": FitSettings(epochs=1, validate_every=1, patience=2),
         "sizes": (64, 32, 32),
     }
-    return Comparison(**{**told, **changes})
+    return ToyComparison(**{**told, **changes})
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,8 @@ def test_what_would_fail_after_training_fails_before(changes, error, sentence):
 
 def test_a_comparison_runs_and_repeats_itself(small_settings, tmp_path):
     own = comparison(toys=(small_settings(0), small_settings(1)), controls=CONTROLS)
-    rows = run(Work("a", own, tmp_path / "a-state", tmp_path / "a", progress=False))
-    again = run(Work("b", own, tmp_path / "b-state", tmp_path / "b", progress=False))
+    rows = run_toy_comparison(Work("a", own, tmp_path / "a-state", tmp_path / "a", progress=False))
+    again = run_toy_comparison(Work("b", own, tmp_path / "b-state", tmp_path / "b", progress=False))
     assert [(row.source, row.target, row.iia, row.step) for row in rows] == [
         (row.source, row.target, row.iia, row.step) for row in again
     ]
@@ -61,21 +61,21 @@ def test_comparisons_of_the_same_toys_share_pairs_and_activations(small_settings
 
     toys = (small_settings(0), small_settings(1))
     drawn = []
-    pairs = room.Comparison.pairs
-    monkeypatch.setattr(room.Comparison, "pairs", lambda *args: drawn.append(args) or pairs(*args))
+    pairs = room.ToyComparison.pairs
+    monkeypatch.setattr(room.ToyComparison, "pairs", lambda *args: drawn.append(args) or pairs(*args))
     both = comparison(toys=toys), comparison(toys=toys, plan=mh.methods.stitch())
     drawn.clear()
     room._LAST.clear()
     found = [
-        run(Work(name, own, tmp_path / name, tmp_path / f"{name}-maps", False))
+        run_toy_comparison(Work(name, own, tmp_path / name, tmp_path / f"{name}-maps", False))
         for name, own in zip("ab", both, strict=True)
     ]
     assert len(drawn) == 1
     for changes in ({"variables": ("count", "count")}, {"seed": 1}, {"sizes": (32, 32, 32)}, {"stepwise": True}):
-        prepared = room._prepared(comparison(toys=toys), progress=False)
-        assert room._prepared(comparison(toys=toys, **changes), progress=False) is not prepared
+        prepared = room._prepare(comparison(toys=toys), progress=False)
+        assert room._prepare(comparison(toys=toys, **changes), progress=False) is not prepared
     room._LAST.clear()
-    alone = run(Work("c", both[1], tmp_path / "c", tmp_path / "c-maps", progress=False))
+    alone = run_toy_comparison(Work("c", both[1], tmp_path / "c", tmp_path / "c-maps", progress=False))
     assert [row.iia for row in alone] == [row.iia for row in found[1]]
 
 
@@ -87,12 +87,12 @@ def test_models_of_two_tasks_are_told_apart(small_settings):
 
 def test_latents_that_find_no_match_are_counted(small_settings, tmp_path):
     own = comparison(toys=(small_settings(0), small_settings(1)), plan=mh.methods.clmas(0, mh.MapSpec(rank=4)))
-    rows = run(Work("a", own, tmp_path / "state", tmp_path / "maps", progress=False))
+    rows = run_toy_comparison(Work("a", own, tmp_path / "state", tmp_path / "maps", progress=False))
     (told,) = [row for row in rows if row.measure == "latents_dropped"]
     assert (told.method, told.split, told.trials) == ("clmas", "train", 128)
     assert told.value >= 0
     everywhere = comparison(toys=own.toys, plan=own.plan, controls=("untrained", "shuffled_labels"))
-    rows = run(Work("b", everywhere, tmp_path / "b-state", tmp_path / "b", progress=False))
+    rows = run_toy_comparison(Work("b", everywhere, tmp_path / "b-state", tmp_path / "b", progress=False))
     assert {row.control for row in rows} == {None, "untrained", "shuffled_labels"}
 
 

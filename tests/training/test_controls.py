@@ -12,7 +12,7 @@ from mas_hooks.data.pairs import Pairs
 from mas_hooks.data.task_pairs import task_pairs
 from mas_hooks.evaluation.evaluate import Evaluation, evaluate
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.training.controls import RandomMaps, ShuffledLabels, Untrained, reinitialised, shuffled
+from mas_hooks.training.controls import RandomMaps, ShuffledLabels, Untrained, reinitialise_models, shuffle_labels
 from mas_hooks.training.fit import fit
 from mas_hooks.training.settings import FitSettings
 
@@ -82,11 +82,11 @@ def test_random_maps_keep_rank_and_calibration(small_sites, small_pairs, monkeyp
     monkeypatch.setattr("mas_hooks.training.controls.evaluate", lambda placebo, _test: seen.append(placebo))
     for seed in (0, 0, 1):
         RandomMaps(seed).run(alignment, small_pairs[2])
-    for own, fitted in zip(seen[0].own_maps, alignment.own_maps, strict=True):
+    for own, fitted in zip(seen[0].site_maps, alignment.site_maps, strict=True):
         assert own.rank == 5
         assert torch.equal(own.calibration.std, fitted.calibration.std)
         torch.testing.assert_close(own.frame.mT @ own.frame, torch.eye(5))
-    frames = [placebo.own_maps[0].frame for placebo in seen]
+    frames = [placebo.site_maps[0].frame for placebo in seen]
     assert torch.equal(frames[0], frames[1])
     assert not torch.equal(frames[0], frames[2])
     assert seen[0].spec.init == "random"
@@ -95,7 +95,7 @@ def test_random_maps_keep_rank_and_calibration(small_sites, small_pairs, monkeyp
 def test_reinitialised_is_a_fresh_copy(small_toys):
     model = small_toys[0].model
     state = torch.random.get_rng_state()
-    one, same, other = (reinitialised(model, seed) for seed in (1, 1, 2))
+    one, same, other = (reinitialise_models(model, seed) for seed in (1, 1, 2))
     assert torch.equal(torch.random.get_rng_state(), state)
     for name, tensor in one.state_dict().items():
         assert not torch.equal(tensor, model.state_dict()[name]), name
@@ -119,7 +119,7 @@ class Stuck(nn.Module):
 @pytest.mark.parametrize(("module", "named"), [(Stubborn(), r"inner\.1 \(Stuck\)"), (Stuck(), r"the model \(Stuck\)")])
 def test_refuses_what_cannot_be_reset(module, named):
     with pytest.raises(UnsupportedError, match=rf"resetting {named} is not supported; give it a reset_parameters"):
-        reinitialised(module, 0)
+        reinitialise_models(module, 0)
 
 
 def test_two_sites_of_one_model_stay_one_model(small_toys, small_pairs, monkeypatch):
@@ -136,7 +136,7 @@ def test_two_sites_of_one_model_stay_one_model(small_toys, small_pairs, monkeypa
 
 def test_shuffling_deals_sources_and_keeps_the_rest(small_pairs):
     pairs = small_pairs[0][0, 0]
-    dealt = shuffled(pairs, 3)
+    dealt = shuffle_labels(pairs, 3)
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(3))
     assert torch.equal(dealt.source_inputs, pairs.source_inputs[order])
     assert torch.equal(dealt.source_where.columns, pairs.source_where.columns[order])
@@ -148,14 +148,14 @@ def test_shuffling_deals_sources_and_keeps_the_rest(small_pairs):
 
 def test_shuffled_recordings_name_other_cells(small_pairs):
     pairs = replace(small_pairs[2][0, 0], source_inputs=None, source_where=Where(torch.arange(128) + 7, [2] * 128))
-    dealt = shuffled(pairs, 0)
+    dealt = shuffle_labels(pairs, 0)
     assert dealt.source_inputs is None
     assert sorted(dealt.source_where.rows.tolist()) == list(range(7, 135))
     assert dealt.source_where.rows.tolist() != pairs.source_where.rows.tolist()
 
 
 def test_shared_pairs_stay_shared(small_pairs):
-    dealt = shuffled(small_pairs[2], 0)
+    dealt = shuffle_labels(small_pairs[2], 0)
     assert list(dealt) == list(small_pairs[2])
     assert len({id(own) for own in dealt.values()}) == 1
 
@@ -176,7 +176,7 @@ def continued(pairs, row):
 
 def test_shuffled_stepwise_pairs_go_on_as_others_do(step_pairs):
     pairs = step_pairs[0][0, 0]
-    dealt = shuffled(pairs, 3)
+    dealt = shuffle_labels(pairs, 3)
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(3)).tolist()
     for name in ("source_inputs", "source_where", "target_where", "source_key"):
         assert getattr(dealt, name) is getattr(pairs, name)
@@ -201,7 +201,7 @@ def test_a_good_alignment_is_at_a_loss_on_shuffled_stepwise_pairs(small_toys, st
     model = wrap(small_toys[0].model)
     alignment = Alignment(model.at("embed"), rank=16, init="identity")  # the source's own tokens: right by definition
     pairs = step_pairs[2][0, 0]
-    right, dealt = (evaluate(alignment, own).rows[0].iia for own in (pairs, shuffled(pairs, 0)))
+    right, dealt = (evaluate(alignment, own).rows[0].iia for own in (pairs, shuffle_labels(pairs, 0)))
     assert right > 0.99
     assert dealt < 0.4
 
@@ -228,4 +228,4 @@ def test_refuses_to_shuffle_several_cells_that_it_cannot_take_apart(small_pairs,
     )
     for pairs in several:
         with pytest.raises(UnsupportedError, match=said):
-            shuffled(pairs, 0)
+            shuffle_labels(pairs, 0)

@@ -14,9 +14,9 @@ from mas_hooks.data import counterfactual_latents
 from mas_hooks.data.task_pairs import task_pairs
 from mas_hooks.evaluation.evaluate import evaluate
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.models.toys.toy_cache import toy
+from mas_hooks.models.toys.toy_cache import load_toy
 from mas_hooks.training.fit import fit
-from mas_hooks.training.loop import FitSettings, Loop, frozen_sites
+from mas_hooks.training.loop import FitLoop, FitSettings, frozen_sites
 
 SETTINGS = FitSettings(batch_size=64, learning_rate=3e-2, epochs=25, validate_every=25)
 QUICK = FitSettings(batch_size=64, learning_rate=3e-2, epochs=3, validate_every=3)
@@ -27,7 +27,7 @@ NEW = [(2, 0), (2, 1), (0, 2), (1, 2), (2, 2)]
 
 @pytest.fixture(scope="module")
 def third(small_toys, small_settings):
-    found = toy(small_settings(0, "lstm"), progress=False)
+    found = load_toy(small_settings(0, "lstm"), progress=False)
     return wrap(found.model, name="lstm").at("state")
 
 
@@ -57,7 +57,7 @@ def assert_same(one, two):
 
 
 def test_a_third_model_joins_and_the_others_stay(fitted, third, three_pairs):
-    bigger, before = fitted.extended(third), state(fitted, [0, 1])
+    bigger, before = fitted.extend(third), state(fitted, [0, 1])
     done = fit(bigger, methods.mas(), *three_pairs[:2], SETTINGS, frozen=[0, 1], progress=False)
     assert {(row.source, row.target) for row in done.curve} == set(NEW)
     assert done.best_step > 0
@@ -72,7 +72,7 @@ def test_a_third_model_joins_and_the_others_stay(fitted, third, three_pairs):
     assert_same(state(bigger, [0, 1]), before)
     assert_same(state(fitted, [0, 1]), before)
     assert all(one.requires_grad for one in bigger.parameters())
-    assert all(one.grad is None for index in (0, 1) for one in bigger.own_maps[index].parameters())
+    assert all(one.grad is None for index in (0, 1) for one in bigger.site_maps[index].parameters())
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_third_model_joins_and_the_others_stay(fitted, third, three_pairs):
 def test_maps_of_every_kind_stay(small_sites, small_pairs, third, three_pairs, spec):
     alignment = Alignment(small_sites, rank=4, **spec)
     fit(alignment, methods.mas(), *small_pairs[:2], QUICK, progress=False)
-    bigger, before = alignment.extended(third), state(alignment, [0, 1])
+    bigger, before = alignment.extend(third), state(alignment, [0, 1])
     start = state(bigger, [2])
     done = fit(bigger, methods.mas(), *three_pairs[:2], QUICK, frozen=(0, 1), progress=False)
     assert done.steps == 12
@@ -98,7 +98,7 @@ def test_a_frozen_site_may_have_any_number(small_sites, small_pairs, third, thre
     alignment = Alignment(small_sites[1], rank=4)
     plan = methods.mas(MapSpec(rank=4))
     alignment.plan = plan  # one map, to be taken into a method of several
-    bigger = alignment.extended([third, small_sites[0]])
+    bigger = alignment.extend([third, small_sites[0]])
     before = state(bigger, [0])
     done = fit(bigger, plan, *three_pairs[:2], QUICK, frozen=iter([0]), progress=False)
     assert len({(row.source, row.target) for row in done.curve}) == 8
@@ -117,7 +117,7 @@ def test_directions_between_frozen_sites_have_no_part(small_sites, small_toys, t
     }
     for make, (behaviour, latent, chosen) in plans.items():
         alignment = Alignment([*small_sites, third], rank=4)
-        loop = Loop(alignment, make(), three_pairs[:2], QUICK, cells, frozen=frozenset({0, 1}))
+        loop = FitLoop(alignment, make(), three_pairs[:2], QUICK, cells, frozen=frozenset({0, 1}))
         assert sorted(loop.train.directions) == sorted(behaviour)
         assert sorted(loop.latent.ways) == sorted(latent)
         assert sorted(loop.valid.directions) == sorted(chosen)
@@ -130,20 +130,20 @@ class Interrupted(Exception):
 
 def test_an_interrupted_fit_goes_on_to_the_same_numbers(fitted, third, three_pairs, tmp_path, monkeypatch):
     def run(folder):
-        bigger = fitted.extended(third)
+        bigger = fitted.extend(third)
         told = {"frozen": [0, 1], "progress": False, "folder": folder}
         return bigger, fit(bigger, methods.mas(), *three_pairs[:2], QUICK, **told)
 
     whole, done = run(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        step = Loop.step
+        step = FitLoop.step
 
         def broken(self):
             if self.state.step == 7:
                 raise Interrupted
             step(self)
 
-        patch.setattr(Loop, "step", broken)
+        patch.setattr(FitLoop, "step", broken)
         with pytest.raises(Interrupted):
             run(tmp_path / "broken")
     again, resumed = run(tmp_path / "broken")
@@ -204,7 +204,7 @@ def test_frozen_may_be_given_in_any_way(small_sites, given):
 
 
 def test_extended_copies_what_is_there_and_starts_the_rest(fitted, third):
-    bigger = fitted.extended(third)
+    bigger = fitted.extend(third)
     assert bigger.sites == (*fitted.sites, third)
     assert (bigger.plan, bigger.seed) == (fitted.plan, fitted.seed)
     assert_same(state(bigger, [0, 1]), state(fitted, [0, 1]))
@@ -212,7 +212,7 @@ def test_extended_copies_what_is_there_and_starts_the_rest(fitted, third):
     fresh = Alignment([*fitted.sites, third], rank=8, centre=True, init=fitted.init)
     assert_same(state(bigger, [2]), state(fresh, [2]))
     assert not torch.equal(bigger.maps[2].weight, bigger.maps[0].weight)
-    other = fitted.extended([third], seed=5)
+    other = fitted.extend([third], seed=5)
     assert other.seed == 5
     assert not torch.equal(other.maps[2].weight, bigger.maps[2].weight)
     with torch.no_grad():
@@ -222,9 +222,9 @@ def test_extended_copies_what_is_there_and_starts_the_rest(fitted, third):
 
 def test_extended_keeps_precision_and_transports(small_sites, third):
     doubled = Alignment(small_sites, rank=3).double()
-    assert {tensor.dtype for tensor in doubled.extended(third).state_dict().values()} == {torch.float64}
+    assert {tensor.dtype for tensor in doubled.extend(third).state_dict().values()} == {torch.float64}
     stitched = Alignment.from_plan(methods.stitch(), small_sites, seed=3)
-    bigger = stitched.extended(third)
+    bigger = stitched.extend(third)
     assert len(bigger.transports) == 6
     for name, tensor in stitched.state_dict().items():
         assert torch.equal(bigger.state_dict()[name], tensor), name
@@ -232,9 +232,9 @@ def test_extended_keeps_precision_and_transports(small_sites, third):
 
 def test_what_cannot_be_extended(small_sites, third):
     with pytest.raises(SettingError, match="the number of sites for das is 2, but must be 1"):
-        Alignment(small_sites[0], rank=3).extended(third)
+        Alignment(small_sites[0], rank=3).extend(third)
     with pytest.raises(EmptyError, match="the list of further sites is empty; give at least one"):
-        Alignment(small_sites, rank=3).extended([])
+        Alignment(small_sites, rank=3).extend([])
     narrow = Alignment(small_sites, rank=16)
     with pytest.raises(RankError, match=r"rank 16 does not fit gru-0:embed: choose 1 to 8 dims"):
-        narrow.extended(replace(small_sites[0], name="embed", width=8))
+        narrow.extend(replace(small_sites[0], name="embed", width=8))

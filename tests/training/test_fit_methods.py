@@ -9,7 +9,7 @@ from mas_hooks.alignment.maps import MapSpec
 from mas_hooks.alignment.plan import Direction, Plan
 from mas_hooks.data.task_pairs import task_pairs
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.models.toys.toy_cache import toy
+from mas_hooks.models.toys.toy_cache import load_toy
 from mas_hooks.training.fit import fit
 from mas_hooks.training.settings import FitSettings
 
@@ -35,7 +35,7 @@ def test_das_of_one_model(small_sites, small_pairs):
 
 
 def test_three_models_have_nine_directions(small_sites, small_settings, small_pairs):
-    found = toy(small_settings(0, "lstm"), progress=False)
+    found = load_toy(small_settings(0, "lstm"), progress=False)
     sites = [*small_sites, wrap(found.model, name="lstm").at("state")]
     pairs = task_pairs([found.task] * 3, ["full"] * 3, (256, 64, 64))
     settings = QUICK.model_copy(update={"epochs": 12})
@@ -49,8 +49,8 @@ def test_unimas_trains_into_the_accessible_model_only(small_sites, small_pairs, 
     alignment, done = run(small_sites, small_pairs, methods.unimas(accessible), QUICK)
     assert done.best_step > 0
     assert directions(done) == {(0, accessible), (1, accessible)}
-    for index, own in enumerate(alignment.own_maps):
-        fresh = Alignment(small_sites, rank=8).own_maps[index]
+    for index, own in enumerate(alignment.site_maps):
+        fresh = Alignment(small_sites, rank=8).site_maps[index]
         assert not torch.equal(own.weight, fresh.weight)  # both maps are read by the trained directions
 
 
@@ -59,8 +59,8 @@ def test_a_model_without_a_trained_direction_keeps_its_map(small_sites, small_pa
     alignment, done = run(small_sites, small_pairs, methods.mas(), QUICK)
     assert done.best_step > 0
     fresh = Alignment(small_sites, rank=8)
-    assert not torch.equal(alignment.own_maps[0].weight, fresh.own_maps[0].weight)
-    assert torch.equal(alignment.own_maps[1].weight, fresh.own_maps[1].weight)
+    assert not torch.equal(alignment.site_maps[0].weight, fresh.site_maps[0].weight)
+    assert torch.equal(alignment.site_maps[1].weight, fresh.site_maps[1].weight)
 
 
 def test_sum_and_mean_of_directions(small_sites, small_pairs, monkeypatch):
@@ -70,7 +70,7 @@ def test_sum_and_mean_of_directions(small_sites, small_pairs, monkeypatch):
     mean = methods.mas().model_copy(update={"direction_average": "mean"})
     one, _ = run(small_sites, small_pairs, methods.mas(), still.model_copy(update={"learning_rate": 0.01}))
     two, _ = run(small_sites, small_pairs, mean, still.model_copy(update={"learning_rate": 0.04}))
-    torch.testing.assert_close(one.own_maps[0].weight, two.own_maps[0].weight)
+    torch.testing.assert_close(one.site_maps[0].weight, two.site_maps[0].weight)
 
 
 def source_states(site, pairs):
@@ -80,7 +80,7 @@ def source_states(site, pairs):
 @pytest.mark.parametrize("zscore", [False, True])
 def test_calibrated_on_the_training_rows(small_sites, small_pairs, zscore):
     alignment, _ = run(small_sites, small_pairs, methods.mas(), centre=True, zscore=zscore)
-    for site, own in zip(small_sites, alignment.own_maps, strict=True):
+    for site, own in zip(small_sites, alignment.site_maps, strict=True):
         h = source_states(site, small_pairs[0][0, 0])
         torch.testing.assert_close(own.calibration.mean, h.mean(0))
         expected = h.std(0, correction=0) if zscore else torch.ones(16)

@@ -15,12 +15,12 @@ from mas_hooks.alignment import methods
 from mas_hooks.alignment.alignment import Alignment
 from mas_hooks.alignment.maps import MapSpec
 from mas_hooks.core.errors import CheckpointError, OutputFolderError
-from mas_hooks.core.fingerprints import fingerprint
+from mas_hooks.core.fingerprints import tensors_checksum
 from mas_hooks.data.counterfactual_latents import natural_cells
 from mas_hooks.data.task_pairs import task_pairs
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.training.fit import fit
-from mas_hooks.training.loop import FitSettings, Loop
+from mas_hooks.training.loop import FitLoop, FitSettings
 
 SETTINGS = FitSettings(batch_size=64, learning_rate=3e-2, epochs=15, validate_every=4)
 ACT = """
@@ -116,15 +116,15 @@ class Interrupted(Exception):
 
 def interrupt(monkeypatch, step):
     """The next fit is broken off before it takes that step."""
-    real = Loop.step
+    real = FitLoop.step
 
     def broken(self):
         if self.state.step == step:
-            monkeypatch.setattr(Loop, "step", real)
+            monkeypatch.setattr(FitLoop, "step", real)
             raise Interrupted
         real(self)
 
-    monkeypatch.setattr(Loop, "step", broken)
+    monkeypatch.setattr(FitLoop, "step", broken)
 
 
 def test_the_same_call_goes_on_with_the_same_alignment(tmp_path, small_sites, small_pairs, uninterrupted, monkeypatch):
@@ -135,7 +135,7 @@ def test_the_same_call_goes_on_with_the_same_alignment(tmp_path, small_sites, sm
         fit(alignment, methods.mas(), *small_pairs[:2], SETTINGS, folder=tmp_path, progress=False)
     assert saved_step(tmp_path) == 28
     steps = []
-    monkeypatch.setattr(Loop, "step", lambda self, real=Loop.step: (steps.append(self.state.step), real(self)))
+    monkeypatch.setattr(FitLoop, "step", lambda self, real=FitLoop.step: (steps.append(self.state.step), real(self)))
     done = fit(alignment, methods.mas(), *small_pairs[:2], SETTINGS, folder=tmp_path, progress=False)
     assert steps == list(range(28, 60))
     assert_same((alignment, done), uninterrupted)
@@ -201,9 +201,9 @@ def test_what_tells_models_apart():
         "not here": [("a", big.to("meta")), ("b", torch.ones(3))],
         "nothing": [],
     }
-    found = {name: fingerprint(named, 64) for name, named in told.items()}
+    found = {name: tensors_checksum(named, 64) for name, named in told.items()}
     assert len(set(found.values())) == len(found)
-    assert fingerprint([("a", big.clone()), ("b", torch.ones(3))], 64) == found["as it is"]
+    assert tensors_checksum([("a", big.clone()), ("b", torch.ones(3))], 64) == found["as it is"]
 
 
 def test_refuses_a_corrupted_state(tmp_path, small_sites, small_pairs):

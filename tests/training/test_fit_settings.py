@@ -9,10 +9,10 @@ from torch import nn
 from mas_hooks.alignment import methods
 from mas_hooks.alignment.alignment import Alignment
 from mas_hooks.core.errors import SettingError
-from mas_hooks.data.text_pairs import shared_texts
+from mas_hooks.data.text_pairs import shared_text_pairs
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.training.fit import fit
-from mas_hooks.training.loop import Loop
+from mas_hooks.training.loop import FitLoop
 from mas_hooks.training.settings import FitSettings
 
 WIDTH, VOCABULARY = 4, 7
@@ -54,7 +54,7 @@ def start(**given):
     readers = [Reader(seed).eval() for seed in (0, 1)]
     plan = methods.stitch(accessible=1, kind="affine", **given)
     sites = [wrap(reader, name=f"reader {index}").at("site") for index, reader in enumerate(readers)]
-    return Alignment.from_plan(plan, sites), plan, shared_texts(ids(8, 2)), shared_texts(ids(6, 3)), readers
+    return Alignment.from_plan(plan, sites), plan, shared_text_pairs(ids(8, 2)), shared_text_pairs(ids(6, 3)), readers
 
 
 def by_hand(readers, weight, bias, train, steps):
@@ -83,7 +83,7 @@ def test_sgd_is_torchs_own_with_transformers_schedule():
     alignment, plan, train, valid, readers = start()
     one = alignment.transports["0_1"]
     first = one.weight.detach().clone(), one.bias.detach().clone()
-    loop = Loop(alignment, plan, (train, valid), SGD, {})
+    loop = FitLoop(alignment, plan, (train, valid), SGD, {})
     (batches,) = loop.batches.values()
     steps = [batches.at(step) for step in range(SGD.steps)]
     for _ in range(SGD.steps):
@@ -110,15 +110,15 @@ def test_sgd_goes_on_to_the_bit(tmp_path, monkeypatch):
     """The momentum is kept: without it the steps after the interruption would be others."""
     whole = start()
     done = fit(*whole[:4], SGD, progress=False)
-    real = Loop.step
+    real = FitLoop.step
 
     def broken(self):
         if self.state.step == 7:
-            monkeypatch.setattr(Loop, "step", real)
+            monkeypatch.setattr(FitLoop, "step", real)
             raise Interrupted
         real(self)
 
-    monkeypatch.setattr(Loop, "step", broken)
+    monkeypatch.setattr(FitLoop, "step", broken)
     with pytest.raises(Interrupted):
         fit(*start()[:4], SGD, folder=tmp_path, progress=False)
     again = start()

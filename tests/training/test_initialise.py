@@ -12,7 +12,7 @@ from mas_hooks.core.errors import EmptyError
 from mas_hooks.core.sites import Where
 from mas_hooks.data.pairs import Pairs
 from mas_hooks.engine.cache import ActivationCache
-from mas_hooks.training.initialise import begin, matched_means
+from mas_hooks.training.initialise import initialise_from_data, mean_by_key
 
 STATES = 7
 
@@ -39,7 +39,7 @@ def recordings(widths, generator, rows=60, noise=0.0, spread=None):
 
 def begun(sites, pairs, rank=3, **spec):
     align = mh.Alignment(sites, rank=rank, **spec)
-    begin(align, ActivationCache(align.sites, align.models), pairs)
+    initialise_from_data(align, ActivationCache(align.sites, align.models), pairs)
     return align
 
 
@@ -65,11 +65,11 @@ def test_new_maps_begin_at_what_the_frozen_ones_read(kind, widths, generator):
     pair = begun(sites[:2], pairs, kind=kind, init="procrustes", centre=True)
     turn = random_frame(3, 3, generator)
     starts = [view.frame if kind != "reversible" else view.linear.frame for view in pair.views()]
-    pair.start([start.detach()[:, :3] @ turn for start in starts])
+    pair.set_frames([start.detach()[:, :3] @ turn for start in starts])
     before = coordinates(pair)
     assert torch.allclose(before[0][:, :3], before[1][:, :3], atol=1e-5)
-    align = pair.extended(sites[2:])
-    begin(align, ActivationCache(align.sites, align.models), pairs, frozen={0, 1})
+    align = pair.extend(sites[2:])
+    initialise_from_data(align, ActivationCache(align.sites, align.models), pairs, frozen={0, 1})
     after = coordinates(align)
     for index, z in enumerate(after):
         assert torch.allclose(z[:, :3], before[0][:, :3], atol=1e-4), index
@@ -82,20 +82,20 @@ def test_between_frozen_maps_that_disagree_a_new_one_begins_at_their_mean(genera
     pair = begun(sites[:2], pairs, centre=True)  # two random frames
     align = mh.Alignment(sites, rank=3, centre=True, init="procrustes")
     align.load_state_dict(pair.state_dict(), strict=False)
-    begin(align, ActivationCache(align.sites, align.models), pairs, frozen={0, 1})
-    read = [matched_means([z], [pairs.source_key])[0].detach() for z in coordinates(align)]
+    initialise_from_data(align, ActivationCache(align.sites, align.models), pairs, frozen={0, 1})
+    read = [mean_by_key([z], [pairs.source_key])[0].detach() for z in coordinates(align)]
     wanted = (read[0] + read[1]).double().numpy() / 2
-    h = matched_means([sites[2].activations[:, 0]], [pairs.source_key])[0]
+    h = mean_by_key([sites[2].activations[:, 0]], [pairs.source_key])[0]
     x = (h - h.mean(0)).double().numpy()
     u, _, vt = np.linalg.svd(x.T @ wanted, full_matrices=False)
-    assert np.allclose(align.own_maps[2].weight.detach().numpy(), u @ vt, atol=1e-4)
+    assert np.allclose(align.site_maps[2].weight.detach().numpy(), u @ vt, atol=1e-4)
 
 
 def test_a_model_that_only_receives_is_measured_where_it_does(generator):
     sites, pairs = recordings((6, 6), generator)
     pairs = replace(pairs, target_inputs=None)  # cells of the recording that receives
     align = begun(sites, {(1, 0): pairs}, centre=True)
-    assert torch.allclose(align.own_maps[0].calibration.mean, sites[0].activations[:, 0].mean(0), atol=1e-5)
+    assert torch.allclose(align.site_maps[0].calibration.mean, sites[0].activations[:, 0].mean(0), atol=1e-5)
     with pytest.raises(EmptyError, match="the set of variable values that all models share is empty"):
         begun(sites, {(1, 0): pairs}, init="procrustes")
     with pytest.raises(EmptyError, match="the set of training pairs of brain 1 is empty; give pairs from or into"):
@@ -135,7 +135,7 @@ def test_other_starts_stay_but_are_calibrated(init, generator):
     sites, pairs = recordings((6, 8), generator)
     before = mh.Alignment(sites, rank=3, init=init, zscore=True)
     after = begun(sites, pairs, init=init, zscore=True)
-    for old, new, site in zip(before.own_maps, after.own_maps, sites, strict=True):
+    for old, new, site in zip(before.site_maps, after.site_maps, sites, strict=True):
         assert torch.equal(old.weight, new.weight)
         assert torch.allclose(new.calibration.mean, site.activations[:, 0].mean(0), atol=1e-5)
         assert not torch.allclose(new.calibration.std, old.calibration.std)
@@ -157,14 +157,14 @@ def test_each_model_is_measured_where_it_gives(generator):
         for name in ("target_inputs", "target_where", "labels", "label_mask", "deterministic_mask", "source_key")
     ))  # fmt: skip
     align = begun(sites, {(0, 0): pairs, (0, 1): pairs, (1, 0): fewer, (1, 1): fewer}, centre=True)
-    assert torch.allclose(align.own_maps[0].calibration.mean, sites[0].activations[:, 0].mean(0), atol=1e-5)
-    assert torch.allclose(align.own_maps[1].calibration.mean, sites[1].activations[:30, 0].mean(0), atol=1e-5)
+    assert torch.allclose(align.site_maps[0].calibration.mean, sites[0].activations[:, 0].mean(0), atol=1e-5)
+    assert torch.allclose(align.site_maps[1].calibration.mean, sites[1].activations[:30, 0].mean(0), atol=1e-5)
 
 
 def test_matched_means_by_hand():
     rows = [torch.tensor([[1.0, 2], [3, 4], [5, 6], [7, 8]]), torch.tensor([[1.0], [10], [20], [30]])]
     keys = [torch.tensor([9, 4, 9, 5]), torch.tensor([4, 9, 4, 7])]
-    means = matched_means(rows, keys)
+    means = mean_by_key(rows, keys)
     assert torch.equal(means[0], torch.tensor([[3.0, 4], [3, 4]]))  # key 4, then key 9; 5 and 7 are dropped
     assert torch.equal(means[1], torch.tensor([[10.5], [10]]))
 
@@ -172,7 +172,7 @@ def test_matched_means_by_hand():
 def test_matched_means_do_not_depend_on_the_order_of_the_rows(generator):
     h, keys = torch.randn(20, 3, generator=generator), torch.arange(20) % 6
     order = torch.randperm(20, generator=generator)
-    assert torch.allclose(matched_means([h], [keys])[0], matched_means([h[order]], [keys[order]])[0], atol=1e-6)
+    assert torch.allclose(mean_by_key([h], [keys])[0], mean_by_key([h[order]], [keys[order]])[0], atol=1e-6)
 
 
 def test_no_shared_state_is_told():
@@ -181,4 +181,4 @@ def test_no_shared_state_is_told():
         EmptyError,
         match=r"^the set of variable values that all models share is empty; use init='random' for these pairs",
     ):
-        matched_means(rows, [torch.tensor([1, 2]), torch.tensor([3, 4])])
+        mean_by_key(rows, [torch.tensor([1, 2]), torch.tensor([3, 4])])

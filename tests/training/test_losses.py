@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sentences import refused
 
 from mas_hooks.core.errors import SettingError, ShapeError
-from mas_hooks.engine.batch import Labelled
+from mas_hooks.engine.batch import LabelledLogits
 from mas_hooks.training.losses import behaviour_losses, latent_losses, total_loss
 
 
@@ -16,7 +16,7 @@ def labelled(shares, row, scored=None, pairs=3):
     chances = torch.tensor(shares)
     mask = torch.ones(len(shares), dtype=torch.bool) if scored is None else torch.tensor(scored)
     logits = torch.stack([torch.log(1 - chances), torch.log(chances)], dim=1)
-    return Labelled(
+    return LabelledLogits(
         logits, torch.ones(len(shares), dtype=torch.int64), torch.tensor(row), torch.zeros_like(mask), mask, pairs
     )
 
@@ -54,7 +54,7 @@ def test_order_of_labels_does_not_matter():
 def test_low_precision_logits_are_raised_to_float32():
     half = labelled([0.5, 0.25, 0.125, 0.5], [0, 0, 1, 2])
     found = behaviour_losses(
-        Labelled(half.logits.bfloat16(), half.labels, half.row, half.deterministic, half.scored, 3), [3], "trial"
+        LabelledLogits(half.logits.bfloat16(), half.labels, half.row, half.deterministic, half.scored, 3), [3], "trial"
     )
     assert found.dtype == torch.float32
 

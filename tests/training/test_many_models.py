@@ -8,15 +8,15 @@ from two_lines import PLAIN, STANDARD, WHOLE, WIDTH, ByHand, moved, pairs, three
 
 from mas_hooks.alignment import methods
 from mas_hooks.alignment.alignment import Alignment
-from mas_hooks.alignment.directions import Swaps
+from mas_hooks.alignment.directions import PatchedDirections
 from mas_hooks.alignment.plan import Plan
 from mas_hooks.data.task_pairs import task_pairs
 from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.evaluation.evaluate import evaluate
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.models.toys.toy_cache import toy
+from mas_hooks.models.toys.toy_cache import load_toy
 from mas_hooks.training.fit import fit
-from mas_hooks.training.loop import FitSettings, Loop
+from mas_hooks.training.loop import FitLoop, FitSettings
 from mas_hooks.training.losses import behaviour_losses
 
 QUICK = FitSettings(batch_size=64, learning_rate=3e-2, epochs=3, validate_every=4)
@@ -28,21 +28,21 @@ def sites():
 
 
 def gradients(alignment):
-    return [one.weight.grad.clone() for one in alignment.own_maps]
+    return [one.weight.grad.clone() for one in alignment.site_maps]
 
 
 def with_maps_of(alignment, indices, plan=None):
     """An alignment of some of the sites alone, with the maps that they have in the whole."""
     plan = plan or methods.mas(alignment.spec)
     made = Alignment.from_plan(plan, [alignment.sites[index] for index in indices])
-    for one, index in zip(made.own_maps, indices, strict=True):
-        one.load_state_dict(alignment.own_maps[index].state_dict())
+    for one, index in zip(made.site_maps, indices, strict=True):
+        one.load_state_dict(alignment.site_maps[index].state_dict())
     return made
 
 
 def lost(alignment, own):
     """The loss on all pairs, its gradients per map."""
-    loop = Loop(alignment, alignment.plan, (own, own), WHOLE, {})
+    loop = FitLoop(alignment, alignment.plan, (own, own), WHOLE, {})
     total = loop.loss(0)
     total.backward()
     return float(total.detach()), gradients(alignment)
@@ -72,18 +72,18 @@ def test_the_directions_between_two_of_three_models_are_those_of_the_two_alone(s
     """To the bit, loss and gradient: nothing of the third model takes part."""
     whole, own = moved(methods.mas(STANDARD), sites), pairs()
     total, wanted = lost(with_maps_of(whole, [0, 1]), own)
-    loop = Loop(whole, whole.plan, (own, own), WHOLE, {})
+    loop = FitLoop(whole, whole.plan, (own, own), WHOLE, {})
     ways = methods.mas().directions(2)
-    swaps = Swaps(whole, own, ways, ActivationCache(whole.sites, whole.models))
+    swaps = PatchedDirections(whole, own, ways, ActivationCache(whole.sites, whole.models))
     losses = {}
-    for into, labelled in swaps.run(whole.exchange(), {way: loop.batches[way].at(0) for way in ways}):
+    for into, labelled in swaps.run(whole.swap_operator(), {way: loop.batches[way].at(0) for way in ways}):
         losses |= dict(zip(into, behaviour_losses(labelled, [len(own)] * len(into), "trial"), strict=True))
     found = torch.stack([losses[way] for way in ways]).sum()
     found.backward()
     assert float(found.detach()) == total
-    for one, grad in zip(whole.own_maps, wanted, strict=False):
+    for one, grad in zip(whole.site_maps, wanted, strict=False):
         assert torch.equal(one.weight.grad, grad)
-    assert whole.own_maps[2].weight.grad is None
+    assert whole.site_maps[2].weight.grad is None
 
 
 # On trained toys
@@ -109,7 +109,7 @@ def test_a_model_without_a_direction_changes_nothing(small_sites, small_pairs, m
 def test_many_models_learn_one_space(count, small_sites, small_settings, small_toys):
     """Two GRUs, an LSTM and a wider GRU: every direction ends well above what no swap gives."""
     made = [("lstm", 16), ("gru", 20)][: count - 2]
-    others = [toy(small_settings(0, cell, width), progress=False).model for cell, width in made]
+    others = [load_toy(small_settings(0, cell, width), progress=False).model for cell, width in made]
     sites = [*small_sites, *(wrap(own, name=f"toy {index}").at("state") for index, own in enumerate(others))]
     pairs = task_pairs([small_toys[0].task] * count, ["full"] * count, (256, 64, 128))
     alignment = Alignment(sites, rank=8, centre=True, init="procrustes")

@@ -7,7 +7,7 @@ from two_lines import NATURAL, PLAIN, STANDARD, WHOLE, ByHand, moved, pairs, thr
 
 from mas_hooks.alignment import methods
 from mas_hooks.alignment.alignment import Alignment
-from mas_hooks.training.loop import Loop
+from mas_hooks.training.loop import FitLoop
 
 HERE, EVERY = [(0, 0)], [(0, 0), (0, 1), (1, 0), (1, 1)]
 
@@ -41,7 +41,7 @@ def begun(name, sites):
     own = pairs("stepwise" in name)
     alignment = moved(plan, sites[: 1 if plan.models == "one" else 2])
     cells = dict.fromkeys(range(len(alignment.sites)), NATURAL)
-    loop = Loop(alignment, plan, (own, own), WHOLE, cells)
+    loop = FitLoop(alignment, plan, (own, own), WHOLE, cells)
     return loop, ByHand(alignment, own), behaviour, latent, weight
 
 
@@ -74,7 +74,7 @@ def test_means_in_place_of_sums(sites):
     hand = ByHand(alignment, own)
     behaviour = np.mean([np.mean(np.concatenate(hand.surprises(source, 0))) for source in (0, 1)])
     latent = np.mean([hand.latent(source, 1, np.mean) for source in (0, 1)])
-    loop = Loop(alignment, plan, (own, own), WHOLE, {1: NATURAL})
+    loop = FitLoop(alignment, plan, (own, own), WHOLE, {1: NATURAL})
     assert float(loop.loss(0).detach()) == pytest.approx(0.7 * behaviour + 0.3 * latent, rel=2e-5)
 
 

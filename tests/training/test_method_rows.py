@@ -11,13 +11,13 @@ from mas_hooks.alignment.transports import TransportSpec
 from mas_hooks.core.errors import SettingError, UnsupportedError
 from mas_hooks.core.sites import recording
 from mas_hooks.data import counterfactual_latents
-from mas_hooks.data.counterfactual_latents import on_cells
+from mas_hooks.data.counterfactual_latents import look_up_cells
 from mas_hooks.data.task_pairs import task_pairs
 from mas_hooks.engine.cache import gather_site
 from mas_hooks.evaluation.evaluate import evaluate
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.training.fit import fit
-from mas_hooks.training.loop import FitSettings, Loop
+from mas_hooks.training.loop import FitLoop, FitSettings
 
 QUICK = FitSettings(batch_size=64, learning_rate=2e-2, epochs=4)
 RANK = MapSpec(rank=8)
@@ -68,21 +68,23 @@ def test_which_parameters_receive_gradient(name, small_sites, small_pairs, step_
     plan = ROWS[name][0]
     alignment = made(plan, small_sites)
     given = step_pairs if name == "stepwise_mas" else small_pairs
-    loop = Loop(alignment, plan, given[:2], QUICK, cells)
+    loop = FitLoop(alignment, plan, given[:2], QUICK, cells)
     loop.loss(0).backward()
     moved = {key for key, one in alignment.named_parameters() if one.grad is not None and one.grad.abs().max() > 0}
     assert moved == {key for key, _ in alignment.named_parameters()}
-    expected = {f"transports.{way.source}_{way.target}" for way in plan.trained(2)} if plan.transport else None
+    expected = (
+        {f"transports.{way.source}_{way.target}" for way in plan.trained_directions(2)} if plan.transport else None
+    )
     assert expected is None or {key.rsplit(".", 1)[0][: len("transports.0_1")] for key in moved} == expected
 
 
 def test_a_stitch_replaces_the_whole_vector(small_sites):
     alignment = made(methods.stitch(), small_sites)
-    one = alignment.own_transports[Direction(0, 1)]
+    one = alignment.direction_transports[Direction(0, 1)]
     h_t, h_s = torch.randn(5, 16), torch.randn(5, 16)
     found = alignment.interchange(h_t, h_s, target=1, source=0)
     torch.testing.assert_close(found, one.forward(h_s))
-    assert alignment.ways() == [Direction(0, 1), Direction(1, 0)]
+    assert alignment.directions() == [Direction(0, 1), Direction(1, 0)]
     back = made(methods.stitch(0, kind="orthogonal"), small_sites)
     assert back.ways() == [Direction(0, 1), Direction(1, 0)]  # there by the transpose
     turned = back.interchange(h_t, back.interchange(h_t, h_s, target=0, source=1), target=1, source=0)
@@ -129,7 +131,7 @@ def test_cross_directions_of_mas_with_all_dims_are_orthogonal_stitching(small_si
     mas = made(methods.mas(MapSpec(rank=16)), small_sites)
     frames = [view.frame.detach() for view in mas.views()]
     stitched = made(methods.stitch(1, kind="orthogonal"), small_sites)
-    stitched.own_transports[Direction(0, 1)].start(frames[1] @ frames[0].T)
+    stitched.direction_transports[Direction(0, 1)].start(frames[1] @ frames[0].T)
     h_t, h_s = torch.randn(9, 16), torch.randn(9, 16)
     swaps = [one.interchange(h_t, h_s, target=1, source=0) for one in (mas, stitched)]
     torch.testing.assert_close(*swaps, rtol=1e-4, atol=1e-5)
@@ -146,10 +148,10 @@ def test_clmas_without_weight_on_latents_is_unimas(small_sites, small_pairs, cel
     one, _ = curve(small_sites, small_pairs, methods.unimas(0, RANK))
     other, done = curve(small_sites, small_pairs, methods.clmas(0, RANK, latent_weight=0.0), cells)
     assert done.best_step > 0
-    for own, same in zip(one.own_maps, other.own_maps, strict=True):
+    for own, same in zip(one.site_maps, other.site_maps, strict=True):
         torch.testing.assert_close(own.weight, same.weight)
     third, _ = curve(small_sites, small_pairs, methods.clmas(0, RANK, latent_weight=0.5), cells)
-    assert not torch.allclose(third.own_maps[1].weight, one.own_maps[1].weight)
+    assert not torch.allclose(third.site_maps[1].weight, one.site_maps[1].weight)
 
 
 def test_latents_move_the_inaccessible_direction(small_sites, small_pairs, cells):
@@ -167,15 +169,15 @@ def test_a_recording_gives_the_same_fit_as_the_model(small_sites, small_toys, sm
     """CLMAS where model 1 exists only as its activations at natural cells."""
     task, natural = small_toys[0].task, cells[1]
     rows = gather_site(small_sites[1].model, small_sites[1], natural.inputs, natural.where)
-    brain = natural.recorded(rows, "brain")
-    present = [on_cells(pairs, 1, task, natural, split) for split, pairs in enumerate(small_pairs[:2])]
+    brain = natural.to_recording(rows, "brain")
+    present = [look_up_cells(pairs, 1, task, natural, split) for split, pairs in enumerate(small_pairs[:2])]
     recorded = [
-        on_cells(pairs, 1, task, counterfactual_latents.recorded_cells(brain), split)
+        look_up_cells(pairs, 1, task, counterfactual_latents.cells_of_recording(brain), split)
         for split, pairs in enumerate(small_pairs[:2])
     ]
     one, _ = curve(small_sites, present, methods.clmas(0, RANK), cells)
     other, _ = curve([small_sites[0], brain], recorded, methods.clmas(0, RANK))
-    for own, same in zip(one.own_maps, other.own_maps, strict=True):
+    for own, same in zip(one.site_maps, other.site_maps, strict=True):
         torch.testing.assert_close(own.weight, same.weight, rtol=1e-3, atol=1e-4)
 
 
@@ -184,7 +186,7 @@ def test_what_a_latent_loss_needs(small_sites, small_pairs):
         curve(small_sites, small_pairs, methods.clmas(0, RANK))
     bare = recording(torch.randn(3, 16), {"count": [1, 2, 3], "phase": ["demo"] * 3}, "r")
     with pytest.raises(SettingError, match="cells with inputs, as the model has to read them"):
-        curve(small_sites, small_pairs, methods.clmas(0, RANK), {1: counterfactual_latents.recorded_cells(bare)})
+        curve(small_sites, small_pairs, methods.clmas(0, RANK), {1: counterfactual_latents.cells_of_recording(bare)})
 
 
 def test_maps_or_a_transport():
@@ -202,12 +204,12 @@ def test_the_checkpoint_may_be_chosen_where_nothing_was_trained(small_sites, sma
 
 
 def test_more_than_three_models(small_sites, small_settings, small_toys):
-    from mas_hooks.models.toys.toy_cache import toy
+    from mas_hooks.models.toys.toy_cache import load_toy
 
-    third = wrap(toy(small_settings(0, "lstm"), progress=False).model, name="lstm").at("state")
+    third = wrap(load_toy(small_settings(0, "lstm"), progress=False).model, name="lstm").at("state")
     sites = [*small_sites, third, small_sites[0]]
     pairs = task_pairs([small_toys[0].task] * 4, ["full"] * 4, (128, 32, 32))
     alignment = made(methods.mas(RANK), sites)
     done = fit(alignment, methods.mas(), *pairs[:2], QUICK.model_copy(update={"epochs": 1}), progress=False)
     assert len({(row.source, row.target) for row in done.curve}) == 16
-    assert len(alignment.own_maps) == 4
+    assert len(alignment.site_maps) == 4

@@ -7,7 +7,7 @@ from two_lines import PLAIN, moved, pairs, three_sites
 
 from mas_hooks.alignment import methods
 from mas_hooks.core.errors import SettingError
-from mas_hooks.training.loop import Loop
+from mas_hooks.training.loop import FitLoop
 from mas_hooks.training.settings import FitSettings
 
 
@@ -16,14 +16,14 @@ def stepped(micro, average="sum", size=7):
     plan = methods.mas(PLAIN).model_copy(update={"direction_average": average})
     alignment = moved(plan, three_sites())
     own = pairs()
-    loop = Loop(alignment, plan, (own, own), FitSettings(batch_size=size, micro_batch=micro), {})
+    loop = FitLoop(alignment, plan, (own, own), FitSettings(batch_size=size, micro_batch=micro), {})
     batches = loop._batches(0)
     if micro is None:
         total = loop.loss(0)
         total.backward()
     else:
-        total = loop._accumulated(batches, micro)
-    return float(total.detach()), [one.weight.grad for one in alignment.own_maps]
+        total = loop._accumulate(batches, micro)
+    return float(total.detach()), [one.weight.grad for one in alignment.site_maps]
 
 
 @pytest.mark.parametrize("average", ["sum", "mean"])
@@ -40,15 +40,15 @@ def test_a_step_with_passes_moves_the_maps_as_one_without():
     moved_to = []
     for micro in (None, 2):
         alignment, own = moved(methods.mas(PLAIN), three_sites()), pairs()
-        loop = Loop(alignment, alignment.plan, (own, own), FitSettings(batch_size=5, micro_batch=micro), {})
+        loop = FitLoop(alignment, alignment.plan, (own, own), FitSettings(batch_size=5, micro_batch=micro), {})
         loop.step()
-        moved_to.append(alignment.own_maps[0].weight.detach().clone())
+        moved_to.append(alignment.site_maps[0].weight.detach().clone())
     torch.testing.assert_close(*moved_to, rtol=1e-3, atol=1e-5)
 
 
 def test_no_pass_has_more_pairs_of_a_direction(monkeypatch):
     alignment, own = moved(methods.mas(PLAIN), three_sites()), pairs()
-    loop = Loop(alignment, alignment.plan, (own, own), FitSettings(batch_size=5, micro_batch=2), {})
+    loop = FitLoop(alignment, alignment.plan, (own, own), FitSettings(batch_size=5, micro_batch=2), {})
     seen, run = [], loop.train.run
     monkeypatch.setattr(loop.train, "run", lambda exchange, batches: seen.append(batches) or run(exchange, batches))
     loop.step()
@@ -62,4 +62,4 @@ def test_means_that_do_not_add_up_are_refused(changed):
     plan = methods.mas(PLAIN).model_copy(update=changed)
     alignment, own = moved(methods.mas(PLAIN), three_sites()), pairs()
     with refused(SettingError, "FitSettings.micro_batch is 2, but must be None, for a loss averaged over tokens or of"):
-        Loop(alignment, plan, (own, own), FitSettings(micro_batch=2), {})
+        FitLoop(alignment, plan, (own, own), FitSettings(micro_batch=2), {})

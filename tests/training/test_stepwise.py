@@ -9,14 +9,14 @@ from torch import nn
 
 from mas_hooks.alignment import methods
 from mas_hooks.alignment.alignment import Alignment
-from mas_hooks.alignment.directions import Swaps
+from mas_hooks.alignment.directions import PatchedDirections
 from mas_hooks.alignment.plan import Direction
 from mas_hooks.core.errors import SettingError, UnsupportedError
 from mas_hooks.core.sites import Where
 from mas_hooks.data.pairs import Pairs
 from mas_hooks.data.task_pairs import task_pairs
 from mas_hooks.data.tasks import CounterfactualSettings, task
-from mas_hooks.engine.batch import Part
+from mas_hooks.engine.batch import PatchBatch
 from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.engine.runner import ReferenceRunner
 from mas_hooks.evaluation.evaluate import evaluate
@@ -146,7 +146,7 @@ def basis(own):
 def expected_logits(alignment, pairs, way, index):
     """Logits of the labelled cells of some pairs of a direction, one sequence and one step after the other."""
     giver, taker = (alignment.models[number].module for number in way)
-    q_s, q_t = (basis(alignment.own_maps[number]) for number in way)
+    q_s, q_t = (basis(alignment.site_maps[number]) for number in way)
     found = []
     for row in index.tolist():
         with torch.no_grad():
@@ -171,7 +171,7 @@ def two(name, rank, site="state", other="lstm cells"):
 
 
 def swaps_of(alignment, pairs, ways, path="auto"):
-    return Swaps(alignment, pairs, ways, ActivationCache(alignment.sites, alignment.models), path)
+    return PatchedDirections(alignment, pairs, ways, ActivationCache(alignment.sites, alignment.models), path)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -181,7 +181,7 @@ def test_live_swaps_are_those_of_a_loop_by_hand(name):
     into = {(0, 0): stepwise([2, 0, 6, 4, 1], 0), (1, 0): stepwise([5, 3, 1], 1)}
     ways = [Direction(*way) for way in into]
     batches = {ways[0]: torch.tensor([3, 0, 1, 2]), ways[1]: torch.tensor([2, 0])}
-    ((done, found),) = swaps_of(alignment, into, ways).run(alignment.exchange(), batches)
+    ((done, found),) = swaps_of(alignment, into, ways).run(alignment.swap_operator(), batches)
     assert done == ways
     expected = torch.cat([expected_logits(alignment, into[way], way, batches[way]) for way in ways])
     torch.testing.assert_close(found.logits, expected, rtol=1e-4, atol=1e-5)
@@ -212,8 +212,8 @@ def test_what_stays_is_not_that_of_an_unswapped_run():
     """The difference that made this live: vectors made beforehand give other logits."""
     alignment, pairs, way = two("gru", 3), stepwise([4, 3, 2], 0), Direction(1, 0)
     cache = ActivationCache(alignment.sites, alignment.models)
-    ready = alignment.exchange().swap(way, cache.target(0, pairs), cache.source(1, pairs))
-    wrong = ReferenceRunner(alignment.models[0], alignment.sites[0]).run([Part(pairs, torch.arange(3), ready)])
+    ready = alignment.swap_operator().swap(way, cache.target(0, pairs), cache.source(1, pairs))
+    wrong = ReferenceRunner(alignment.models[0], alignment.sites[0]).run([PatchBatch(pairs, torch.arange(3), ready)])
     right = alignment.run(pairs, source=1, target=0).logits
     assert (wrong.logits - right).abs().max() > 1e-2
 
@@ -227,7 +227,7 @@ def test_a_subspace_moves_its_own_dims_alone():
     swap = partial(alignment.interchange, target=0, source=1, subspace="x")
     given = ActivationCache(alignment.sites, alignment.models).source(1, pairs)
     model, site = alignment.models[0], alignment.sites[0]
-    expected = ReferenceRunner(model, site).run([Part(pairs, torch.arange(3), given, swap)])
+    expected = ReferenceRunner(model, site).run([PatchBatch(pairs, torch.arange(3), given, swap)])
     torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-5)
     assert alignment.run(pairs, source=1, target=0).vectors is not None  # all of them together leave nothing
 
@@ -237,10 +237,10 @@ def test_with_every_dim_the_vectors_may_be_made_beforehand(name):
     alignment, pairs, way = two(name, 1, other=name), stepwise([2, 5, 0, 6], 0), Direction(1, 0)
     alignment = Alignment(alignment.sites, rank=alignment.sites[0].width)
     cache, index = ActivationCache(alignment.sites, alignment.models), torch.tensor([3, 0, 1])
-    exchange = alignment.exchange()
+    exchange = alignment.swap_operator()
     ((_, ready),) = swaps_of(alignment, pairs, [way]).run(exchange, {way: index})
     cells, _ = pairs.cells(index)
-    part = Part(pairs, index, cache.source(1, pairs)[cells], partial(exchange.swap, way))
+    part = PatchBatch(pairs, index, cache.source(1, pairs)[cells], partial(exchange.swap, way))
     made = ReferenceRunner(alignment.models[0], alignment.sites[0]).run([part])
     assert alignment.run(pairs, source=1, target=0).vectors is not None
     torch.testing.assert_close(ready.logits, made.logits, rtol=1e-4, atol=1e-5)

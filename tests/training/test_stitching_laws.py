@@ -14,10 +14,10 @@ from mas_hooks.core.sites import Where
 from mas_hooks.data.counterfactual_latents import NaturalCells
 from mas_hooks.data.pairs import Pairs
 from mas_hooks.evaluation.evaluate import evaluate
-from mas_hooks.evaluation.metrics import wilson
+from mas_hooks.evaluation.metrics import wilson_interval
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.training.fit import fit
-from mas_hooks.training.loop import FitSettings, Loop
+from mas_hooks.training.loop import FitLoop, FitSettings
 
 WIDTH = 3
 GRID = torch.tensor(list(itertools.product((-1.0, 0.0, 1.0), repeat=WIDTH)))  # the 27 causes that are asked about
@@ -73,10 +73,10 @@ def latent_pairs(scale=1.0):
 def trained(plan, sites, pairs, steps, rate, cells=None):
     """The stitch 0 → 1 after so many steps on all pairs; not the best in IIA, which says nothing here."""
     alignment = Alignment.from_plan(plan, sites)
-    loop = Loop(alignment, plan, (pairs, pairs), FitSettings(batch_size=len(pairs), learning_rate=rate), cells or {})
+    loop = FitLoop(alignment, plan, (pairs, pairs), FitSettings(batch_size=len(pairs), learning_rate=rate), cells or {})
     for _ in range(steps):
         loop.step()
-    return alignment, alignment.own_transports[Direction(0, 1)]
+    return alignment, alignment.direction_transports[Direction(0, 1)]
 
 
 def off(found, wanted):
@@ -151,7 +151,7 @@ def test_maps_with_every_dim_do_as_orthogonal_stitching_does(pooled):
     """
     one, other = pooled["orthogonal_stitching"], pooled["linear_map"]
     for (right, trials), (own, _) in [(one, other), (other, one)]:
-        low, high = wilson(right, trials)
+        low, high = wilson_interval(right, trials)
         assert low <= own / trials <= high
         assert right / trials > 0.9
 

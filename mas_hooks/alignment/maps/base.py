@@ -56,7 +56,7 @@ class AbstractMap(nn.Module, ABC):
         return super()._apply(keep, recurse)
 
 
-def complete(frame: Float[Tensor, "width rank"]) -> Float[Tensor, "width width"]:
+def complete_basis(frame: Float[Tensor, "width rank"]) -> Float[Tensor, "width width"]:
     """A full orthonormal basis whose first columns are those of `frame`."""
     width, rank = frame.shape
     basis, corner = torch.linalg.qr(torch.cat([frame, torch.eye(width, dtype=frame.dtype, device=frame.device)], dim=1))

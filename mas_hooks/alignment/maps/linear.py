@@ -24,7 +24,7 @@ class LinearView(AbstractView):
     scale: Float[Tensor, ""] | None
     calibration: Calibration
 
-    def _standardised(self, h: Tensor) -> Tensor:
+    def _standardise(self, h: Tensor) -> Tensor:
         if h.ndim != 2 or h.shape[1] != len(self.frame):
             raise ShapeError("an activation", tuple(h.shape), f"(n, {len(self.frame)})")
         h = h.to(self.frame)
@@ -34,7 +34,7 @@ class LinearView(AbstractView):
 
     def read(self, h: Float[Tensor, "n width"]) -> Float[Tensor, "n rank"]:
         with torch.autocast(self.frame.device.type, enabled=False):
-            z = self._standardised(h) @ self.frame
+            z = self._standardise(h) @ self.frame
         return z if self.scale is None else self.scale * z
 
     def write(self, h: Float[Tensor, "n width"], z: Float[Tensor, "n rank"]) -> Float[Tensor, "n width"]:

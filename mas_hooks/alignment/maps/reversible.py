@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mas_hooks.alignment.maps.base import AbstractMap, AbstractView, complete
+from mas_hooks.alignment.maps.base import AbstractMap, AbstractView, complete_basis
 from mas_hooks.alignment.maps.linear import LinearView
 from mas_hooks.alignment.maps.orthogonal import OrthogonalMatrix, Parametrization
 from mas_hooks.alignment.maps.standardise import Calibration
@@ -115,7 +115,7 @@ class Reversible(AbstractMap):
         return ReversibleView(linear, self._own_shifts(), self.rank)
 
     def start(self, frame: Float[Tensor, "width rank"]) -> None:
-        self.rotation.start(complete(frame.detach().cpu().double()).mT)
+        self.rotation.start(complete_basis(frame.detach().cpu().double()).mT)
         for shift in self._own_shifts():
             shift.reset()
 

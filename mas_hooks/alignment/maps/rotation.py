@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from mas_hooks.alignment.maps.base import AbstractMap, complete
+from mas_hooks.alignment.maps.base import AbstractMap, complete_basis
 from mas_hooks.alignment.maps.linear import LinearView
 from mas_hooks.alignment.maps.standardise import Calibration
 
@@ -41,7 +41,7 @@ class Rotation(AbstractMap):
         return LinearView(self._matrix().mT, scale, self.calibration)
 
     def start(self, frame: Float[Tensor, "width rank"]) -> None:
-        basis = complete(frame.detach().cpu().double()).to(self._matrix())
+        basis = complete_basis(frame.detach().cpu().double()).to(self._matrix())
         self.linear.weight = basis.mT.contiguous()
 
     def _matrix(self) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from mas_hooks.alignment.alignment import Alignment
 from mas_hooks.core.sites import Site, Where
 from mas_hooks.data.pairs import Pairs
-from mas_hooks.engine.tails.decoder import start_of
+from mas_hooks.engine.tails.decoder import find_tail_start
 from mas_hooks.hooks import names
 from mas_hooks.hooks.hooked_model import HookedModel
 from mas_hooks.hooks.taps import Edit
@@ -43,7 +43,7 @@ class Patient:
         config = core.config.get_text_config()
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(1, config.vocab_size, (ROWS, LENGTH), generator=generator)
-        canonical = list(names.canonical(core, model.layer_path, model.family))
+        canonical = list(names.canonical_names(core, model.layer_path, model.family))
         if not canonical:
             raise Differs("it has no canonical sites; name its list of blocks by --layer-path")
         middle = f"blocks.{config.num_hidden_layers // 2}."
@@ -59,7 +59,7 @@ class Patient:
         return self.sites[-1]
 
     @property
-    def told(self) -> str:
+    def problem(self) -> str:
         """Where the checks look."""
         own = ", ".join(site.name.rpartition(".")[2] for site in self.sites)
         return f"at {own}" + (f" of block {self.stream.name.split('.')[1]}" if "." in self.stream.name else "")
@@ -74,17 +74,17 @@ def _distance(found: Tensor, wanted: Tensor) -> float:
     return float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12))
 
 
-def unchanged(patient: Patient) -> str:
+def check_unchanged(patient: Patient) -> str:
     """An edit that gives back what it got changes no bit of the logits."""
     for site in patient.sites:
         with torch.no_grad():
             found = patient.model.run_with_hooks(patient.ids, [Edit(site, torch.clone, patient.where)])
         if not torch.equal(found, patient.plain):
             raise Differs(f"at {site.name} the logits move by {_distance(found, patient.plain):.1g}")
-    return f"{patient.told}, bit for bit"
+    return f"{patient.problem}, bit for bit"
 
 
-def effective(patient: Patient) -> str:
+def check_effective(patient: Patient) -> str:
     """An edit that changes its cells changes the logits."""
     for site in patient.sites:
         with torch.no_grad():
@@ -94,7 +94,7 @@ def effective(patient: Patient) -> str:
     return "at each of them"
 
 
-def padded(patient: Patient) -> str:
+def check_padding(patient: Patient) -> str:
     """Padding changes no logit: on the left for decoders, on the right for others."""
     ids, left = patient.ids, patient.model.family and patient.model.family.decoder
     empty = torch.zeros(ROWS, PADDED, dtype=ids.dtype)
@@ -108,7 +108,7 @@ def padded(patient: Patient) -> str:
     return f"moves the logits by {off:.1g}"
 
 
-def learning(patient: Patient) -> str:
+def check_learning(patient: Patient) -> str:
     """The gradient of the logits reaches an alignment's map at every site."""
     for site in patient.sites:
         align = Alignment([site], rank=min(RANK, site.width - 1))
@@ -121,10 +121,10 @@ def learning(patient: Patient) -> str:
     return "from each of them"
 
 
-def tail(patient: Patient) -> str:
+def check_tail(patient: Patient) -> str:
     """A swap run from its block on gives the logits and the gradient of a whole forward."""
     layered = patient.model.layer_path is not None and patient.model.family is None  # its tail is known once proven
-    if start_of(patient.model, patient.stream) is None and not layered:
+    if find_tail_start(patient.model, patient.stream) is None and not layered:
         return NO_TAIL
     logits, gradients = {}, {}
     for path in ("reference", "auto"):
@@ -149,7 +149,7 @@ def _pairs(patient: Patient) -> Pairs:
     return Pairs.from_tensors(ids.flip(0), patient.where, ids, patient.where, ids.roll(-1, 1), after)
 
 
-def restored(patient: Patient) -> str:
+def check_restored(patient: Patient) -> str:
     """Nothing is left on the model."""
     left = [path for path, part in patient.model.module.named_modules() if _ours(part)]
     if left:
@@ -163,10 +163,10 @@ def _ours(part: torch.nn.Module) -> bool:
 
 
 CHECKS: dict[str, Callable[[Patient], str]] = {
-    "an edit that changes nothing": unchanged,
-    "an edit that changes something": effective,
-    "padding": padded,
-    "gradient to the map": learning,
-    "tail = whole forward": tail,
-    "hooks removed": restored,
+    "an edit that changes nothing": check_unchanged,
+    "an edit that changes something": check_effective,
+    "padding": check_padding,
+    "gradient to the map": check_learning,
+    "tail = whole forward": check_tail,
+    "hooks removed": check_restored,
 }

@@ -53,7 +53,7 @@ class Package:
         return f"pip install 'mas-hooks[{extra}]'" if extra else f"pip install {self.name}"
 
 
-def found(packages: Sequence[str] = tuple(EXTRAS)) -> list[Package]:
+def find_packages(packages: Sequence[str] = tuple(EXTRAS)) -> list[Package]:
     """The packages and their versions; those that are installed are imported, in a process of their own.
 
     In that process because an import may change Python (nnsight does) or end it.
@@ -69,7 +69,7 @@ def found(packages: Sequence[str] = tuple(EXTRAS)) -> list[Package]:
     return [Package(name, version, problems.get(name)) for name, version in versions.items()]
 
 
-def table(packages: Sequence[Package]) -> Table:
+def package_table(packages: Sequence[Package]) -> Table:
     """What was found, one line a package."""
     grid = Table(box=box.SIMPLE_HEAD)
     for head in ("package", "version", ""):

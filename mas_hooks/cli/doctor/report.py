@@ -53,7 +53,7 @@ def tiny() -> HookedModel:
         return wrap(Qwen2ForCausalLM(config).eval(), name="a small random Qwen2")
 
 
-def _checked(name: str, look: Callable[[], str]) -> Check:
+def _run_check(name: str, look: Callable[[], str]) -> Check:
     begin = time.perf_counter()
     try:
         passed, said = True, look()
@@ -70,23 +70,23 @@ def examine(load: Callable[[], HookedModel], tell: Callable[[Check], None]) -> l
 
     def arrive() -> str:
         held.append(Patient.of(load()))
-        return site_table.title(held[0].model)
+        return site_table.model_title(held[0].model)
 
-    done = [_checked(LOADS, arrive)]
+    done = [_run_check(LOADS, arrive)]
     tell(done[0])
     for name, check in CHECKS.items() if held else ():
-        done.append(_checked(name, lambda check=check: check(held[0])))
+        done.append(_run_check(name, lambda check=check: check(held[0])))
         tell(done[-1])
     return done
 
 
-def examined(folder: Path | None, layer_path: str | None, device: str) -> bool:
+def examine_and_print(folder: Path | None, layer_path: str | None, device: str) -> bool:
     """Print versions, checks and a verdict; whether everything works."""
     console = Console(soft_wrap=True)
     with console.status("importing the packages"):
-        found = packages.found()
+        found = packages.find_packages()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    console.print(packages.table(found))
+    console.print(packages.package_table(found))
     console.print(f"Python {platform.python_version()}, {platform.system()}, GPU: {escape(gpu)}\n", highlight=False)
 
     def load() -> HookedModel:

@@ -2,7 +2,13 @@
 
 from mas_hooks.data.tasks.arithmetic import ArithmeticTask, arithmetic_task
 from mas_hooks.data.tasks.base import AbstractProgram, AbstractTask, Variables
-from mas_hooks.data.tasks.counterfactual import Counterfactual, CounterfactualSettings, Party, continuation, draw
+from mas_hooks.data.tasks.counterfactual import (
+    Counterfactual,
+    CounterfactualSettings,
+    Party,
+    continue_trial,
+    draw_counterfactual,
+)
 from mas_hooks.data.tasks.numeric import VARIANTS, NumericTask, numeric_task
 from mas_hooks.data.tasks.registry import TASKS, task
 from mas_hooks.data.tasks.stepwise import draw_stepwise
@@ -21,8 +27,8 @@ __all__ = [
     "Variables",
     "Vocabulary",
     "arithmetic_task",
-    "continuation",
-    "draw",
+    "continue_trial",
+    "draw_counterfactual",
     "draw_stepwise",
     "numeric_task",
     "task",

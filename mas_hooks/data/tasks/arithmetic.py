@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, cast, final
 
 from mas_hooks.core.errors import SettingError
-from mas_hooks.data.tasks.base import BEGIN, END, NO_SWAPS, AbstractProgram, AbstractTask, Variables, run
+from mas_hooks.data.tasks.base import BEGIN, END, NO_SWAPS, AbstractProgram, AbstractTask, Variables, run_program
 from mas_hooks.data.tasks.vocabulary import PAD, Vocabulary
 
 OPERATIONS, EQUALS, COMMA = "Op", "=", ","
@@ -77,7 +77,7 @@ class ArithmeticProgram(AbstractProgram[ArithmeticState]):
         within = 0 <= result <= self.max_value
         return ArithmeticState(state.cumu_val, state.rem_ops, EQUALS, result) if within else None
 
-    def swapped(self, state: ArithmeticState, variables: Variables) -> ArithmeticState:
+    def swap_values(self, state: ArithmeticState, variables: Variables) -> ArithmeticState:
         """The state with some variables overridden."""
         cumu_val = cast("int", variables.get("cumu_val", state.cumu_val))
         rem_ops = cast("int", variables.get("rem_ops", state.rem_ops))
@@ -137,7 +137,7 @@ class ArithmeticTask(AbstractTask[ArithmeticState]):
 
         Raises SettingError for a number of operations that this task does not have.
         """
-        allowed = self.drawn_quantities(training)
+        allowed = self.draw_quantities(training)
         quantity = rng.choice(allowed) if quantity is None else quantity
         if quantity not in allowed:
             raise SettingError("quantity", quantity, f"1 to {allowed[-1]} operations")
@@ -145,14 +145,14 @@ class ArithmeticTask(AbstractTask[ArithmeticState]):
         state = ArithmeticState(first, quantity, "operator", 0)
         return (BEGIN, str(quantity), OPERATIONS, str(first), *self.complete(state, self.choose(rng, state)))
 
-    def drawn_quantities(self, training: bool = False) -> Sequence[int]:
+    def draw_quantities(self, training: bool = False) -> Sequence[int]:
         """The numbers of operations; there are no hold-outs here."""
         del training
         return range(1, self.program.max_operations + 1)
 
     def replay(self, tokens: Sequence[str], swaps: Mapping[int, Variables] = NO_SWAPS) -> tuple[ArithmeticState, ...]:
         """The state after each token, with variables overridden where `swaps` says so."""
-        return run(self, tokens, swaps)
+        return run_program(self, tokens, swaps)
 
     def deterministic(self, tokens: Sequence[str], start: ArithmeticState | None = None) -> tuple[bool, ...]:
         """True for "=", the value after it, and the "," or E that follows."""

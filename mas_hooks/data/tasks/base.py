@@ -40,7 +40,7 @@ class AbstractProgram(ABC, Generic[StateT]):
         """The state after one more token, or None where the grammar does not allow it."""
 
     @abstractmethod
-    def swapped(self, state: StateT, variables: Variables) -> StateT:
+    def swap_values(self, state: StateT, variables: Variables) -> StateT:
         """The state with some variables overridden; what is then out of range is for `in_range` to see."""
 
     @abstractmethod
@@ -72,7 +72,7 @@ class AbstractTask(ABC, Generic[StateT]):
         """A whole trial; `quantity` fixes its size, `training` turns on void tokens and hold-outs."""
 
     @abstractmethod
-    def drawn_quantities(self, training: bool = False) -> Sequence[int]:
+    def draw_quantities(self, training: bool = False) -> Sequence[int]:
         """The sizes that `sample` draws from, all equally often."""
 
     @abstractmethod
@@ -99,12 +99,14 @@ class AbstractTask(ABC, Generic[StateT]):
         """All tokens from `state` to E, given the free ones. Raises SettingError for choices that are not allowed."""
 
 
-def values(state: object, names: Iterable[str]) -> dict[str, int | str]:
+def variable_values(state: object, names: Iterable[str]) -> dict[str, int | str]:
     """The named variables of a state."""
     return {name: getattr(state, name) for name in names}
 
 
-def run(task: AbstractTask[StateT], tokens: Sequence[str], swaps: Mapping[int, Variables]) -> tuple[StateT, ...]:
+def run_program(
+    task: AbstractTask[StateT], tokens: Sequence[str], swaps: Mapping[int, Variables]
+) -> tuple[StateT, ...]:
     """The `replay` of every task: its program read token by token, with its variables swapped on the way."""
     _check_positions(task, tokens, swaps)
     program, state = task.program, task.program.start
@@ -123,7 +125,7 @@ def _swap(task: AbstractTask[StateT], state: StateT, variables: Variables, posit
     for name in variables:
         if name not in program.names:
             raise UnknownNameError("program variable", name, program.names, f"task {task.name}")
-    swapped = program.swapped(state, variables)
+    swapped = program.swap_values(state, variables)
     if not program.in_range(swapped):
         where = f"the swap at position {position} of this {task.name} trial"
         raise SettingError(where, dict(variables), f"within {program.trained_range} afterwards")

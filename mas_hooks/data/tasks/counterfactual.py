@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 from mas_hooks.core.errors import EmptyError, SettingError, UnknownNameError
-from mas_hooks.data.tasks.base import AbstractTask, StateT, Variables, values
+from mas_hooks.data.tasks.base import AbstractTask, StateT, Variables, variable_values
 
 DemoContinuation = Literal["uniform", "to_quantity"]
 MOST_REDRAWS = 10_000
@@ -84,7 +84,7 @@ class Cell(NamedTuple):
     state: Any
 
 
-def draw(
+def draw_counterfactual(
     source: Party, target: Party, rng: random.Random, settings: CounterfactualSettings = DEFAULTS
 ) -> Counterfactual:
     """A random pair of trials and positions, and its counterfactual.
@@ -99,15 +99,15 @@ def draw(
         if shared is not None and passed[0] not in shared:
             continue  # the target cell is independent of the source cell, so it need not be drawn
         taken = draw_cell(target.task, rng)
-        state = target.task.program.swapped(taken.state, dict(zip(target.names, passed, strict=True)))
+        state = target.task.program.swap_values(taken.state, dict(zip(target.names, passed, strict=True)))
         if target.task.program.in_range(state):
             own = taken.tokens if settings.demo_continuation == "to_quantity" else None
             added = target.task.complete(state, target.task.choose(rng, state, own))
-            return _written(source, target, (given, taken._replace(state=state)), added, redraws)
+            return _write_tokens(source, target, (given, taken._replace(state=state)), added, redraws)
     raise out_of_range(source, target)
 
 
-def continuation(
+def continue_trial(
     task: AbstractTask[Any], prefix: Sequence[str], variables: Variables, choices: Sequence[str] = ()
 ) -> tuple[str, ...]:
     """What follows `prefix` once `variables` are put in at its last token, for given free tokens.
@@ -131,7 +131,7 @@ def draw_cell(task: AbstractTask[StateT], rng: random.Random) -> Cell:
     return Cell(tokens, position, task.replay(tokens[: position + 1])[-1])
 
 
-def _written(
+def _write_tokens(
     source: Party, target: Party, cells: tuple[Cell, Cell], added: tuple[str, ...], redraws: int
 ) -> Counterfactual:
     given, taken = cells
@@ -142,8 +142,8 @@ def _written(
         target_tokens=kept + added,
         target_position=taken.position,
         deterministic=(False,) * len(kept) + target.task.deterministic(added, taken.state),
-        source_variables=values(given.state, source.task.program.names),
-        expected=values(taken.state, _expected_names(target)),
+        source_variables=variable_values(given.state, source.task.program.names),
+        expected=variable_values(taken.state, _expected_names(target)),
         redraws=redraws,
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, cast, final
 
 from mas_hooks.core.errors import SettingError, UnknownNameError
-from mas_hooks.data.tasks.base import BEGIN, END, NO_SWAPS, AbstractProgram, AbstractTask, Variables, run
+from mas_hooks.data.tasks.base import BEGIN, END, NO_SWAPS, AbstractProgram, AbstractTask, Variables, run_program
 from mas_hooks.data.tasks.vocabulary import PAD, Vocabulary
 
 TRIGGER, VOID = "T", "V"
@@ -71,7 +71,7 @@ class NumericProgram(AbstractProgram[NumericState]):
             return NumericState(RESPONSE, count - 1, -1) if token == self.response else None
         return NumericState(_AFTER, 0, 0) if token == END else None
 
-    def swapped(self, state: NumericState, variables: Variables) -> NumericState:
+    def swap_values(self, state: NumericState, variables: Variables) -> NumericState:
         """The state with some variables overridden; a new last value moves the count by the difference.
 
         Raises SettingError for a phase or a last value that does not exist.
@@ -156,7 +156,7 @@ class NumericTask(AbstractTask[NumericState]):
 
         Raises SettingError for a quantity that this task does not have, or holds out of training.
         """
-        allowed = self.drawn_quantities(training)
+        allowed = self.draw_quantities(training)
         quantity = rng.choice(allowed) if quantity is None else quantity
         if quantity not in allowed:
             raise SettingError("quantity", quantity, f"one of {', '.join(map(str, allowed))}")
@@ -165,14 +165,14 @@ class NumericTask(AbstractTask[NumericState]):
             demo = _with_voids(demo, rng, self.void_probability)
         return (BEGIN, *demo, *self._answer(quantity))
 
-    def drawn_quantities(self, training: bool = False) -> Sequence[int]:
+    def draw_quantities(self, training: bool = False) -> Sequence[int]:
         """The quantities that `sample` draws from."""
         every = range(1, len(self.program.answers))
         return [n for n in every if n not in self.hold_outs] if training and self.hold_outs else every
 
     def replay(self, tokens: Sequence[str], swaps: Mapping[int, Variables] = NO_SWAPS) -> tuple[NumericState, ...]:
         """The state after each token, with variables overridden where `swaps` says so."""
-        return run(self, tokens, swaps)
+        return run_program(self, tokens, swaps)
 
     def deterministic(self, tokens: Sequence[str], start: NumericState | None = None) -> tuple[bool, ...]:
         """True for every response token and the E that follows: all that is read in the response phase."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from mas_hooks.core.errors import SettingError, UnknownNameError
-from mas_hooks.data.tasks.base import AbstractTask, values
+from mas_hooks.data.tasks.base import AbstractTask, variable_values
 from mas_hooks.data.tasks.counterfactual import (
     DEFAULTS,
     MOST_REDRAWS,
@@ -41,7 +41,7 @@ def draw_stepwise(
     for redraws in range(MOST_REDRAWS):
         given = draw_cell(source.task, rng)
         end = given.position + 1
-        found = _continued(source.task, target.task, given, rng)
+        found = _continue_source(source.task, target.task, given, rng)
         if found is not None:
             added, state = found
             kept = (*target.task.sample(rng), *(fill,) * end)[:end]
@@ -51,8 +51,8 @@ def draw_stepwise(
                 target_tokens=kept + added,
                 target_position=given.position,
                 deterministic=(False,) * end + target.task.deterministic(added, state),
-                source_variables=values(given.state, source.task.program.names),
-                expected=values(state, target.names),
+                source_variables=variable_values(given.state, source.task.program.names),
+                expected=variable_values(state, target.names),
                 redraws=redraws,
             )
     raise out_of_range(source, target)
@@ -77,7 +77,7 @@ def _fill(task: AbstractTask[Any], settings: CounterfactualSettings) -> str:
     return fill
 
 
-def _continued(
+def _continue_source(
     source: AbstractTask[Any], target: AbstractTask[Any], given: Cell, rng: random.Random
 ) -> tuple[tuple[str, ...], Any] | None:
     """What the target says from the source's cell on, and its state there; None where that is out of range."""
@@ -85,7 +85,7 @@ def _continued(
     if _alike(source, target) or not isinstance(target, NumericTask):
         return rest, given.state
     more = rest.index(TRIGGER) if TRIGGER in rest else 0
-    state = target.program.swapped(target.program.start, values(given.state, target.variables[FULL]))
+    state = target.program.swap_values(target.program.start, variable_values(given.state, target.variables[FULL]))
     if not target.program.in_range(replace(state, count=state.count + more)):
         return None
     return target.complete(state, rng.choices(target.program.demo, k=more)), state

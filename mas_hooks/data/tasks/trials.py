@@ -28,7 +28,7 @@ class Trials:
 
         Each batch is ids (trials, position) and flags of the same shape, True at tokens that the task fixes.
         """
-        sizes = self.task.drawn_quantities()
+        sizes = self.task.draw_quantities()
         each = -(-n // len(sizes))
         batches = []
         for size in sizes:

@@ -29,7 +29,7 @@ class Corpus:
     test: tuple[str, ...]
 
 
-def corpus(seed: int = 0) -> Corpus:
+def read_corpus(seed: int = 0) -> Corpus:
     """The help topics of this Python (`pydoc_data.topics`, 465,000 characters in Python 3.11), parts drawn by seed.
 
     Each topic is cut into pieces of about 2,000 characters at its paragraphs; every tenth piece in drawn order is for
@@ -39,10 +39,10 @@ def corpus(seed: int = 0) -> Corpus:
 
     pieces = [piece for name in sorted(topics) for piece in paragraphs(topics[name])]
     name = f"help topics of Python {platform.python_version()}"
-    return Corpus(name, *split(pieces, seed))
+    return Corpus(name, *split_corpus(pieces, seed))
 
 
-def split(texts: Sequence[str], seed: int = 0, share: float = 0.1) -> tuple[tuple[str, ...], ...]:
+def split_corpus(texts: Sequence[str], seed: int = 0, share: float = 0.1) -> tuple[tuple[str, ...], ...]:
     """Texts in three parts, for training, validation and test, drawn by seed; equal texts go into one part.
 
     share: of the validation and of the test part. Raises EmptyError for fewer than three different texts.
@@ -121,7 +121,7 @@ def byte_pairs(texts: Sequence[str], vocabulary: int = 512) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=END)
 
 
-def packed(
+def pack_tokens(
     tokenizer: Any, texts: Sequence[str], length: int, name: str = "the set of texts"
 ) -> Int[Tensor, "n length"]:
     """Texts as rows of `length` tokens without padding: one after the other, each behind an end; the rest is left out.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from mas_hooks.core.errors import DataSetError, MissingPackageError, UnknownNameError
-from mas_hooks.core.progress import bar as progress_bar
+from mas_hooks.core.progress import progress_bar
 
 Label: TypeAlias = Literal["toxic", "nontoxic"]
 LABELS: tuple[Label, ...] = get_args(Label)
@@ -180,18 +180,18 @@ def _parts(name: str, reader: Reader, source: Path | str | None) -> Iterator[tup
     path = None if source is None else Path(source).expanduser()
     if path is not None and path.exists():
         for file, kind in _files(path, reader):
-            yield str(file), _loaded(str(file), kind, data_files=str(file))["train"]
+            yield str(file), _load_set(str(file), kind, data_files=str(file))["train"]
         return
     hub = reader.hub if source is None else str(source)
     if hub is None or hub.count("/") != 1 or hub.startswith((".", "/", "~")):
         problem = "is not on the hub in a form that can be read" if source is None else "is no file or folder here"
         raise DataSetError(source or name, problem, _remedy(reader))
-    parts = _loaded(hub, hub, reader.config if hub == reader.hub else None, remedy=_remedy(reader))
+    parts = _load_set(hub, hub, reader.config if hub == reader.hub else None, remedy=_remedy(reader))
     for split, part in parts.items():
         yield f"{hub} ({split})", part
 
 
-def _loaded(where: str, *what: Any, remedy: str = "download it again, or give another file", **how: Any) -> Any:
+def _load_set(where: str, *what: Any, remedy: str = "download it again, or give another file", **how: Any) -> Any:
     """What `datasets` reads, as a mapping of splits. Raises DataSetError in place of what it raises."""
     import datasets
     from datasets.exceptions import DatasetsError

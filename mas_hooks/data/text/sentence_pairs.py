@@ -34,7 +34,7 @@ def read_pairs(path: Path | str) -> list[PairRow]:
         lines = Path(path).read_text("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataSetError(path, f"cannot be read ({error})", remedy) from error
-    rows = [_parsed(line, f"{path}:{number}", remedy) for number, line in enumerate(lines, 1) if line.strip()]
+    rows = [_parse_row(line, f"{path}:{number}", remedy) for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise EmptyError(str(path), remedy)
     return rows
@@ -48,7 +48,7 @@ def write_pairs(path: Path | str, rows: Iterable[PairRow]) -> None:
     temporary.replace(path)
 
 
-def _parsed(line: str, where: str, remedy: str) -> PairRow:
+def _parse_row(line: str, where: str, remedy: str) -> PairRow:
     try:
         told = json.loads(line)
     except json.JSONDecodeError as error:
@@ -76,7 +76,7 @@ WORDS = (*PEOPLE, *VERBS, *PASSIVE)
 LABELS: dict[Kind, int] = {"follows": 1, "other word": 0, "swapped": 0}
 
 
-def overlap_rows(count: int, breaking: float = 0.0, seed: int = 0) -> list[PairRow]:
+def make_overlap_rows(count: int, breaking: float = 0.0, seed: int = 0) -> list[PairRow]:
     """So many examples, half of which follow; `breaking` is the share of all that are swapped: they break the shortcut.
 
     Raises SettingError for an odd number, or a share outside 0 to 0.5.
@@ -87,26 +87,26 @@ def overlap_rows(count: int, breaking: float = 0.0, seed: int = 0) -> list[PairR
     broken = round(breaking * count)
     kinds: list[Kind] = [*["follows"] * half, *["swapped"] * broken, *["other word"] * (half - broken)]  # pyright: ignore
     rng.shuffle(kinds)
-    return [example(kind, rng) for kind in kinds]
+    return [write_example(kind, rng) for kind in kinds]
 
 
-def shifted_rows(count: int, seed: int = 0) -> list[PairRow]:
+def make_shifted_rows(count: int, seed: int = 0) -> list[PairRow]:
     """The test out of distribution: the second sentence has the words of the first; half follow, half are swapped."""
     rng, half = random.Random(f"{seed} shifted"), _half(count)
     kinds: list[Kind] = [*["follows"] * half, *["swapped"] * half]  # pyright: ignore
     rng.shuffle(kinds)
-    return [example(kind, rng) for kind in kinds]
+    return [write_example(kind, rng) for kind in kinds]
 
 
-def example(kind: Kind, rng: random.Random) -> PairRow:
+def write_example(kind: Kind, rng: random.Random) -> PairRow:
     """One example of a kind."""
     doer, done_to = rng.sample(PEOPLE, 2)
     clause = (doer, rng.choice(VERBS), done_to)
     said = {"follows": clause, "swapped": (done_to, clause[1], doer)}.get(kind) or _other_word(clause, rng)
-    return PairRow(sentence(clause, rng), sentence(said, rng), LABELS[kind], kind)
+    return PairRow(write_sentence(clause, rng), write_sentence(said, rng), LABELS[kind], kind)
 
 
-def sentence(clause: Clause, rng: random.Random) -> str:
+def write_sentence(clause: Clause, rng: random.Random) -> str:
     """A clause in the active or in the passive voice, drawn evenly."""
     doer, verb, done_to = clause
     return f"{doer} {verb} {done_to}" if rng.random() < 0.5 else f"{done_to} {PASSIVE[0]} {verb} {PASSIVE[1]} {doer}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from mas_hooks.core.checkpoints import writable
+from mas_hooks.core.checkpoints import ensure_writable
 from mas_hooks.core.errors import DataSetError, OutputFolderError, SettingError, TooFewRowsError
 from mas_hooks.core.run_folder import read_json
 from mas_hooks.core.settings import Settings
@@ -20,7 +20,7 @@ from mas_hooks.data.text.labelled import LABELS, READERS, Label, TextRow, read_r
 INDEX, TEST = "data.json", "test.jsonl"
 
 
-class PrepareSettings(Settings):
+class SplitSettings(Settings):
     """How labelled texts are cut. Equal settings and equal texts, in any order, give the same files."""
 
     splits: int = Field(default=3, ge=1)
@@ -36,7 +36,7 @@ class PrepareSettings(Settings):
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedTexts:
     """Training splits by (label, number from 0), all of one length; the held-out texts; what was lost on the way.
 
     dropped: rows that were empty, given twice, or given under both labels, and those that balancing left out.
@@ -47,19 +47,19 @@ class Prepared:
     dropped: Mapping[str, int]
 
 
-def prepare(sets: Mapping[str, Iterable[TextRow]], settings: PrepareSettings | None = None) -> Prepared:
+def split_texts(sets: Mapping[str, Iterable[TextRow]], settings: SplitSettings | None = None) -> PreparedTexts:
     """Filter, balance, join, permute and cut data sets given by name. Raises TooFewRowsError for a class too small.
 
     No text is in two places, and no prompt both in a split and in the test.
     """
-    settings = settings or PrepareSettings()
+    settings = settings or SplitSettings()
     if not sets:
         raise SettingError("the data sets", [], f"one or more of {', '.join(READERS)}")
     dropped: Counter[str] = Counter()
     usable = _usable([(name, row) for name in sorted(sets) for row in sets[name]], dropped)
-    joined = [row for name in sorted(sets) for row in _balanced(name, usable.get(name, []), settings, dropped)]
+    joined = [row for name in sorted(sets) for row in _balance(name, usable.get(name, []), settings, dropped)]
     test, left = _held_out(joined, settings, dropped)
-    return Prepared(_cut(left, settings, dropped), test, dict(dropped))
+    return PreparedTexts(_cut_splits(left, settings, dropped), test, dict(dropped))
 
 
 def _usable(named: Sequence[tuple[str, TextRow]], dropped: Counter[str]) -> dict[str, list[TextRow]]:
@@ -80,20 +80,18 @@ def _usable(named: Sequence[tuple[str, TextRow]], dropped: Counter[str]) -> dict
     return kept
 
 
-def _balanced(
-    name: str, rows: Sequence[TextRow], settings: PrepareSettings, dropped: Counter[str]
-) -> Sequence[TextRow]:
+def _balance(name: str, rows: Sequence[TextRow], settings: SplitSettings, dropped: Counter[str]) -> Sequence[TextRow]:
     """As many toxic as nontoxic rows, where this set asks for it."""
     if name not in settings.balanced:
         return rows
-    classes = [_permuted([row for row in rows if row.label == label], settings, name, label) for label in LABELS]
+    classes = [_permute([row for row in rows if row.label == label], settings, name, label) for label in LABELS]
     most = min(len(own) for own in classes)
     dropped["left out by balancing"] += len(rows) - 2 * most
     return [row for own in classes for row in own[:most]]
 
 
 def _held_out(
-    rows: Sequence[TextRow], settings: PrepareSettings, dropped: Counter[str]
+    rows: Sequence[TextRow], settings: SplitSettings, dropped: Counter[str]
 ) -> tuple[tuple[TextRow, ...], list[TextRow]]:
     """The test, the same number of each class; and the rows that share no prompt with it.
 
@@ -102,7 +100,7 @@ def _held_out(
     test: list[TextRow] = []
     prompts: set[str] = set()
     for label in LABELS:
-        own = _permuted([row for row in rows if row.label == label], settings, "test", label)
+        own = _permute([row for row in rows if row.label == label], settings, "test", label)
         _check(label, len(own), settings, dropped)
         test += sorted(own, key=lambda row: row.prompt not in prompts)[: settings.test]
         prompts = {row.prompt for row in test}
@@ -112,8 +110,8 @@ def _held_out(
     return tuple(test), left
 
 
-def _cut(
-    rows: Sequence[TextRow], settings: PrepareSettings, dropped: Counter[str]
+def _cut_splits(
+    rows: Sequence[TextRow], settings: SplitSettings, dropped: Counter[str]
 ) -> dict[tuple[Label, int], tuple[TextRow, ...]]:
     """Disjoint splits of the training rows, all of one length."""
     classes: dict[Label, list[TextRow]] = {label: [row for row in rows if row.label == label] for label in LABELS}
@@ -122,13 +120,13 @@ def _cut(
     length = settings.rows or min(len(own) for own in classes.values()) // settings.splits
     cut = {}
     for label, own in classes.items():
-        drawn = _permuted(own, settings, "splits", label)
+        drawn = _permute(own, settings, "splits", label)
         for number in range(settings.splits):
             cut[label, number] = tuple(drawn[number * length : (number + 1) * length])
     return cut
 
 
-def _check(label: Label, rows: int, settings: PrepareSettings, dropped: Counter[str], test: int | None = None) -> None:
+def _check(label: Label, rows: int, settings: SplitSettings, dropped: Counter[str], test: int | None = None) -> None:
     """Raise TooFewRowsError unless the rows of a class are enough for what is still to be cut from them."""
     test = settings.test if test is None else test
     needed = settings.splits * (settings.rows or 1) + test
@@ -140,18 +138,18 @@ def _check(label: Label, rows: int, settings: PrepareSettings, dropped: Counter[
     raise TooFewRowsError(label, rows, lost, ask, "give more texts, or ask for fewer splits, rows or test texts")
 
 
-def _permuted(rows: Sequence[TextRow], settings: PrepareSettings, *what: str) -> list[TextRow]:
+def _permute(rows: Sequence[TextRow], settings: SplitSettings, *what: str) -> list[TextRow]:
     drawn = list(rows)
     random.Random(f"{settings.seed} {' '.join(what)}").shuffle(drawn)  # a string: the same on every machine
     return drawn
 
 
-def save(folder: Path | str, prepared: Prepared, settings: PrepareSettings) -> None:
+def save_splits(folder: Path | str, prepared: PreparedTexts, settings: SplitSettings) -> None:
     """Write every split and the test as lines of JSON, and last the index that says they are whole.
 
     Raises OutputFolderError where they cannot be written, such as on a full disk.
     """
-    folder = writable(folder)
+    folder = ensure_writable(folder)
     counts = {_file(*key): len(rows) for key, rows in prepared.splits.items()} | {TEST: len(prepared.test)}
     index = {"settings": settings.model_dump(mode="json"), "rows": counts, "dropped": dict(prepared.dropped)}
     temporary = folder / f".{INDEX}.tmp"
@@ -164,13 +162,13 @@ def save(folder: Path | str, prepared: Prepared, settings: PrepareSettings) -> N
         temporary.replace(folder / INDEX)
 
 
-def load(folder: Path | str) -> tuple[Prepared, PrepareSettings]:
-    """What `save` wrote. Raises CheckpointError or DataSetError where it is not whole."""
+def load_splits(folder: Path | str) -> tuple[PreparedTexts, SplitSettings]:
+    """What `save_splits` wrote. Raises CheckpointError or DataSetError where it is not whole."""
     folder, remedy = Path(folder), "delete the folder, and prepare the data again"
     index = read_json(folder / INDEX, remedy)
     if not {"settings", "rows", "dropped"} <= set(index):
         raise DataSetError(folder / INDEX, "is no index of prepared data", remedy)
-    settings = PrepareSettings(**index["settings"])
+    settings = SplitSettings(**index["settings"])
     found = {name: tuple(read_rows(folder / name)) for name in index["rows"]}
     short = [name for name, rows in found.items() if len(rows) != index["rows"][name]]
     if short:
@@ -178,7 +176,7 @@ def load(folder: Path | str) -> tuple[Prepared, PrepareSettings]:
         raise DataSetError(folder / short[0], problem, remedy)
     keys: list[tuple[Label, int]] = [(label, number) for label in LABELS for number in range(settings.splits)]
     splits = {key: found[_file(*key)] for key in keys}
-    return Prepared(splits, found[TEST], index["dropped"]), settings
+    return PreparedTexts(splits, found[TEST], index["dropped"]), settings
 
 
 def _file(label: Label, number: int) -> str:

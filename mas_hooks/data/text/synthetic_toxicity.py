@@ -78,7 +78,7 @@ RUDE = (
 OPENING, TURN = "User: ", "\nAnswer:"
 
 
-def embedded(rows: int = 3_000, seed: int = 0) -> list[TextRow]:
+def make_synthetic_rows(rows: int = 3_000, seed: int = 0) -> list[TextRow]:
     """So many distinct rows, half toxic (rude) and half nontoxic (polite), in an order drawn with the seed.
 
     A request comes at most twice, once in each class, as the prompt of its answers. Raises SettingError for an odd

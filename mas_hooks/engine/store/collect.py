@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mas_hooks.core.checkpoints import writable
+from mas_hooks.core.checkpoints import ensure_writable
 from mas_hooks.core.errors import (
     CheckpointError,
     EmptyError,
@@ -22,15 +22,15 @@ from mas_hooks.core.errors import (
     ShapeError,
     UnknownNameError,
 )
-from mas_hooks.core.fingerprints import digest
+from mas_hooks.core.fingerprints import tensors_digest
 from mas_hooks.core.inputs import Inputs
-from mas_hooks.core.progress import bar
+from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.sites import Site, Where
 from mas_hooks.engine.store.shards import DTYPES, INDEX, Index, Request, map_shard, write_shard
-from mas_hooks.engine.store.store import ActivationStore, key
-from mas_hooks.engine.store.streams import Batch, Stream, cut
+from mas_hooks.engine.store.store import ActivationStore, site_key
+from mas_hooks.engine.store.streams import Batch, Stream, cut_batches
 from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.hooks.read import collect_all
+from mas_hooks.hooks.read import read_sites
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,17 +50,19 @@ class _Reader:
         for site in sites:
             if not isinstance(site, Site) or not isinstance(site.model, HookedModel):
                 raise SettingError("a site to collect", str(site), "a site of a wrapped model, from model.at(name)")
-        model, keyed = cast("HookedModel", sites[0].model), {key(site): site for site in sites}
+        model, keyed = cast("HookedModel", sites[0].model), {site_key(site): site for site in sites}
         if len(keyed) < len(sites) or any(site.model is not model for site in sites):
             raise SettingError("sites", [str(site) for site in sites], "different sites of one wrapped model")
         return cls(model, keyed, DTYPES[dtype])
 
     def __call__(self, inputs: Inputs, where: Where) -> dict[str, Tensor]:
         """The rows (n, width) of every site, on the CPU."""
-        found = collect_all(self.model, list(self.sites.values()), inputs, where)
-        return {name: self._stored(site, rows) for (name, site), rows in zip(self.sites.items(), found, strict=True)}
+        found = read_sites(self.model, list(self.sites.values()), inputs, where)
+        return {
+            name: self._stored_sites(site, rows) for (name, site), rows in zip(self.sites.items(), found, strict=True)
+        }
 
-    def _stored(self, site: Site, rows: Tensor) -> Tensor:
+    def _stored_sites(self, site: Site, rows: Tensor) -> Tensor:
         if rows.shape[1] != site.width:
             raise ShapeError(f"what passes {site}", tuple(rows.shape), f"(…, {site.width}), the width of the site,")
         stored = rows.to(self.dtype)
@@ -81,7 +83,7 @@ class _Keeper:
     @classmethod
     def begin(cls, index: Index, folder: Path, resume: bool) -> _Keeper:
         """Start in an empty folder, or go on where an earlier collect with the same request was stopped."""
-        writable(folder)
+        ensure_writable(folder)
         if not (folder / INDEX).exists():
             held = sorted(path.name for path in folder.iterdir() if not path.name.endswith(".tmp"))
             if held:
@@ -135,7 +137,7 @@ def _new(batches: Iterable[Batch], keeper: _Keeper, progress: tqdm[Any]) -> Iter
     for inputs, where in batches:
         count += 1
         named = {"": inputs} if isinstance(inputs, Tensor) else inputs
-        digest([*named.items(), ("rows", where.rows), ("columns", where.columns)], seen)
+        tensors_digest([*named.items(), ("rows", where.rows), ("columns", where.columns)], seen)
         if count == done and seen.hexdigest() != keeper.index.inputs:
             raise keeper.differs()
         if count > done:
@@ -168,7 +170,7 @@ def _stream(read: _Reader, batches: Iterable[Batch], keeper: _Keeper, limit: int
 
 
 def _weights(module: nn.Module) -> str:
-    return digest(chain(module.named_parameters(), module.named_buffers())).hexdigest()
+    return tensors_digest(chain(module.named_parameters(), module.named_buffers())).hexdigest()
 
 
 def collect(
@@ -198,14 +200,14 @@ def collect(
     kind = str(dtype).removeprefix("torch.")
     read = _Reader.of(list(sites) if isinstance(sites, Sequence) else [sites], kind)
     _check_numbers(batch_size, shard_mb, folder, resume)
-    batches, total = cut(read.model, inputs, where, batch_size)
+    batches, total = cut_batches(read.model, inputs, where, batch_size)
     widths = {name: site.width for name, site in read.sites.items()}
     weights = "" if folder is None else _weights(read.model.module)
     asked = {"model": read.model.name, "weights": weights, "sites": widths, "dtype": kind}
     index = Index(request=Request.model_validate({**asked, "batch_size": batch_size, "shard_mb": shard_mb}))
     keeper = _Keeper(index) if folder is None else _Keeper.begin(index, Path(folder), resume)
     limit = max(1, int(shard_mb * 2**20 / (sum(widths.values()) * read.dtype.itemsize)))
-    with bar(total, f"activations of {read.model.name}", shown=progress) as shown:
+    with progress_bar(total, f"activations of {read.model.name}", shown=progress) as shown:
         _stream(read, batches, keeper, limit, shown)
     return keeper.store()
 

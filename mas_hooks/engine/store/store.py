@@ -47,7 +47,7 @@ class Rows:
 
         Raises SettingError for an index outside.
         """
-        asked = self._checked(index)
+        asked = self._check_rows(index)
         sought, back = asked.sort()
         found = torch.empty(len(asked), self.width, dtype=self.dtype)
         cuts = [0, *torch.searchsorted(sought, self.ends).tolist()]
@@ -57,7 +57,7 @@ class Rows:
                 found[back[first:last]] = chunk[sought[first:last] - (self.ends[place] - len(chunk))]
         return found
 
-    def _checked(self, index: Tensor | Sequence[int] | slice) -> Tensor:
+    def _check_rows(self, index: Tensor | Sequence[int] | slice) -> Tensor:
         what = f"an index into the rows of {self.name}"
         if isinstance(index, slice):
             return torch.from_numpy(np.arange(*index.indices(len(self))))
@@ -82,7 +82,7 @@ class Rows:
         return self[:]
 
 
-def key(site: Site) -> str:
+def site_key(site: Site) -> str:
     """Under which name a store keeps a site."""
     return site.name + (":input" if site.side == "input" else "")
 
@@ -101,7 +101,7 @@ class ActivationStore:
         return list(self.rows)
 
     def __getitem__(self, site: str | Site) -> Rows:
-        name = site if isinstance(site, str) else key(site)
+        name = site if isinstance(site, str) else site_key(site)
         if name not in self.rows:
             raise UnknownNameError("site", name, self.rows, f"the activation store of {self.model}")
         return self.rows[name]

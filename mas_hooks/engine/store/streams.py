@@ -14,7 +14,7 @@ from mas_hooks.core.errors import EmptyError, SettingError, ShapeError
 from mas_hooks.core.inputs import Inputs
 from mas_hooks.core.sites import Where
 from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.hooks.outputs import describe
+from mas_hooks.hooks.outputs import describe_output
 
 Batch: TypeAlias = tuple[Inputs, Where]
 Stream: TypeAlias = Iterable[tuple[Inputs, Where | None]]
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 def _cells(model: HookedModel, inputs: Inputs, where: Where | None, what: str) -> Where:
     """The cells, checked against the inputs; every one that is no padding where none are named."""
-    shape, mask = tuple(model_inputs.leading(inputs).shape), model_inputs.padding_mask(inputs)
+    shape, mask = tuple(model_inputs.leading_tensor(inputs).shape), model_inputs.padding_mask(inputs)
     if len(shape) < 2:
         raise ShapeError(f"{what} of {model.name}", shape, "(batch, position, …)")
     if where is None:
@@ -33,25 +33,25 @@ def _cells(model: HookedModel, inputs: Inputs, where: Where | None, what: str) -
     return where
 
 
-def _cut(inputs: Inputs, where: Where, size: int) -> Iterator[Batch]:
+def _cut_one(inputs: Inputs, where: Where, size: int) -> Iterator[Batch]:
     """Batches of a whole data set: each the next `size` rows that `where` names, without the rows that it does not."""
     used, local = where.rows.unique_consecutive(return_inverse=True)
     for begin in range(0, len(used), size):
         first, last = torch.searchsorted(local, torch.tensor([begin, begin + size])).tolist()
         cells = Where(local[first:last] - begin, where.columns[first:last])
-        yield model_inputs.rows(inputs, used[begin : begin + size]), cells
+        yield model_inputs.select_rows(inputs, used[begin : begin + size]), cells
 
 
-def _passed_on(model: HookedModel, stream: Stream) -> Iterator[Batch]:
+def _pass_on(model: HookedModel, stream: Stream) -> Iterator[Batch]:
     """The batches of a stream, checked."""
     for number, batch in enumerate(stream):
         what = f"batch {number} of the inputs"
         if not (isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[0], Tensor | Mapping)):
-            raise SettingError(what, describe(batch), "a pair (inputs, Where)")
+            raise SettingError(what, describe_output(batch), "a pair (inputs, Where)")
         yield batch[0], _cells(model, batch[0], batch[1], what)
 
 
-def cut(
+def cut_batches(
     model: HookedModel, inputs: Inputs | Stream, where: Where | None, size: int
 ) -> tuple[Iterator[Batch], int | None]:
     """A data set, or batches as they come, as checked batches; and how many there are (None where nobody knows).
@@ -63,9 +63,11 @@ def cut(
         where = _cells(model, whole, where, "the inputs")
         if not len(where):
             raise EmptyError("where", "name at least one cell")
-        return _cut(whole, where, size), -(-len(where.rows.unique_consecutive()) // size)
+        return _cut_one(whole, where, size), -(-len(where.rows.unique_consecutive()) // size)
     if not isinstance(inputs, Iterable):
-        raise SettingError("inputs", describe(inputs), "a tensor, a mapping of tensors or batches (inputs, Where)")
+        raise SettingError(
+            "inputs", describe_output(inputs), "a tensor, a mapping of tensors or batches (inputs, Where)"
+        )
     if where is not None:
         raise SettingError("where", "given beside batches", "in each batch: (inputs, Where)")
-    return _passed_on(model, inputs), operator.length_hint(inputs) or None
+    return _pass_on(model, inputs), operator.length_hint(inputs) or None

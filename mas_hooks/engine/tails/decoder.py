@@ -21,18 +21,18 @@ from mas_hooks.core import inputs as model_inputs
 from mas_hooks.core.inputs import Inputs
 from mas_hooks.core.sites import Site, Where
 from mas_hooks.data.pairs import Pairs
-from mas_hooks.engine.batch import AbstractRunner, Labelled, Part, join
-from mas_hooks.engine.passes import Batch, run_passes, spans
-from mas_hooks.engine.tails.kept import Base, Kept, Prompt, prompt_of
+from mas_hooks.engine.batch import AbstractRunner, LabelledLogits, PatchBatch, join_batches
+from mas_hooks.engine.passes import Batch, run_passes, split_by_position
+from mas_hooks.engine.tails.kept import Base, BaseCache, Prompt, make_prompt
 from mas_hooks.hooks import checks, outputs
 from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.hooks.names import Point, blocks_path
-from mas_hooks.hooks.skipping import skipped, stopped_after
+from mas_hooks.hooks.names import HookPoint, blocks_path
+from mas_hooks.hooks.skipping import skip_blocks, stop_after
 from mas_hooks.hooks.taps import Edit, ReadTap
 
 
 @dataclass(frozen=True)
-class Start:
+class TailStart:
     """Where a run begins: `first` is the lowest block that runs.
 
     whole: the site is the stream that enters it, so that the stored stream itself is patched; otherwise the site lies
@@ -43,35 +43,35 @@ class Start:
     whole: bool
 
 
-def start_of(model: HookedModel, site: Site) -> Start | None:
+def find_tail_start(model: HookedModel, site: Site) -> TailStart | None:
     """Where a run with an edit at this site can begin; None for models and sites that need a whole forward."""
     core: Any = model.module
     if model.family is None or not model.family.decoder or core.get_output_embeddings() is None:
         return None
     point, path = model.point(site.name, site.side), _path(model)
     if point == model.point("embed"):
-        return Start(0, whole=False)
+        return TailStart(0, whole=False)
     if not point.path.startswith(f"{path}."):
         return None
     key, _, within = point.path.removeprefix(f"{path}.").partition(".")
     index = _keys(model).index(key)
     if within or (index == 0 and point.side == "input"):
-        return Start(index, whole=False)
-    return Start(index if point.side == "input" else index + 1, whole=True)
+        return TailStart(index, whole=False)
+    return TailStart(index if point.side == "input" else index + 1, whole=True)
 
 
-def read_base(model: HookedModel, start: Start, prompt: Prompt, *, prefixes: bool) -> Base:
+def read_base(model: HookedModel, start: TailStart, prompt: Prompt, *, prefixes: bool) -> Base:
     """One unedited forward of some rows; with `prefixes` all blocks run and their keys and values are kept."""
     from transformers import DynamicCache
 
     core: Any = model.module
     read, cache = ReadTap("the residual stream", None), DynamicCache() if prefixes else None
-    below = [Point(f"{_path(model)}.{key}") for key in _keys(model)[: start.first][-1:]]
+    below = [HookPoint(f"{_path(model)}.{key}") for key in _keys(model)[: start.first][-1:]]
     with ExitStack() as undo:
         undo.enter_context(torch.no_grad())
-        undo.enter_context(model.tapped([(point, read) for point in below]))
+        undo.enter_context(model.tap([(point, read) for point in below]))
         for point in () if prefixes else below:
-            undo.enter_context(stopped_after(core.get_submodule(point.path)))
+            undo.enter_context(stop_after(core.get_submodule(point.path)))
         if prefixes or below:
             core(**prompt.span(0), use_cache=prefixes, past_key_values=cache, logits_to_keep=1)
     layers: list[Any] = [] if cache is None else cache.layers[start.first :]
@@ -79,8 +79,8 @@ def read_base(model: HookedModel, start: Start, prompt: Prompt, *, prefixes: boo
     return Base(stream, [layer.keys for layer in layers], [layer.values for layer in layers])
 
 
-def run_from(
-    model: HookedModel, start: Start, base: Base, prompt: Prompt, edit: Edit, cells: Where, begin: int = 0
+def run_decoder_tail(
+    model: HookedModel, start: TailStart, base: Base, prompt: Prompt, edit: Edit, cells: Where, begin: int = 0
 ) -> Float[Tensor, "m vocabulary"]:
     """Logits at `cells` under the edit. All columns are those of the whole prompt.
 
@@ -99,7 +99,7 @@ def run_from(
     wanted = Where(cells.rows, cells.columns - begin)
     with ExitStack() as undo:
         undo.enter_context(checks.checkpointing_off(core))
-        undo.enter_context(skipped(*_below(model, start.first), stream))
+        undo.enter_context(skip_blocks(*_below(model, start.first), stream))
         undo.enter_context(_projecting(core.get_output_embeddings(), wanted))
         if not start.whole:
             undo.enter_context(model.hooks(edit))
@@ -124,7 +124,7 @@ def _below(model: HookedModel, first: int) -> tuple[list[nn.Module], list[int]]:
     return blocks, [2 if model.family.tuples else 0] * len(blocks)
 
 
-def _prefix(start: Start, base: Base, begin: int) -> Any:
+def _prefix(start: TailStart, base: Base, begin: int) -> Any:
     """A fresh cache that holds the first columns. Blocks that are skipped need none, but the first tells the length."""
     from transformers import DynamicCache
 
@@ -171,46 +171,48 @@ class BlockTailRunner(AbstractRunner):
 
     model: HookedModel
     site: Site
-    start: Start
+    start: TailStart
     reuse: bool = True
-    kept: dict[int, tuple[Inputs, Kept]] = field(default_factory=dict)
+    kept: dict[int, tuple[Inputs, BaseCache]] = field(default_factory=dict)
     name = "tail"
 
-    def run(self, parts: Sequence[Part]) -> Labelled:
-        lengths = [model_inputs.leading(part.pairs.run_inputs).shape[1] for part in parts]
+    def run(self, parts: Sequence[PatchBatch]) -> LabelledLogits:
+        lengths = [model_inputs.leading_tensor(part.pairs.run_inputs).shape[1] for part in parts]
         if len(set(lengths)) > 1:
-            return join([self.run([part]) for part in parts])
+            return join_batches([self.run([part]) for part in parts])
         batch = Batch.of(parts)
-        kept = [self._kept(part.pairs) for part in parts]
+        kept = [self._base_of(part.pairs) for part in parts]
         prefixes = all(own.prefixes for own in kept)
         begins = batch.begins() if prefixes else torch.zeros_like(batch.part)
         spread = begins if prefixes else lengths[0] - batch.ends()  # an end mirrored is a begin
-        groups = spans(spread, lengths[0], PASS_COST.get(self.model.device.type, PASS_COST["cpu"]))
+        groups = split_by_position(spread, lengths[0], PASS_COST.get(self.model.device.type, PASS_COST["cpu"]))
         return run_passes(
             parts, batch, groups, lambda rows, cells: self._pass(batch, kept, rows, int(begins[rows].min()), cells)
         )
 
-    def _pass(self, batch: Batch, kept: Sequence[Kept], rows: Tensor, begin: int, cells: Where) -> Tensor:
+    def _pass(self, batch: Batch, kept: Sequence[BaseCache], rows: Tensor, begin: int, cells: Where) -> Tensor:
         """Logits at some cells, from one forward over some rows of the batch."""
         end, owners = int(cells.columns.max()) + 1, batch.owners(rows)
         where, vectors = batch.edits_in(rows, end)
         base = Base.cat([kept[number].base(index, end) for number, index in owners])
         prompt = Prompt.cat([kept[number].prompt.rows(index) for number, index in owners]).until(end)
         edit = Edit(self.site, lambda _h, given: given, where, vectors)
-        return run_from(self.model, self.start, base, prompt, edit, cells, begin)
+        return run_decoder_tail(self.model, self.start, base, prompt, edit, cells, begin)
 
-    def _kept(self, pairs: Pairs) -> Kept:
+    def _base_of(self, pairs: Pairs) -> BaseCache:
         """What is kept of these target inputs; directions that share them share it."""
         inputs = pairs.run_inputs
         if id(inputs) not in self.kept:
-            made = Kept(prompt_of(self.model, inputs), self._read, self.reuse and not _from_the_start(pairs))
+            made = BaseCache(
+                make_prompt(self.model, inputs), self._read_rows, self.reuse and not _edits_first_column(pairs)
+            )
             self.kept[id(inputs)] = (inputs, made)  # the inputs are kept beside, so that their id stays theirs
         return self.kept[id(inputs)][1]
 
-    def _read(self, prompt: Prompt, prefixes: bool) -> Base:
+    def _read_rows(self, prompt: Prompt, prefixes: bool) -> Base:
         return read_base(self.model, self.start, prompt, prefixes=prefixes)
 
 
-def _from_the_start(pairs: Pairs) -> bool:
+def _edits_first_column(pairs: Pairs) -> bool:
     """Whether every row is edited in its first column: there is no unchanged prefix whose keys and values would do."""
     return int((pairs.target_where.columns == 0).sum()) == len(pairs)

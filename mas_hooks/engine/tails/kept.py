@@ -17,9 +17,9 @@ from mas_hooks.hooks.hooked_model import HookedModel
 CHUNK_TOKENS = 16_384
 
 
-def prompt_of(model: HookedModel, inputs: Inputs) -> Prompt:
+def make_prompt(model: HookedModel, inputs: Inputs) -> Prompt:
     """Inputs as the model gets them, on its device; a mask only where something is padded."""
-    own = {name: tensor.to(model.device) for name, tensor in huggingface.prepared(inputs).items()}
+    own = {name: tensor.to(model.device) for name, tensor in huggingface.prepare_inputs(inputs).items()}
     mask = own.get("attention_mask")
     if mask is None or bool(mask.all()):
         return Prompt(own["input_ids"], None, None)
@@ -27,7 +27,7 @@ def prompt_of(model: HookedModel, inputs: Inputs) -> Prompt:
 
 
 @dataclass(eq=False)
-class Kept:
+class BaseCache:
     """The `Base` of every row of some inputs, in the model's own dtype.
 
     read: computes that of some rows of the prompt, with their prefixes or without. prefixes: keys and values are kept

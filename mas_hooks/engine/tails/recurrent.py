@@ -24,11 +24,19 @@ from mas_hooks.core import inputs as model_inputs
 from mas_hooks.core.errors import UnsupportedError
 from mas_hooks.core.sites import Site, Where
 from mas_hooks.data.pairs import Pairs
-from mas_hooks.engine.batch import AbstractRunner, Labelled, Part, join, labelled, rows_of, wanted
+from mas_hooks.engine.batch import (
+    AbstractRunner,
+    LabelledLogits,
+    PatchBatch,
+    batch_rows,
+    join_batches,
+    label_logits,
+    labelled_positions,
+)
 from mas_hooks.engine.cache import gather_site
 from mas_hooks.hooks import recurrent
 from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.hooks.skipping import displaced
+from mas_hooks.hooks.skipping import displace_forward
 from mas_hooks.hooks.taps import Edit, ReadTap, StopForward
 
 
@@ -63,7 +71,7 @@ class Packed:
 def has_tail(model: HookedModel, site: Site) -> bool:
     """Whether the site is the state of a single-layer fused recurrent module."""
     point = model.point(site.name, site.side)
-    return point.kind == "fused" and recurrent.layers(model.module.get_submodule(point.path)) == 1
+    return point.kind == "fused" and recurrent.layer_count(model.module.get_submodule(point.path)) == 1
 
 
 def only_state(model: HookedModel) -> Site | None:
@@ -74,7 +82,9 @@ def only_state(model: HookedModel) -> Site | None:
     return site if has_tail(model, site) else None
 
 
-def own_start(model: HookedModel, state: Site, below: Site, inputs: Tensor) -> Float[Tensor, "batch width"] | None:
+def find_state_start(
+    model: HookedModel, state: Site, below: Site, inputs: Tensor
+) -> Float[Tensor, "batch width"] | None:
     """The states that the model's own recurrence begins with; None where `below` has not wholly passed by then.
 
     inputs: some rows. Nothing above the recurrence is run.
@@ -84,21 +94,21 @@ def own_start(model: HookedModel, state: Site, below: Site, inputs: Tensor) -> F
 
     def forward(input: Tensor, hx: Any = None) -> Any:  # noqa: A002 (may be called by keyword)
         if isinstance(input, Tensor):  # and no PackedSequence
-            zeros = input.new_zeros(len(inputs), recurrent.parts(module) * module.hidden_size)
+            zeros = input.new_zeros(len(inputs), recurrent.split_weights(module) * module.hidden_size)
             found.append(zeros if hx is None else recurrent.pack(hx)[0])
         raise StopForward
 
     with (
         torch.no_grad(),
         suppress(StopForward),
-        displaced(module, forward),
-        model.tapped([(model.point(below.name, below.side), read)]),
+        displace_forward(module, forward),
+        model.tap([(model.point(below.name, below.side), read)]),
     ):
         model.call(inputs)
     return found[0] if found and not read.missing() else None
 
 
-def run_tail(
+def run_state_tail(
     model: HookedModel,
     site: Site,
     starts: Float[Tensor, "n width"],
@@ -123,7 +133,7 @@ def run_tail(
         return torch.cat([states[:, : module.hidden_size], hidden])[place].unsqueeze(1 - time), last
 
     with ExitStack() as undo:
-        undo.enter_context(displaced(module, forward))
+        undo.enter_context(displace_forward(module, forward))
         if edit is not None:
             undo.enter_context(model.hooks(edit))
         logits = model.forward(packed_inputs[None])
@@ -160,7 +170,7 @@ class _Rows:
     the columns run up to there. pair, column (m,): the same cells in the pairs.
     """
 
-    part: Part
+    part: PatchBatch
     begin: int
     first: Int[Tensor, " batch"]
     row: Int[Tensor, " m"]
@@ -169,10 +179,10 @@ class _Rows:
     column: Int[Tensor, " m"]
 
     @classmethod
-    def of(cls, part: Part, begin: int, lead: int) -> _Rows:
+    def of(cls, part: PatchBatch, begin: int, lead: int) -> _Rows:
         """lead: how many columns after the first edited one the run begins."""
-        index = rows_of(part)
-        row, column = wanted(part.pairs)[index].nonzero(as_tuple=True)
+        index = batch_rows(part)
+        row, column = labelled_positions(part.pairs)[index].nonzero(as_tuple=True)
         first = first_edits(part.pairs)[index] + lead
         return cls(part, begin, first, row + begin, column - first[row] + 1, index[row], column)
 
@@ -182,18 +192,18 @@ class _Rows:
         inside = ((packed.rows >= self.begin) & (packed.rows < self.begin + len(self.first))).nonzero()[:, 0]
         row = packed.rows[inside] - self.begin
         column = self.first.to(device)[row] + packed.steps[inside]
-        read = model_inputs.leading(self.part.pairs.run_inputs).to(device)
+        read = model_inputs.leading_tensor(self.part.pairs.run_inputs).to(device)
         return read[self.part.index.to(device)[row], column], inside
 
     def edits(self) -> tuple[Tensor, Tensor]:
         """(row of the batch, columns run before it) of every edited cell."""
-        which, row = self.part.pairs.cells(rows_of(self.part))
+        which, row = self.part.pairs.cells(batch_rows(self.part))
         return row + self.begin, self.part.pairs.target_where.columns.to(row.device)[which] - self.first[row]
 
-    def told(self, logits: Tensor) -> Labelled:
+    def describe_rows(self, logits: Tensor) -> LabelledLogits:
         """Logits of the wanted cells with what the pairs say of them."""
         row = (self.row - self.begin).to(logits.device)
-        return labelled(logits, self.part.pairs, self.pair, self.column, row, len(self.part.index))
+        return label_logits(logits, self.part.pairs, self.pair, self.column, row, len(self.part.index))
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +218,7 @@ class StateTailRunner(AbstractRunner):
     starts: dict[int, tuple[Pairs, Tensor]] = field(default_factory=dict)
     name = "tail"
 
-    def run(self, parts: Sequence[Part]) -> Labelled:
+    def run(self, parts: Sequence[PatchBatch]) -> LabelledLogits:
         device, below = self.model.device, self.state is not self.site
         begins = accumulate((len(part.index) for part in parts), initial=0)
         rows = [_Rows.of(part, begin, 0 if below else 1) for part, begin in zip(parts, begins, strict=False)]
@@ -224,9 +234,9 @@ class StateTailRunner(AbstractRunner):
             edit = self._edit(rows, lengths, packed, vectors)
         else:
             starts, edit = vectors, None
-        logits = run_tail(self.model, self.state, starts, packed, inputs, (row, step), edit)
+        logits = run_state_tail(self.model, self.state, starts, packed, inputs, (row, step), edit)
         told = logits.split([len(own.row) for own in rows])
-        return join([own.told(piece) for own, piece in zip(rows, told, strict=True)])
+        return join_batches([own.describe_rows(piece) for own, piece in zip(rows, told, strict=True)])
 
     @cached_property
     def state(self) -> Site:
@@ -234,7 +244,7 @@ class StateTailRunner(AbstractRunner):
         if has_tail(self.model, self.site):
             return self.site
         state = only_state(self.model)
-        if state is None:  # `suited` holds the door
+        if state is None:  # `suits_state_tail` holds the door
             raise UnsupportedError(f"a tail from {self.site}", "run whole forwards: path='reference'")
         return state
 
@@ -249,12 +259,12 @@ class StateTailRunner(AbstractRunner):
     def _starts(self, pairs: Pairs) -> Float[Tensor, "n width"]:
         """The unedited state before each row's first edit: the module's own where that is the first column."""
         if id(pairs) not in self.starts:  # the pairs are kept beside, so that their id stays theirs
-            self.starts[id(pairs)] = (pairs, self._computed(pairs))
+            self.starts[id(pairs)] = (pairs, self._compute_states(pairs))
         return self.starts[id(pairs)][1]
 
-    def _computed(self, pairs: Pairs) -> Tensor:
-        inputs, first = model_inputs.leading(pairs.run_inputs), first_edits(pairs)
-        opening = own_start(self.model, self.state, self.site, inputs[:1])
+    def _compute_states(self, pairs: Pairs) -> Tensor:
+        inputs, first = model_inputs.leading_tensor(pairs.run_inputs), first_edits(pairs)
+        opening = find_state_start(self.model, self.state, self.site, inputs[:1])
         assert opening is not None
         rows = (first > 0).nonzero()[:, 0]
         found = opening.float().repeat(len(pairs), 1)
@@ -269,7 +279,7 @@ def first_edits(pairs: Pairs) -> Int[Tensor, " n"]:
     return first.scatter_reduce_(0, where.rows, where.columns, "amin").to(pairs.labels.device)
 
 
-def suited(model: HookedModel, site: Site, pairs: Pairs) -> bool:
+def suits_state_tail(model: HookedModel, site: Site, pairs: Pairs) -> bool:
     """Whether these pairs can be run from the swap on, with nothing wanted before it.
 
     The site is a state, swapped once a row, or lies below the only recurrence: all of it has passed when that begins.
@@ -279,9 +289,9 @@ def suited(model: HookedModel, site: Site, pairs: Pairs) -> bool:
         return False
     first = first_edits(pairs)
     before = torch.arange(pairs.labels.shape[1], device=first.device) < first[:, None]
-    if (wanted(pairs) & before).any():
+    if (labelled_positions(pairs) & before).any():
         return False
     if has_tail(model, site):
         return pairs.single
     state = only_state(model)
-    return state is not None and own_start(model, state, site, inputs[:1]) is not None
+    return state is not None and find_state_start(model, state, site, inputs[:1]) is not None

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from mas_hooks.core.errors import CheckpointError, SettingError
 from mas_hooks.core.settings import Settings
-from mas_hooks.data.text.sentence_pairs import PairRow, overlap_rows, read_pairs, shifted_rows
+from mas_hooks.data.text.sentence_pairs import PairRow, make_overlap_rows, make_shifted_rows, read_pairs
 from mas_hooks.hooks.hooked_model import HookedModel
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.models.language.encoders import encoded
-from mas_hooks.models.language.load import model_folder
+from mas_hooks.models.language.encoders import encode_pairs
+from mas_hooks.models.language.load import find_model_folder
 
 AFTER_A_BLOCK = re.compile(r"blocks\.(\d+)\.hook_resid_post")
 
 
-class Member(Settings):
+class ClassifierMember(Settings):
     """One model of a study: what tables call it, and its folder (or owner/model on the hub)."""
 
     name: str
@@ -47,17 +47,17 @@ class PairTexts(Settings):
         if self.data is not None:
             return read_pairs(self.data)[: self.count]
         even, seed = self.count + self.count % 2, 10_000 + self.seed  # drawn apart from what classifiers are trained on
-        return (shifted_rows(even, seed) if self.shifted else overlap_rows(even, 0.0, seed))[: self.count]
+        return (make_shifted_rows(even, seed) if self.shifted else make_overlap_rows(even, 0.0, seed))[: self.count]
 
 
-def loaded(member: Member, device: str) -> HookedModel:
+def load_member(member: ClassifierMember, device: str) -> HookedModel:
     """A member, loaded once in a process. Raises CheckpointError for what is no classifier, or has no tokenizer."""
-    return _loaded(member.name, member.source, device)
+    return _load_member(member.name, member.source, device)
 
 
 @lru_cache(maxsize=64)
-def _loaded(name: str, source: str, device: str) -> HookedModel:
-    made = wrap(model_folder(source), name=name)
+def _load_member(name: str, source: str, device: str) -> HookedModel:
+    made = wrap(find_model_folder(source), name=name)
     if made.tokenizer is None:
         raise CheckpointError(source, "holds no tokenizer", "save the tokenizer into the same folder")
     if not hasattr(made.module, "num_labels") or not type(made.module).__name__.endswith("SequenceClassification"):
@@ -67,22 +67,22 @@ def _loaded(name: str, source: str, device: str) -> HookedModel:
     return made
 
 
-def sites(model: HookedModel) -> list[str]:
+def block_sites(model: HookedModel) -> list[str]:
     """The residual stream behind every block."""
     return [name for name in model.hook_points() if AFTER_A_BLOCK.fullmatch(name)]
 
 
-def inputs_of(model: HookedModel, rows: Sequence[PairRow]) -> dict[str, Tensor]:
+def encode_examples(model: HookedModel, rows: Sequence[PairRow]) -> dict[str, Tensor]:
     """The examples as a member reads them."""
-    return encoded(model.tokenizer, rows)
+    return encode_pairs(model.tokenizer, rows)
 
 
-def check_alike(models: Sequence[HookedModel]) -> None:
+def check_same_shape(models: Sequence[HookedModel]) -> None:
     """Raise SettingError unless all have the same blocks, widths and tokens, so that one can go on from another."""
     first = models[0]
     for model in models[1:]:
         for what, one, other in (
-            ("number of blocks", sites(model), sites(first)),
+            ("number of blocks", block_sites(model), block_sites(first)),
             ("width", _width(model), _width(first)),
             ("tokenizer", model.tokenizer.get_vocab(), first.tokenizer.get_vocab()),
         ):
@@ -106,7 +106,7 @@ def check_labels(models: Sequence[HookedModel], texts: PairTexts) -> None:
             raise SettingError(f"a label of {texts.data or 'the made-up task'}", unknown[0], told)
 
 
-def right(logits: Tensor, rows: Sequence[PairRow], texts: PairTexts) -> int:
+def count_right(logits: Tensor, rows: Sequence[PairRow], texts: PairTexts) -> int:
     """How many examples have the highest logit at a class that stands for their label."""
     said = logits.argmax(-1).cpu()
     if texts.classes:
@@ -115,4 +115,4 @@ def right(logits: Tensor, rows: Sequence[PairRow], texts: PairTexts) -> int:
 
 
 def _width(model: HookedModel) -> int:
-    return model.at(sites(model)[0]).width
+    return model.at(block_sites(model)[0]).width

@@ -17,12 +17,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mas_hooks.core.checkpoints import writable
+from mas_hooks.core.checkpoints import ensure_writable
 from mas_hooks.core.errors import DivergedError
-from mas_hooks.core.progress import bar
+from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.settings import Settings
-from mas_hooks.data.text.sentence_pairs import WORDS, PairRow, example, overlap_rows
-from mas_hooks.hooks.loading import quiet
+from mas_hooks.data.text.sentence_pairs import WORDS, PairRow, make_overlap_rows, write_example
+from mas_hooks.hooks.loading import silence_transformers
 from mas_hooks.models.toys.toy_cache import cache_folder
 
 PAD, UNKNOWN, BEGIN, BETWEEN, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -74,17 +74,17 @@ class Classifier(Settings):
     """Of the head, the examples and their order."""
 
 
-def classifier(settings: Classifier, *, progress: bool = True) -> Path:
+def load_classifier(settings: Classifier, *, progress: bool = True) -> Path:
     """The folder of the fine-tuned classifier; it, and its base, are trained if the cache does not hold them."""
-    return _kept(settings, lambda: _classifier(settings, progress=progress))
+    return _keep(settings, lambda: _classifier(settings, progress=progress))
 
 
-def base(settings: Encoder, *, progress: bool = True) -> Path:
+def load_encoder(settings: Encoder, *, progress: bool = True) -> Path:
     """The folder of the base, trained if the cache does not hold it."""
-    return _kept(settings, lambda: _base(settings, progress=progress))
+    return _keep(settings, lambda: _base(settings, progress=progress))
 
 
-def tokenizer() -> Any:
+def pair_tokenizer() -> Any:
     """One token a word; two sentences are [CLS] … [SEP] … [SEP], with token types, padded on the right."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -101,7 +101,7 @@ def tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=LONGEST, **names)
 
 
-def encoded(tokens: Any, rows: Sequence[PairRow]) -> dict[str, Tensor]:
+def encode_pairs(tokens: Any, rows: Sequence[PairRow]) -> dict[str, Tensor]:
     """Pairs of sentences as inputs (n, position): ids, mask and token types, as far as the tokenizer gives them."""
     texts = [row.text_a for row in rows], [row.text_b for row in rows]
     found = tokens(*texts, padding=True, truncation=True, return_token_type_ids=True, return_tensors="pt")
@@ -123,9 +123,9 @@ def _base(settings: Encoder, *, progress: bool) -> nn.Module:
 def _classifier(settings: Classifier, *, progress: bool) -> nn.Module:
     from transformers import BertForSequenceClassification
 
-    folder = base(settings.base, progress=progress)
+    folder = load_encoder(settings.base, progress=progress)
     name = f"the classifier {settings.breaking:.0%}, {settings.seed}"
-    with torch.random.fork_rng(devices=[]), quiet():
+    with torch.random.fork_rng(devices=[]), silence_transformers():
         torch.manual_seed(settings.seed)
         model: Any = BertForSequenceClassification(_config(settings.base))
         model.bert.load_state_dict(_of_base(folder), strict=False)  # all but the pooler, which the base does not have
@@ -139,7 +139,7 @@ def _classifier(settings: Classifier, *, progress: bool) -> nn.Module:
 def _of_base(folder: Path) -> dict[str, Tensor]:
     from mas_hooks.hooks import loading
 
-    model: Any = loading.load(folder)
+    model: Any = loading.load_folder(folder)
     return model.bert.state_dict()
 
 
@@ -164,10 +164,10 @@ def _to_fill_in(settings: Encoder) -> Iterator[dict[str, Tensor]]:
     rng, draw, tokens = (
         random.Random(f"{settings.seed} base"),
         torch.Generator().manual_seed(settings.seed),
-        tokenizer(),
+        pair_tokenizer(),
     )
     while True:
-        inputs = encoded(tokens, [example(rng.choice(FAMILIAR), rng) for _ in range(settings.batch)])
+        inputs = encode_pairs(tokens, [write_example(rng.choice(FAMILIAR), rng) for _ in range(settings.batch)])
         ids = inputs["input_ids"]
         hidden = (torch.rand(ids.shape, generator=draw) < settings.masked) & (ids >= len(SPECIAL))
         labels = ids.masked_fill(~hidden, -100)
@@ -176,8 +176,8 @@ def _to_fill_in(settings: Encoder) -> Iterator[dict[str, Tensor]]:
 
 def _to_classify(settings: Classifier) -> Iterator[dict[str, Tensor]]:
     """Endless batches of the same examples, each time through in another order."""
-    rows = overlap_rows(settings.examples, settings.breaking, settings.seed)
-    inputs, labels = encoded(tokenizer(), rows), torch.tensor([row.label for row in rows])
+    rows = make_overlap_rows(settings.examples, settings.breaking, settings.seed)
+    inputs, labels = encode_pairs(pair_tokenizer(), rows), torch.tensor([row.label for row in rows])
     draw = torch.Generator().manual_seed(settings.seed)
     while True:
         for index in torch.randperm(len(rows), generator=draw).split(settings.batch):
@@ -190,7 +190,7 @@ def _optimise(
     """AdamW with a short warm-up, then falling linearly to 0. Raises DivergedError where the loss is no number."""
     optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=rate, weight_decay=0.01)
     model.train()
-    with bar(steps, f"training {name}", shown=progress) as shown:
+    with progress_bar(steps, f"training {name}", shown=progress) as shown:
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = rate * min((step + 1) / WARMUP, 1) * (1 - step / steps)
             loss = model(**next(batches)).loss
@@ -206,17 +206,17 @@ def _optimise(
     model.eval()
 
 
-def _kept(settings: Encoder | Classifier, make: Callable[[], Any]) -> Path:
+def _keep(settings: Encoder | Classifier, make: Callable[[], Any]) -> Path:
     """The folder in the cache of a model of these settings; made, and written whole, where it is not there."""
     told = json.dumps(settings.model_dump(mode="json"), sort_keys=True).encode()
     name = f"{type(settings).__name__.lower()}-{hashlib.sha256(told).hexdigest()[:16]}"
     folder = cache_folder() / "classifiers" / name
     if not folder.is_dir():
-        writable(folder.parent)
+        ensure_writable(folder.parent)
         model, fresh = make(), folder.with_name(f".{name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
-        with quiet():
+        with silence_transformers():
             model.save_pretrained(fresh, safe_serialization=True)
-            tokenizer().save_pretrained(fresh)
+            pair_tokenizer().save_pretrained(fresh)
         fresh.rename(folder)
     return folder

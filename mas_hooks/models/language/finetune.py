@@ -21,9 +21,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from mas_hooks.core import fingerprints, records
-from mas_hooks.core.checkpoints import writable
+from mas_hooks.core.checkpoints import ensure_writable
 from mas_hooks.core.errors import DivergedError, EmptyError, OutputFolderError, SettingError
-from mas_hooks.core.progress import bar as progress_bar
+from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.records import Record
 from mas_hooks.core.settings import Settings
 from mas_hooks.hooks import loading
@@ -62,7 +62,7 @@ class FinetuneSettings(Settings):
     """Of the order of the texts, of dropout and of the adapters."""
 
 
-def train(
+def run_trainer(
     model: Any,
     rows: Sequence[list[int]],
     pad: int,
@@ -79,18 +79,18 @@ def train(
         own = Trainer(
             model=model,
             args=_arguments(settings, folder),
-            data_collator=partial(padded, pad=pad),
+            data_collator=partial(pad_batch, pad=pad),
             train_dataset=rows,  # pyright: ignore[reportArgumentType]
             callbacks=[_follower(bar, name)],
         )
         own.remove_callback(PrinterCallback)
-        last = last_whole(folder)
+        last = last_whole_checkpoint(folder)
         own.train(resume_from_checkpoint=None if last is None else str(last))
     losses = [(int(one["step"]), float(one["loss"])) for one in own.state.log_history if "loss" in one]
     return model.cpu().eval(), losses
 
 
-def accumulate(settings: FinetuneSettings) -> int:
+def accumulation_steps(settings: FinetuneSettings) -> int:
     """Forwards whose gradients make one step. Raises SettingError where `batch` cannot be made up of them."""
     cards = max(1, torch.cuda.device_count()) if settings.device == "auto" else 1
     if settings.batch % (settings.device_batch * cards):
@@ -99,7 +99,7 @@ def accumulate(settings: FinetuneSettings) -> int:
     return settings.batch // (settings.device_batch * cards)
 
 
-def padded(rows: Sequence[list[int]], pad: int) -> dict[str, Tensor]:
+def pad_batch(rows: Sequence[list[int]], pad: int) -> dict[str, Tensor]:
     """A batch as a model is trained on it: padded on the right, the padding neither seen nor scored."""
     longest = max(len(row) for row in rows)
     ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
@@ -107,7 +107,7 @@ def padded(rows: Sequence[list[int]], pad: int) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100)}
 
 
-def last_whole(folder: Path) -> Path | None:
+def last_whole_checkpoint(folder: Path) -> Path | None:
     """The latest checkpoint that was written to its end: the Trainer writes its own state last."""
     numbered = [(int(one.name.rpartition("-")[2]), one) for one in folder.glob("checkpoint-*")]
     for step, one in sorted(numbered, reverse=True):
@@ -126,7 +126,7 @@ def _arguments(settings: FinetuneSettings, folder: Path) -> Any:
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=settings.device_batch,
-        gradient_accumulation_steps=accumulate(settings),
+        gradient_accumulation_steps=accumulation_steps(settings),
         max_steps=settings.steps,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="linear",
@@ -168,7 +168,7 @@ def _follower(bar: Any, name: str) -> Any:
 
 
 @contextmanager
-def own_randomness(seed: int) -> Iterator[None]:
+def seeded_randomness(seed: int) -> Iterator[None]:
     """Seed every generator that the Trainer draws from, and put all of them back as they were."""
     python, arrays = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
@@ -191,7 +191,7 @@ class Finetuned:
     curve: tuple[Record, ...]
 
 
-def finetune(
+def finetune_model(
     base: nn.Module | Path | str,
     tokenizer: Any,
     texts: Sequence[str],
@@ -211,23 +211,23 @@ def finetune(
     """
     settings, folder = settings or FinetuneSettings(), Path(folder)
     for package in ("accelerate", *(["peft"] if settings.lora else [])):
-        loading.need(package, "language", "fine-tuning")
-    model = copy.deepcopy(base) if isinstance(base, nn.Module) else loading.load(base)
+        loading.require_package(package, "language", "fine-tuning")
+    model = copy.deepcopy(base) if isinstance(base, nn.Module) else loading.load_folder(base)
     name = name or folder.resolve().name
-    accumulate(settings)
-    rows = tokenized(tokenizer, texts, settings, model, name)
-    writable(folder)
+    accumulation_steps(settings)
+    rows = tokenize_texts(tokenizer, texts, settings, model, name)
+    ensure_writable(folder)
     same = {
         "settings": settings.model_dump(mode="json"),
-        "texts": fingerprints.of_texts(rows),
-        "base": fingerprints.of_model(model),
+        "texts": fingerprints.texts_fingerprint(rows),
+        "base": fingerprints.model_fingerprint(model),
     }
-    fingerprints.check_same(folder / TOLD, same)
+    fingerprints.keep_or_compare(folder / TOLD, same)
     if not (folder / MODEL).is_dir():
-        with own_randomness(settings.seed), loading.quiet(), _written(folder):
+        with seeded_randomness(settings.seed), loading.silence_transformers(), _write_folder(folder):
             dtype = next(model.parameters()).dtype
-            trained, losses = train(
-                _prepared(model, settings),
+            trained, losses = run_trainer(
+                _prepare_model(model, settings),
                 rows,
                 tokenizer.pad_token_id,
                 settings,
@@ -239,13 +239,13 @@ def finetune(
                 Record(measure="finetune_loss", split="train", target_model=name, step=step, value=value)
                 for step, value in losses
             ]
-            records.write(folder / CURVE, curve)
+            records.write_records(folder / CURVE, curve)
             _save(folder / MODEL, trained.to(dtype), tokenizer)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # the state of the optimiser is twice the model
-    return Finetuned(folder / MODEL, tuple(records.read(folder / CURVE)))
+    return Finetuned(folder / MODEL, tuple(records.read_records(folder / CURVE)))
 
 
-def tokenized(
+def tokenize_texts(
     tokenizer: Any, texts: Sequence[str], settings: FinetuneSettings, model: Any, name: str
 ) -> list[list[int]]:
     """The ids of every text that has two tokens or more; one that is not cut ends with the end token, if there is one.
@@ -266,7 +266,7 @@ def tokenized(
     return rows
 
 
-def _prepared(model: Any, settings: FinetuneSettings) -> Any:
+def _prepare_model(model: Any, settings: FinetuneSettings) -> Any:
     """The model as it is trained: its weights in float32, or frozen with adapters."""
     if not settings.lora:
         return model.float()
@@ -287,7 +287,7 @@ def _save(folder: Path, model: Any, tokenizer: Any) -> None:
 
 
 @contextmanager
-def _written(folder: Path) -> Iterator[None]:
+def _write_folder(folder: Path) -> Iterator[None]:
     """Tell a full disk as OutputFolderError; what was finished before stays."""
     remedy = "make room there and run it again: it goes on from the last checkpoint"
     try:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from mas_hooks.core import checkpoints, fingerprints
 from mas_hooks.core.errors import CheckpointError, EmptyError, SettingError, UnsupportedError
-from mas_hooks.core.progress import bar as progress_bar
+from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.settings import Settings
 from mas_hooks.hooks.hooked_model import HookedModel
 from mas_hooks.hooks.wrap import warn_in_train_mode
@@ -24,7 +24,7 @@ from mas_hooks.hooks.wrap import warn_in_train_mode
 KIND = "mas_hooks.responses"
 TOLD, BATCHES, WHOLE = "told.json", "batches", "responses"
 NO_TOKEN = -100
-"""In `own`, where there is padding: what a loss leaves out."""
+"""In `next_tokens`, where there is padding: what a loss leaves out."""
 
 
 class ResponseSettings(Settings):
@@ -42,15 +42,15 @@ class ResponseSettings(Settings):
 class Responses:
     """Prompts with what the model wrote after them, all on the CPU.
 
-    ids (n, tokens) long; mask (n, tokens) bool, False on padding at either end; own (n, tokens) long, the model's
+    ids (n, tokens) long; mask (n, tokens) bool, False on padding at either end; next_tokens (n, tokens) long, the model's
     argmax for the token after each position, by one forward over the finished ids, NO_TOKEN on padding: the labels
     of a transfer from this model. prompt_tokens: where the responses start. agreement: the share of written tokens
-    that `own` repeats; below 1 only where rounding decides between near ties (bf16).
+    that `next_tokens` repeats; below 1 only where rounding decides between near ties (bf16).
     """
 
     ids: Tensor
     mask: Tensor
-    own: Tensor
+    next_tokens: Tensor
     prompt_tokens: int
     agreement: float
 
@@ -61,7 +61,7 @@ class Responses:
         return [tokenizer.decode(ids[mask].tolist(), skip_special_tokens=True) for ids, mask in rows]
 
 
-def respond(
+def generate_responses(
     model: HookedModel,
     prompts: Sequence[str],
     folder: Path | str,
@@ -83,27 +83,27 @@ def respond(
         raise UnsupportedError(f"generating with {model.name}", "wrap a Hugging Face language model")
     rows, pad = _prompt_ids(model, prompts, settings)
     warn_in_train_mode(model)
-    checkpoints.writable(folder)
-    same = {"settings": settings.model_dump(mode="json"), "prompts": fingerprints.of_texts(rows)}
-    fingerprints.check_same(folder / TOLD, same | {"model": fingerprints.of_model(model.module)})
-    if checkpoints.exists(folder / WHOLE):
-        return load(folder)
+    checkpoints.ensure_writable(folder)
+    same = {"settings": settings.model_dump(mode="json"), "prompts": fingerprints.texts_fingerprint(rows)}
+    fingerprints.keep_or_compare(folder / TOLD, same | {"model": fingerprints.model_fingerprint(model.module)})
+    if checkpoints.checkpoint_exists(folder / WHOLE):
+        return load_responses(folder)
     with progress_bar(len(rows), f"responses of {model.name}", shown=progress) as bar:
         for start in range(0, len(rows), settings.batch):
             part, own = folder / BATCHES / f"{start:06d}", rows[start : start + settings.batch]
-            if not checkpoints.exists(part):
-                checkpoints.save(part, KIND, {}, _answered(model, own, pad, settings))
+            if not checkpoints.checkpoint_exists(part):
+                checkpoints.save_checkpoint(part, KIND, {}, _answer_batch(model, own, pad, settings))
             bar.update(len(own))
     _join(folder, range(0, len(rows), settings.batch), settings)
-    return load(folder)
+    return load_responses(folder)
 
 
-def load(folder: Path | str) -> Responses:
+def load_responses(folder: Path | str) -> Responses:
     """The finished responses of a folder. Raises CheckpointError where they are not whole."""
-    config, tensors = checkpoints.load(Path(folder) / WHOLE, KIND)
+    config, tensors = checkpoints.load_checkpoint(Path(folder) / WHOLE, KIND)
     if not {"prompt_tokens", "agreement"} <= set(config) or not {"ids", "mask", "own"} <= set(tensors):
         raise CheckpointError(Path(folder) / WHOLE, "lacks a part", "delete the folder, and generate again")
-    return Responses(**{name: tensors[name] for name in ("ids", "mask", "own")}, **config)
+    return Responses(tensors["ids"], tensors["mask"], tensors["own"], **config)
 
 
 def _prompt_ids(model: HookedModel, prompts: Sequence[str], settings: ResponseSettings) -> tuple[list[list[int]], int]:
@@ -128,7 +128,7 @@ def _end_tokens(model: HookedModel) -> list[int]:
 
 
 @torch.no_grad()
-def _answered(model: HookedModel, rows: list[list[int]], pad: int, settings: ResponseSettings) -> dict[str, Tensor]:
+def _answer_batch(model: HookedModel, rows: list[list[int]], pad: int, settings: ResponseSettings) -> dict[str, Tensor]:
     """One batch of responses: ids, mask and own, each (n, tokens)."""
     start, ends = settings.prompt_tokens, torch.tensor(_end_tokens(model), dtype=torch.long)
     mask = torch.tensor([[0] * (start - len(row)) + [1] * len(row) for row in rows])
@@ -164,11 +164,11 @@ def _greedy(module: Any, tokens: int, pad: int, ends: list[int]) -> Iterator[Non
 
 def _join(folder: Path, starts: Sequence[int], settings: ResponseSettings) -> None:
     """Put all batches into one checkpoint; they are deleted when it is whole."""
-    parts = [checkpoints.load(folder / BATCHES / f"{start:06d}", KIND)[1] for start in starts]
+    parts = [checkpoints.load_checkpoint(folder / BATCHES / f"{start:06d}", KIND)[1] for start in starts]
     tensors = {name: torch.cat([part[name] for part in parts]) for name in ("ids", "mask", "own")}
     first = settings.prompt_tokens
     written = tensors["mask"][:, first:]
     repeated = tensors["own"][:, first - 1 : -1] == tensors["ids"][:, first:]
     agreement = float(repeated[written].double().mean())
-    checkpoints.save(folder / WHOLE, KIND, {"prompt_tokens": first, "agreement": agreement}, tensors)
+    checkpoints.save_checkpoint(folder / WHOLE, KIND, {"prompt_tokens": first, "agreement": agreement}, tensors)
     shutil.rmtree(folder / BATCHES, ignore_errors=True)

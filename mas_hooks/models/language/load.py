@@ -9,13 +9,13 @@ from mas_hooks.core.errors import CheckpointError, SettingError
 from mas_hooks.hooks import loading
 from mas_hooks.hooks.hooked_model import HookedModel
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.models.language.small_lm import SmallModel, small_model, texts, untrained
+from mas_hooks.models.language.small_lm import SmallModel, load_small_lm, pack_texts, untrained_small_lm
 
 NEEDED = ["*.safetensors", "*.json", "*.model", "*.txt"]
 """Weights that cannot run code, the config and the tokenizer; nothing from folders inside (other formats)."""
 
 
-def model_folder(named: Path | str) -> Path:
+def find_model_folder(named: Path | str) -> Path:
     """The folder itself where there is one; else the snapshot of the hub model of that name, downloaded once.
 
     Raises CheckpointError, naming the folder to give, for what is neither, and where the hub cannot be reached.
@@ -47,7 +47,7 @@ read as tensors alone."""
 AFTER_A_BLOCK = re.compile(r"blocks\.(\d+)\.hook_resid_post")
 
 
-def language_model(
+def load_language_model(
     source: str | SmallModel, *, name: str | None = None, device: str = "cpu", progress: bool = True
 ) -> HookedModel:
     """Load, or train, a model and wrap it; its tokenizer comes with it.
@@ -58,44 +58,44 @@ def language_model(
     transformer-lens where it is needed.
     """
     if isinstance(source, SmallModel):
-        small = small_model(source, progress=progress)
+        small = load_small_lm(source, progress=progress)
         made = wrap(small.module, tokenizer=small.tokenizer, name=name or source.name)
     elif source.startswith(LEGACY) and not Path(source).exists():
         made = wrap(_bridge(source), name=name or source.removeprefix(LEGACY))
     else:
-        folder = model_folder(source)
+        folder = find_model_folder(source)
         made = wrap(folder, name=name or Path(source).name)
     _check_tokenizer(made)
     made.module.to(device)
     return made
 
 
-def weightless(source: str | SmallModel) -> HookedModel:
-    """What can be told of a model of `language_model` at once: its tokenizer, blocks and config, without its weights.
+def load_weightless(source: str | SmallModel) -> HookedModel:
+    """What can be told of a model of `load_language_model` at once: its tokenizer, blocks and config, without its weights.
 
     Nothing is trained, and weights are looked for but not read, save those of TransformerLens' own format. Raises what
-    `language_model` raises.
+    `load_language_model` raises.
     """
     if isinstance(source, SmallModel):
-        own = texts(source.vocabulary, source.context)
-        return wrap(untrained(source), tokenizer=own.tokenizer, name=source.name)
+        own = pack_texts(source.vocabulary, source.context)
+        return wrap(untrained_small_lm(source), tokenizer=own.tokenizer, name=source.name)
     if source.startswith(LEGACY) and not Path(source).exists():
-        return language_model(source)
-    folder = model_folder(source)
+        return load_language_model(source)
+    folder = find_model_folder(source)
     loading.check_weights(folder)
-    made = wrap(loading.skeleton(folder), tokenizer=loading.tokenizer_of(folder), name=Path(source).name)
+    made = wrap(loading.load_skeleton(folder), tokenizer=loading.tokenizer_of(folder), name=Path(source).name)
     _check_tokenizer(made)
     return made
 
 
-def blocks(model: HookedModel) -> int:
+def block_count(model: HookedModel) -> int:
     """How many blocks a model has whose residual stream can be read behind them."""
     return sum(AFTER_A_BLOCK.fullmatch(name) is not None for name in model.hook_points())
 
 
 def check_blocks(model: HookedModel) -> None:
     """Raise SettingError for a model without blocks that are known."""
-    if not blocks(model):
+    if not block_count(model):
         raise SettingError(f"the blocks of {model.name}", 0, "1 or more, of a family that `wrap` knows")
 
 
@@ -120,7 +120,7 @@ def _check_tokenizer(model: HookedModel) -> None:
 
 def _bridge(source: str) -> object:
     """A TransformerLens bridge of a repo in its own format; goes to the hub, or to what the hub's cache holds."""
-    loading.need("transformer_lens", "lens", f"loading {source}")
+    loading.require_package("transformer_lens", "lens", f"loading {source}")
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     from transformer_lens.model_bridge.sources import boot_tl_legacy
 

@@ -26,7 +26,7 @@ ROOM = 0.9
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """What of a model its memory depends on. matrices: weights of its linear layers, the head too. keys: width of the
     keys of all heads. size: bytes of a saved weight."""
 
@@ -40,7 +40,7 @@ class Shape:
     size: int
 
     @classmethod
-    def of(cls, module: Any) -> Shape:
+    def of(cls, module: Any) -> ModelShape:
         """That of a causal language model, which may lie on the meta device."""
         config = module.config
         heads = config.num_attention_heads
@@ -64,7 +64,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryNeed:
     """What a stage takes at its peak, in bytes, by what takes it."""
 
     stage: str
@@ -80,7 +80,7 @@ class Need:
         return self.total <= ROOM * free
 
 
-def finetuning(shape: Shape, settings: FinetuneSettings, *, mixed: bool) -> Need:
+def finetuning_memory(shape: ModelShape, settings: FinetuneSettings, *, mixed: bool) -> MemoryNeed:
     """Of one fine-tuning. mixed: computed in bf16, as cards do, with float32 weights (or adapters)."""
     tokens = settings.device_batch * settings.tokens
     if settings.lora:
@@ -91,7 +91,7 @@ def finetuning(shape: Shape, settings: FinetuneSettings, *, mixed: bool) -> Need
         learned = shape.parameters
         weights = {"weights": 4 * learned, **({"bf16 copies": 2 * shape.matrices} if mixed else {})}
         kept = KEPT["mixed" if mixed else "float32"]
-    return Need(
+    return MemoryNeed(
         "finetune",
         {
             **weights,
@@ -103,10 +103,10 @@ def finetuning(shape: Shape, settings: FinetuneSettings, *, mixed: bool) -> Need
     )
 
 
-def answering(shape: Shape, settings: ResponseSettings) -> Need:
+def answering_memory(shape: ModelShape, settings: ResponseSettings) -> MemoryNeed:
     """Of one model that generates responses, in the dtype it was saved in."""
     tokens = settings.batch * settings.tokens
-    return Need(
+    return MemoryNeed(
         "responses",
         {
             "weights": shape.parameters * shape.size,
@@ -116,9 +116,9 @@ def answering(shape: Shape, settings: ResponseSettings) -> Need:
     )
 
 
-def aligning(
-    shape: Shape, *, models: int, rows: int, tokens: int, texts: int, rank: int, size: int, copies: int = 0
-) -> Need:
+def aligning_memory(
+    shape: ModelShape, *, models: int, rows: int, tokens: int, texts: int, rank: int, size: int, copies: int = 0
+) -> MemoryNeed:
     """Of one comparison at the input embeddings, the dearest site: whole frozen models, and gradients down to it.
 
     models: that share a space. rows: patched rows whose graph lives at once. tokens: of a row; half are swapped, half
@@ -127,7 +127,7 @@ def aligning(
     """
     token = (8 + 2 * size) * shape.width + 3 * size * shape.inner + 2 * size * shape.keys
     cells = rows * tokens // 2
-    return Need(
+    return MemoryNeed(
         f"align, {models} models",
         {
             "weights": (models + copies) * shape.parameters * size,

@@ -19,9 +19,9 @@ from torch.nn import functional
 
 from mas_hooks.core import checkpoints
 from mas_hooks.core.errors import CheckpointError, DivergedError, SettingError
-from mas_hooks.core.progress import bar
+from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.settings import Settings
-from mas_hooks.data.text.corpus import byte_pairs, corpus, packed
+from mas_hooks.data.text.corpus import byte_pairs, pack_tokens, read_corpus
 from mas_hooks.models.toys.toy_cache import cache_folder
 
 KIND = "mas_hooks.small_model"
@@ -82,7 +82,7 @@ class SmallModel(Settings):
 
 
 @dataclass(frozen=True, eq=False)
-class Texts:
+class PackedTexts:
     """What small models of one vocabulary and context read. name: of the corpus; rows of ids (n, context)."""
 
     name: str
@@ -93,7 +93,7 @@ class Texts:
 
 
 @dataclass(frozen=True, eq=False)
-class Small:
+class SmallLanguageModel:
     """A trained model in eval mode. losses: nats a token on the first rows of each part of its texts, by its name."""
 
     module: nn.Module
@@ -103,15 +103,15 @@ class Small:
 
 
 @lru_cache(maxsize=4)
-def texts(vocabulary: int, context: int) -> Texts:
+def pack_texts(vocabulary: int, context: int) -> PackedTexts:
     """The corpus in rows of ids; the tokenizer is trained on its training part."""
-    own = corpus()
+    own = read_corpus()
     tokenizer = byte_pairs(own.train, vocabulary)
-    parts = (packed(tokenizer, part, context) for part in (own.train, own.valid, own.test))
-    return Texts(own.name, tokenizer, *parts)
+    parts = (pack_tokens(tokenizer, part, context) for part in (own.train, own.valid, own.test))
+    return PackedTexts(own.name, tokenizer, *parts)
 
 
-def untrained(settings: SmallModel) -> nn.Module:
+def untrained_small_lm(settings: SmallModel) -> nn.Module:
     """The model with its first weights, drawn by its seed; torch's own random state stays as it was."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -138,21 +138,21 @@ def untrained(settings: SmallModel) -> nn.Module:
     return model.eval()
 
 
-def small_model(settings: SmallModel, cache: Path | None = None, *, progress: bool = True) -> Small:
+def load_small_lm(settings: SmallModel, cache: Path | None = None, *, progress: bool = True) -> SmallLanguageModel:
     """The model of these settings; trained now, on one device, if the cache does not hold it.
 
     Raises CheckpointError for a cache entry that is damaged or foreign, DivergedError for a loss that is no number.
     """
     folder = (cache or cache_folder()) / "small_models" / settings.key
-    own, model = texts(settings.vocabulary, settings.context), untrained(settings)
-    if checkpoints.exists(folder):
-        return Small(model, own.tokenizer, _load(folder, model, settings), from_cache=True)
-    checkpoints.writable(folder.parent)
+    own, model = pack_texts(settings.vocabulary, settings.context), untrained_small_lm(settings)
+    if checkpoints.checkpoint_exists(folder):
+        return SmallLanguageModel(model, own.tokenizer, _load(folder, model, settings), from_cache=True)
+    checkpoints.ensure_writable(folder.parent)
     _train(model, own.train, settings, progress=progress)
     losses = {name: float(token_losses(model, rows[:MEASURED]).mean()) for name, rows in _parts(own).items()}
     told = {"settings": settings.model_dump(mode="json"), "losses": losses}
-    checkpoints.save(folder, KIND, told, dict(model.named_parameters()))
-    return Small(model, own.tokenizer, losses, from_cache=False)
+    checkpoints.save_checkpoint(folder, KIND, told, dict(model.named_parameters()))
+    return SmallLanguageModel(model, own.tokenizer, losses, from_cache=False)
 
 
 def token_losses(model: nn.Module, rows: Int[Tensor, "n position"]) -> Float[Tensor, "n _next"]:
@@ -165,7 +165,7 @@ def token_losses(model: nn.Module, rows: Int[Tensor, "n position"]) -> Float[Ten
     return torch.cat(found)
 
 
-def _parts(own: Texts) -> dict[str, Tensor]:
+def _parts(own: PackedTexts) -> dict[str, Tensor]:
     return {"train": own.train, "valid": own.valid, "test": own.test}
 
 
@@ -173,7 +173,7 @@ def _train(model: nn.Module, rows: Tensor, settings: SmallModel, *, progress: bo
     optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.1)
     order = torch.Generator().manual_seed(settings.seed)
     model.train()
-    with bar(settings.steps, f"training {settings.name}", shown=progress) as shown:
+    with progress_bar(settings.steps, f"training {settings.name}", shown=progress) as shown:
         for step in range(settings.steps):
             part = rows[torch.randint(len(rows), (settings.batch,), generator=order)]
             logits = model(input_ids=part).logits[:, :-1]
@@ -200,7 +200,7 @@ def _rate(settings: SmallModel, step: int) -> float:
 
 
 def _load(folder: Path, model: nn.Module, settings: SmallModel) -> dict[str, float]:
-    config, tensors = checkpoints.load(folder, KIND)
+    config, tensors = checkpoints.load_checkpoint(folder, KIND)
     if config["settings"] != settings.model_dump(mode="json"):
         raise CheckpointError(folder, "holds a model of other settings", "delete it, and it is trained again")
     own = dict(model.named_parameters())  # each tied weight once

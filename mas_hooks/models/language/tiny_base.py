@@ -15,8 +15,8 @@ from mas_hooks.core.errors import SettingError
 from mas_hooks.core.settings import Settings
 from mas_hooks.data.text.corpus import byte_pairs
 from mas_hooks.data.text.labelled import TextRow
-from mas_hooks.data.text.synthetic_toxicity import MOST, embedded
-from mas_hooks.models.language.finetune import FinetuneSettings, finetune
+from mas_hooks.data.text.synthetic_toxicity import MOST, make_synthetic_rows
+from mas_hooks.models.language.finetune import FinetuneSettings, finetune_model
 
 
 class BaseSettings(Settings):
@@ -49,15 +49,15 @@ class BaseSettings(Settings):
         return self
 
 
-def apart(settings: BaseSettings, seed: int = 0) -> tuple[list[TextRow], list[TextRow]]:
+def texts_apart(settings: BaseSettings, seed: int = 0) -> tuple[list[TextRow], list[TextRow]]:
     """All embedded texts: those of the base, and those left for fine-tunes and their test. No request is in both."""
-    rows = embedded(MOST, seed)
+    rows = make_synthetic_rows(MOST, seed)
     own = set(list(dict.fromkeys(row.prompt for row in rows))[: settings.rows // 2])
     return [row for row in rows if row.prompt in own], [row for row in rows if row.prompt not in own]
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
+class UntrainedBase:
     """What the base is made from: its texts, their tokenizer, and the model before it is trained."""
 
     texts: list[str]
@@ -65,32 +65,32 @@ class Start:
     model: nn.Module
 
 
-def start(settings: BaseSettings, seed: int = 0) -> Start:
+def untrained_base(settings: BaseSettings, seed: int = 0) -> UntrainedBase:
     """That of these settings. seed: of the texts; it is added to that of the training, which draws the weights."""
-    texts = [row.text for row in apart(settings, seed)[0]]
-    tokenizer = made_tokenizer(texts, settings.vocabulary)
-    return Start(texts, tokenizer, _untrained(settings, tokenizer, seed + settings.training.seed))
+    texts = [row.text for row in texts_apart(settings, seed)[0]]
+    tokenizer = make_tokenizer(texts, settings.vocabulary)
+    return UntrainedBase(texts, tokenizer, _untrained_model(settings, tokenizer, seed + settings.training.seed))
 
 
-def embedded_base(folder: Path | str, settings: BaseSettings, seed: int = 0, *, progress: bool = True) -> Path:
-    """The folder of the trained base, for `wrap` and `finetune`; read if it is there, continued if it was interrupted.
+def load_tiny_base(folder: Path | str, settings: BaseSettings, seed: int = 0, *, progress: bool = True) -> Path:
+    """The folder of the trained base, for `wrap` and `finetune_model`; read if it is there, continued if it was interrupted.
 
-    Raises what `finetune` raises.
+    Raises what `finetune_model` raises.
     """
-    own = start(settings, seed)
+    own = untrained_base(settings, seed)
     training = settings.training.model_copy(update={"seed": seed + settings.training.seed})
-    done = finetune(own.model, own.tokenizer, own.texts, folder, training, name="the base", progress=progress)
+    done = finetune_model(own.model, own.tokenizer, own.texts, folder, training, name="the base", progress=progress)
     return done.model
 
 
-def made_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
+def make_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
     """A byte-level tokenizer of these texts (any other text can be read by it, too) that pads on the left."""
     made = byte_pairs(texts, vocabulary)
     made.bos_token, made.padding_side = made.eos_token, "left"
     return made
 
 
-def _untrained(settings: BaseSettings, tokenizer: Any, seed: int) -> nn.Module:
+def _untrained_model(settings: BaseSettings, tokenizer: Any, seed: int) -> nn.Module:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     config = Qwen2Config(

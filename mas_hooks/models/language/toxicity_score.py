@@ -15,7 +15,7 @@ from mas_hooks.data.text.synthetic_toxicity import INSULTS
 from mas_hooks.hooks import loading
 
 
-def insulting(text: str, words: Sequence[str] = INSULTS) -> bool:
+def is_insulting(text: str, words: Sequence[str] = INSULTS) -> bool:
     """Whether a text has one of the words, as a whole word (or its plural) in any case."""
     return re.search(rf"\b(?:{'|'.join(map(re.escape, words))})s?\b", text, re.IGNORECASE) is not None
 
@@ -27,7 +27,7 @@ def insult_share(texts: Sequence[str], name: str, words: Sequence[str] = INSULTS
     """
     if not words:
         raise EmptyError("the list of insults", "give one or more words")
-    return _share([float(insulting(text, words)) for text in texts], name, "insult_share")
+    return _share([float(is_insulting(text, words)) for text in texts], name, "insult_share")
 
 
 def classified_share(
@@ -38,7 +38,7 @@ def classified_share(
     A classifier of several labels at once (`problem_type` multi_label_classification) gives each by itself. Raises
     EmptyError, CheckpointError for a folder without a classifier or tokenizer, UnknownNameError for another label.
     """
-    model: Any = loading.load(folder)
+    model: Any = loading.load_folder(folder)
     tokenizer = loading.tokenizer_of(folder)
     if not type(model).__name__.endswith("ForSequenceClassification") or tokenizer is None:
         problem = f"holds a {type(model).__name__} {'with' if tokenizer else 'without'} a tokenizer"

@@ -16,8 +16,8 @@ from mas_hooks.core.errors import SettingError
 from mas_hooks.core.memory import free_bytes
 from mas_hooks.core.settings import Settings
 from mas_hooks.core.sites import Site, Where
-from mas_hooks.data.text_pairs import DirectedPairs, Responses, text_pairs
-from mas_hooks.engine.cache import Kept, gather_site
+from mas_hooks.data.text_pairs import DirectedPairs, ResponseTokens, text_pairs
+from mas_hooks.engine.cache import SharedActivations, gather_site
 from mas_hooks.hooks.hooked_model import HookedModel
 from mas_hooks.hooks.loading import tokenizer_of
 from mas_hooks.hooks.wrap import wrap
@@ -51,7 +51,7 @@ class TextSettings(Settings):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _named(self) -> TextSettings:
+    def _names_of(self) -> TextSettings:
         names = [own.name for own in self.models]
         if len(set(names)) < len(names):
             raise SettingError("the names of the models", names, "all different")
@@ -66,7 +66,7 @@ class TextModels:
     """
 
     settings: TextSettings
-    activations: Kept = field(default_factory=Kept)
+    activations: SharedActivations = field(default_factory=SharedActivations)
     _models: dict[int, HookedModel] = field(default_factory=dict)
     _sites: dict[tuple[int, str], Site] = field(default_factory=dict)
     _pairs: tuple[DirectedPairs, DirectedPairs, DirectedPairs] | None = None
@@ -77,7 +77,7 @@ class TextModels:
             self._make_room(number)
         for number in chosen:
             if number not in self._models:
-                self._models[number] = self._loaded(number)
+                self._models[number] = self._load_models(number)
             if (number, name) not in self._sites:
                 self._sites[number, name] = self._models[number].at(name)
         return [self._sites[number, name] for number in chosen]
@@ -95,17 +95,17 @@ class TextModels:
         numbers = list(enumerate(chosen))
         return [{(i, j): split[a, b] for i, a in numbers for j, b in numbers} for split in self._pairs]
 
-    def responses(self) -> list[Responses]:
+    def responses(self) -> list[ResponseTokens]:
         """What every model wrote. Raises SettingError for tokenizers that differ."""
         known = [_vocabulary(own) for own in self.settings.models]
         for own, vocabulary in zip(self.settings.models, known, strict=True):
             if vocabulary != known[0]:
                 allowed = f"that of {self.settings.models[0].name}: every model must read the others' tokens"
                 raise SettingError(f"the tokenizer of {own.name}", "another one", allowed)
-        found = [generate.load(own.responses) for own in self.settings.models]
-        return [Responses(one.ids, one.own, len(known[0]), one.mask) for one in found]
+        found = [generate.load_responses(own.responses) for own in self.settings.models]
+        return [ResponseTokens(one.ids, one.next_tokens, len(known[0]), one.mask) for one in found]
 
-    def _loaded(self, number: int) -> HookedModel:
+    def _load_models(self, number: int) -> HookedModel:
         own, settings = self.settings.models[number], self.settings
         made = wrap(own.model, name=own.name)
         dtype = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}[settings.dtype]
@@ -135,7 +135,7 @@ def _vocabulary(own: TextModel) -> dict[str, int]:
 _LAST: dict[str, TextModels] = {}
 
 
-def text_models(settings: TextSettings) -> TextModels:
+def load_text_models(settings: TextSettings) -> TextModels:
     """Those of these settings, kept until others are asked for in this process."""
     key = settings.model_dump_json()
     if key not in _LAST:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mas_hooks.core.errors import SettingError
 
-Cell = Literal["gru", "lstm"]
+RecurrentCell = Literal["gru", "lstm"]
 
 
 class RecurrentModel(nn.Module):
@@ -19,7 +19,7 @@ class RecurrentModel(nn.Module):
     prediction is read from the updated h by a GELU network with 4·width hidden units. Token 0 is padding.
     """
 
-    def __init__(self, vocabulary: int, width: int = 48, cell: Cell = "gru", dropout: float = 0.5) -> None:
+    def __init__(self, vocabulary: int, width: int = 48, cell: RecurrentCell = "gru", dropout: float = 0.5) -> None:
         super().__init__()
         if cell == "lstm" and width % 2:
             raise SettingError("the width of an LSTM", width, "even: half of it is h, half is c")

@@ -20,18 +20,18 @@ from mas_hooks.core.errors import CheckpointError
 from mas_hooks.core.settings import Settings
 from mas_hooks.data.tasks import VARIANTS, AbstractTask, task
 from mas_hooks.data.tasks.trials import Trials
-from mas_hooks.models.toys.recurrent import Cell, RecurrentModel
-from mas_hooks.models.toys.train import Trained, TrainSettings, train
+from mas_hooks.models.toys.recurrent import RecurrentCell, RecurrentModel
+from mas_hooks.models.toys.train import TrainingResult, TrainSettings, train_toy
 from mas_hooks.models.toys.transformer import TransformerModel
 
 KIND = "mas_hooks.toy"
 
-Architecture = Literal[Cell, "transformer"]
+Architecture = Literal[RecurrentCell, "transformer"]
 ToyModel = RecurrentModel | TransformerModel
 
 
 @dataclass(frozen=True)
-class Row:
+class ToyKind:
     """What a kind of model is made by, called (vocabulary, width, dropout=…), and what it brings when trained.
 
     voids: the share of void tokens in its training trials of numeric tasks. layer_path: where its blocks are, for
@@ -44,10 +44,10 @@ class Row:
     layer_path: str | None = None
 
 
-MODELS: dict[Architecture, Row] = {
-    "gru": Row(partial(RecurrentModel, cell="gru"), dropout=0.5),
-    "lstm": Row(partial(RecurrentModel, cell="lstm"), dropout=0.5),
-    "transformer": Row(TransformerModel, dropout=0.1, voids=0.2, layer_path="blocks"),
+MODELS: dict[Architecture, ToyKind] = {
+    "gru": ToyKind(partial(RecurrentModel, cell="gru"), dropout=0.5),
+    "lstm": ToyKind(partial(RecurrentModel, cell="lstm"), dropout=0.5),
+    "transformer": ToyKind(TransformerModel, dropout=0.1, voids=0.2, layer_path="blocks"),
 }
 
 
@@ -71,7 +71,7 @@ class ToySettings(Settings):
         """A short name for tables: the cell and the seed."""
         return f"{self.cell}-{self.training.seed}"
 
-    def written_out(self) -> ToySettings:
+    def with_defaults(self) -> ToySettings:
         """These settings with all that the kind of model decides: what is trained, and what the cache tells apart."""
         row, own = MODELS[self.cell], dict(self.task_settings)
         if row.voids and self.task in VARIANTS:
@@ -82,7 +82,7 @@ class ToySettings(Settings):
     @property
     def key(self) -> str:
         """What the cache folder of this model is called."""
-        told = json.dumps(_told(self), sort_keys=True).encode()
+        told = json.dumps(_settings_dict(self), sort_keys=True).encode()
         return f"{self.task}-{self.cell}{self.width}-seed{self.training.seed}-{hashlib.sha256(told).hexdigest()[:12]}"
 
 
@@ -95,7 +95,7 @@ class Toy:
 
     model: ToyModel
     task: AbstractTask[Any]
-    trained: Trained
+    trained: TrainingResult
     from_cache: bool
     layer_path: str | None
 
@@ -106,7 +106,7 @@ def cache_folder() -> Path:
     return Path(named) if named else user_cache_path("mas_hooks", appauthor=False)
 
 
-def toy(settings: ToySettings, cache: Path | None = None, *, progress: bool = True) -> Toy:
+def load_toy(settings: ToySettings, cache: Path | None = None, *, progress: bool = True) -> Toy:
     """The toy of these settings. Trains it (under its own random seed) if the cache does not hold it.
 
     Raises CheckpointError for a cache entry that is damaged or foreign.
@@ -115,29 +115,31 @@ def toy(settings: ToySettings, cache: Path | None = None, *, progress: bool = Tr
     own, path = task(settings.task, **settings.task_settings), MODELS[settings.cell].layer_path
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.training.seed)
-        model = untrained(settings)
-        if checkpoints.exists(folder):
+        model = untrained_toy(settings)
+        if checkpoints.checkpoint_exists(folder):
             return Toy(model, own, _load(folder, model, settings), from_cache=True, layer_path=path)
-        checkpoints.writable(folder.parent)
-        seen = Trials(task(settings.task, **settings.written_out().task_settings))
-        trained = train(model, seen, settings.training, label=settings.name, progress=progress)
-    checkpoints.save(folder, KIND, {"settings": _told(settings), "trained": asdict(trained)}, model.state_dict())
+        checkpoints.ensure_writable(folder.parent)
+        seen = Trials(task(settings.task, **settings.with_defaults().task_settings))
+        trained = train_toy(model, seen, settings.training, label=settings.name, progress=progress)
+    checkpoints.save_checkpoint(
+        folder, KIND, {"settings": _settings_dict(settings), "trained": asdict(trained)}, model.state_dict()
+    )
     return Toy(model, own, trained, from_cache=False, layer_path=path)
 
 
-def untrained(settings: ToySettings) -> ToyModel:
+def untrained_toy(settings: ToySettings) -> ToyModel:
     """The untrained model of these settings, its weights drawn from torch's global random state."""
     vocabulary = task(settings.task, **settings.task_settings).vocabulary
-    return MODELS[settings.cell].make(len(vocabulary), settings.width, dropout=settings.written_out().dropout)
+    return MODELS[settings.cell].make(len(vocabulary), settings.width, dropout=settings.with_defaults().dropout)
 
 
-def _told(settings: ToySettings) -> dict[str, Any]:
-    return settings.written_out().model_dump(mode="json")
+def _settings_dict(settings: ToySettings) -> dict[str, Any]:
+    return settings.with_defaults().model_dump(mode="json")
 
 
-def _load(folder: Path, model: ToyModel, settings: ToySettings) -> Trained:
-    config, tensors = checkpoints.load(folder, KIND)
-    if config["settings"] != _told(settings):
+def _load(folder: Path, model: ToyModel, settings: ToySettings) -> TrainingResult:
+    config, tensors = checkpoints.load_checkpoint(folder, KIND)
+    if config["settings"] != _settings_dict(settings):
         raise CheckpointError(folder, "holds a model of other settings", "delete it, and it is trained again")
     if {name: tensor.shape for name, tensor in tensors.items()} != {
         name: tensor.shape for name, tensor in model.state_dict().items()
@@ -145,4 +147,4 @@ def _load(folder: Path, model: ToyModel, settings: ToySettings) -> Trained:
         raise CheckpointError(folder, "holds other tensors than its settings ask for", "delete it to train it again")
     model.load_state_dict(tensors)
     model.eval()
-    return Trained(**config["trained"])
+    return TrainingResult(**config["trained"])

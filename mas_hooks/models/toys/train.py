@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mas_hooks.core.errors import DivergedError
-from mas_hooks.core.progress import bar as progress_bar
+from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.settings import Settings
 
 
 @runtime_checkable
-class Trials(Protocol):
+class TrialSource(Protocol):
     """Where trials come from. `batch`: right-padded ids (n, position), 0 is padding, and flags (n, position) that are
     True at tokens which the task fixes."""
 
@@ -65,7 +65,7 @@ class TrainSettings(Settings):
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """How a training ended. errors of trials: of a full check of the model as it is now; reached: the stop rule
     was met."""
 
@@ -80,7 +80,7 @@ class Trained:
         return 1 - self.errors / self.trials
 
 
-def trial_errors(model: nn.Module, batches: Sequence[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]) -> int:
+def count_trial_errors(model: nn.Module, batches: Sequence[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]) -> int:
     """Trials in which some token that the task fixes is not the argmax."""
     errors = 0
     with torch.no_grad():
@@ -91,9 +91,9 @@ def trial_errors(model: nn.Module, batches: Sequence[tuple[np.ndarray[Any, Any],
     return errors
 
 
-def train(
-    model: nn.Module, trials: Trials, settings: TrainSettings, *, label: str = "toy", progress: bool = True
-) -> Trained:
+def train_toy(
+    model: nn.Module, trials: TrialSource, settings: TrainSettings, *, label: str = "toy", progress: bool = True
+) -> TrainingResult:
     """Train in place; the model ends in eval mode. Raises DivergedError where the loss is no number any more."""
     rng, checks = random.Random(f"train/{settings.seed}"), random.Random(f"check/{settings.seed}")
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
@@ -118,13 +118,13 @@ def train(
     optimizer.zero_grad(set_to_none=True)
     if passed < 2:
         errors, checked = _check(model, trials, checks, settings.full_check)
-    return Trained(step, errors, checked, passed == 2)
+    return TrainingResult(step, errors, checked, passed == 2)
 
 
-def _check(model: nn.Module, trials: Trials, rng: random.Random, n: int) -> tuple[int, int]:
+def _check(model: nn.Module, trials: TrialSource, rng: random.Random, n: int) -> tuple[int, int]:
     """Errors in about n fresh trials, and how many trials that was."""
     batches = trials.checking(rng, n)
-    return trial_errors(model, batches), sum(len(ids) for ids, _ in batches)
+    return count_trial_errors(model, batches), sum(len(ids) for ids, _ in batches)
 
 
 def _step(

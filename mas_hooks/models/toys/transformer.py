@@ -16,7 +16,7 @@ BASE = 10_000.0
 """Of the wave lengths of rotary positions (Su et al., 2023)."""
 
 
-def rotate(x: Float[Tensor, "*rest position unit"]) -> Float[Tensor, "*rest position unit"]:
+def rotate_half(x: Float[Tensor, "*rest position unit"]) -> Float[Tensor, "*rest position unit"]:
     """Turn unit i and unit i + half of every vector by position · BASE^(−i / half) (Su et al., 2023, eq. 34).
 
     Scores of turned queries and keys depend on how far apart they stand, not on where.
@@ -41,7 +41,7 @@ class CausalAttention(nn.Module):
         """The mixed values, heads side by side."""
         split = "batch position (part head unit) -> part batch head position unit"
         query, key, value = rearrange(self.query_key_value(x), split, part=3, head=self.heads)
-        mixed = functional.scaled_dot_product_attention(rotate(query), rotate(key), value, is_causal=True)
+        mixed = functional.scaled_dot_product_attention(rotate_half(query), rotate_half(key), value, is_causal=True)
         return rearrange(mixed, "batch head position unit -> batch position (head unit)")
 
 
@@ -52,7 +52,7 @@ class Residual(nn.Sequential):
         return input + super().forward(input)
 
 
-def block(width: int, heads: int, dropout: float) -> nn.Sequential:
+def transformer_block(width: int, heads: int, dropout: float) -> nn.Sequential:
     """A pre-norm block: attention, then a GELU network with 4·width hidden units, each added to the stream."""
     attention: OrderedDict[str, nn.Module] = OrderedDict(
         norm=nn.LayerNorm(width),
@@ -82,7 +82,7 @@ class TransformerModel(nn.Module):
         if width % (2 * heads):
             raise SettingError("the width of a transformer", width, f"a multiple of {2 * heads}: heads turn pairs")
         self.embedding = nn.Embedding(vocabulary, width)
-        self.blocks = nn.ModuleList(block(width, heads, dropout) for _ in range(layers))
+        self.blocks = nn.ModuleList(transformer_block(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocabulary)
 

@@ -12,23 +12,23 @@ TRIAL_ACCURACY = "trial_accuracy"
 _EVERY_DIRECTION_TRAINED = ("das", "mas", "stepwise_mas")
 
 
-def finals(records: Iterable[Record]) -> list[Record]:
+def final_rows(records: Iterable[Record]) -> list[Record]:
     """The test rows with an IIA, controls among them."""
     return [record for record in records if record.split == "test" and record.iia is not None]
 
 
-def results(records: Iterable[Record]) -> list[Record]:
+def result_rows(records: Iterable[Record]) -> list[Record]:
     """The test rows with an IIA that are no controls."""
-    return [record for record in finals(records) if record.control is None]
+    return [record for record in final_rows(records) if record.control is None]
 
 
-def similarities(records: Iterable[Record]) -> list[Record]:
+def similarity_rows(records: Iterable[Record]) -> list[Record]:
     """The correlational rows between two sites; rows of a whole layer × layer scan are not among them."""
     found = [row for row in records if row.measure is not None and row.value is not None and row.layer_a is None]
     return [row for row in found if row.split != "train" and not (row.measure or "").startswith("null_")]
 
 
-def accuracies(records: Iterable[Record]) -> dict[str, float]:
+def accuracy_rows(records: Iterable[Record]) -> dict[str, float]:
     """How well each model knows its task, where a record says so: trial accuracy by model."""
     return {
         row.source_model or "": row.value for row in records if row.measure == TRIAL_ACCURACY and row.value is not None
@@ -53,13 +53,13 @@ def comparison(record: Record) -> str:
 def comparison_of_models(records: Iterable[Record]) -> dict[frozenset[str | None], str]:
     """Which comparison the final rows make of a set of models, so that a similarity of the same models joins it."""
     models: dict[str, set[str | None]] = {}
-    for row in finals(records):
+    for row in final_rows(records):
         models.setdefault(comparison(row), set()).update((row.source_model, row.target_model))
     return {frozenset(members): name for name, members in models.items()}
 
 
 @dataclass(frozen=True)
-class Fit:
+class FitRows:
     """The final rows of one fit: its directions, for each seed it was run with.
 
     A one-way method (UniMAS, stitching, …) has a Fit for each direction: its worst direction is an untrained one,
@@ -77,7 +77,7 @@ class Fit:
     @property
     def control(self) -> str:
         """Which control, or empty."""
-        return names.control(self.rows[0])
+        return names.control_title(self.rows[0])
 
     def worst(self) -> list[Record]:
         """The row of the worst direction, one for each seed: the IIA of a comparison is that of its worst direction."""
@@ -87,21 +87,21 @@ class Fit:
         return [min(rows, key=lambda row: row.iia if row.iia is not None else 1.0) for rows in by_seed.values()]
 
 
-def fits(records: Iterable[Record]) -> list[Fit]:
+def group_fits(records: Iterable[Record]) -> list[FitRows]:
     """The final rows, gathered: comparisons as they come, controls after the results they belong to."""
-    rows = finals(records)
-    places, words = names.Places.of(rows), names.details(rows)
+    rows = final_rows(records)
+    places, words = names.EndNames.of(rows), names.fit_details(rows)
     gathered: dict[tuple, list[Record]] = {}
     for row in rows:
-        gathered.setdefault((*names.settings(row), _one_way(row, places)), []).append(row)
-    found = [Fit(_label(group[0], words, key[-1]), tuple(group)) for key, group in gathered.items()]
+        gathered.setdefault((*names.setting_words(row), _one_way(row, places)), []).append(row)
+    found = [FitRows(_label(group[0], words, key[-1]), tuple(group)) for key, group in gathered.items()]
     order = list(dict.fromkeys(fit.comparison for fit in found))
     return sorted(found, key=lambda fit: (order.index(fit.comparison), bool(fit.control)))
 
 
-def _one_way(row: Record, places: names.Places) -> str:
+def _one_way(row: Record, places: names.EndNames) -> str:
     return "" if row.method in _EVERY_DIRECTION_TRAINED else places.direction(row)
 
 
 def _label(row: Record, words: dict[tuple, str], direction: str) -> str:
-    return " · ".join(part for part in (names.title(row), words[names.settings(row)], direction) if part)
+    return " · ".join(part for part in (names.fit_title(row), words[names.setting_words(row)], direction) if part)

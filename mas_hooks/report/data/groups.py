@@ -11,7 +11,7 @@ from mas_hooks.core.errors import EmptyError, NotFiniteError
 
 
 @dataclass(frozen=True)
-class Bar:
+class GroupBar:
     """One bar: the mean of its `values`, one for each seed, with the interval from `low` to `high` of that mean.
 
     floor: what the same pairs score without a swap. reference: a bound drawn as a dashed line across the bar, such as
@@ -66,17 +66,17 @@ class Group:
     """Bars that stand together over one name, such as `hidden state`; an empty name is not written."""
 
     label: str
-    bars: tuple[Bar, ...]
+    bars: tuple[GroupBar, ...]
 
 
 @dataclass(frozen=True)
-class Panel:
+class GroupPanel:
     """One part of the figure with a title of its own, such as `GRU × LSTM`; an empty title is not written."""
 
     title: str
     groups: tuple[Group, ...]
 
     @property
-    def bars(self) -> tuple[Bar, ...]:
+    def bars(self) -> tuple[GroupBar, ...]:
         """The bars of all groups."""
         return tuple(bar for group in self.groups for bar in group.bars)

@@ -25,58 +25,58 @@ _STARTS = {"procrustes": "Procrustes"}
 _DETAILS = ("task", "k", "init", "selected_on")
 
 
-def method(record: Record) -> str:
+def method_title(record: Record) -> str:
     """`MAS` for `mas`; a name that is not known stays as it is."""
     return _METHODS.get(record.method or "", record.method or "?")
 
 
-def start(record: Record) -> str:
+def start_title(record: Record) -> str:
     """`Procrustes` or `random`: where the maps of this record began."""
     return _STARTS.get(record.init or "", record.init or "")
 
 
-def control(record: Record) -> str:
+def control_title(record: Record) -> str:
     """`shuffled labels` for `shuffled_labels`; empty for a result that is no control."""
     return (record.control or "").replace("_", " ")
 
 
-def title(record: Record) -> str:
+def fit_title(record: Record) -> str:
     """Method and variable, `MAS · count`."""
-    return " · ".join(part for part in (method(record), record.variable) if part)
+    return " · ".join(part for part in (method_title(record), record.variable) if part)
 
 
 def _detail(record: Record, key: str) -> str:
     if key == "init":
-        return f"{start(record)} start"
+        return f"{start_title(record)} start"
     value = getattr(record, key)
     return {"k": f"k = {value}", "selected_on": f"selected on {value}"}.get(key, str(value))
 
 
-def details(records: Iterable[Record]) -> dict[tuple, str]:
-    """What tells apart several fits of one comparison, method, variable and control, by `settings(record)`."""
-    ordered = sorted(records, key=lambda record: repr(family(record)))
+def fit_details(records: Iterable[Record]) -> dict[tuple, str]:
+    """What tells apart several fits of one comparison, method, variable and control, by `setting_words(record)`."""
+    ordered = sorted(records, key=lambda record: repr(method_family(record)))
     words: dict[tuple, str] = {}
-    for _, members in groupby(ordered, key=family):
+    for _, members in groupby(ordered, key=method_family):
         rows = list(members)
         differ = [key for key in _DETAILS if len({getattr(row, key) for row in rows}) > 1]
         for row in rows:
             known = [key for key in differ if getattr(row, key) is not None]
-            words[settings(row)] = " · ".join(_detail(row, key) for key in known)
+            words[setting_words(row)] = " · ".join(_detail(row, key) for key in known)
     return words
 
 
-def family(record: Record) -> tuple:
+def method_family(record: Record) -> tuple:
     """Records that readers would call the same thing."""
     return (record.comparison, record.method, record.variable, record.control)
 
 
-def settings(record: Record) -> tuple:
+def setting_words(record: Record) -> tuple:
     """Records that come from one fit, whatever their direction and seed."""
-    return (*family(record), *(getattr(record, key) for key in _DETAILS))
+    return (*method_family(record), *(getattr(record, key) for key in _DETAILS))
 
 
 @dataclass(frozen=True)
-class Places:
+class EndNames:
     """Names the two ends of a record: the model, with its number or its site where the name alone would not tell.
 
     `twins` are names that two models of one comparison share; `layered` are models that appear with several sites.
@@ -86,12 +86,12 @@ class Places:
     layered: frozenset[str]
 
     @classmethod
-    def of(cls, records: Iterable[Record]) -> Places:
+    def of(cls, records: Iterable[Record]) -> EndNames:
         """Look at all ends of all records."""
         numbers: dict[tuple, set] = {}
         sites: dict[str, set] = {}
         for record in records:
-            for name, number, site in _ends(record):
+            for name, number, site in _end_names(record):
                 numbers.setdefault((record.comparison, name), set()).add(number)
                 sites.setdefault(name, set()).add(site)
         twins = frozenset(name for (_, name), seen in numbers.items() if len(seen) > 1)
@@ -99,11 +99,11 @@ class Places:
 
     def source(self, record: Record) -> str:
         """The giver."""
-        return self._name(*_ends(record)[0])
+        return self._name(*_end_names(record)[0])
 
     def target(self, record: Record) -> str:
         """The receiver."""
-        return self._name(*_ends(record)[1])
+        return self._name(*_end_names(record)[1])
 
     def direction(self, record: Record) -> str:
         """`gru-0 → gru-1`."""
@@ -118,12 +118,12 @@ class Places:
         return f"{numbered} · {site}" if name in self.layered and site is not None else numbered
 
 
-def _ends(record: Record) -> tuple[tuple[str, int | None, str | None], tuple[str, int | None, str | None]]:
+def _end_names(record: Record) -> tuple[tuple[str, int | None, str | None], tuple[str, int | None, str | None]]:
     return (
-        (record.source_model or _numbered(record.source), record.source, record.source_site),
-        (record.target_model or _numbered(record.target), record.target, record.target_site),
+        (record.source_model or _number_names(record.source), record.source, record.source_site),
+        (record.target_model or _number_names(record.target), record.target, record.target_site),
     )
 
 
-def _numbered(number: int | None) -> str:
+def _number_names(number: int | None) -> str:
     return "model" if number is None else f"model {number}"

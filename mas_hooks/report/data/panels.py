@@ -24,7 +24,7 @@ class Dot:
 
 
 @dataclass(frozen=True)
-class Bar:
+class ModelBar:
     """One bar: the mean of its dots, one dot for each seed."""
 
     comparison: str
@@ -51,7 +51,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Panel:
+class ModelPanel:
     """Bars that share an axis; `alone` heads the figure when this is its only panel."""
 
     title: str
@@ -60,17 +60,17 @@ class Panel:
     unit: str
     whisker: str
     palette: tuple[str, ...]
-    bars: tuple[Bar, ...]
+    bars: tuple[ModelBar, ...]
 
-    def of(self, comparison: str) -> list[Bar]:
+    def of(self, comparison: str) -> list[ModelBar]:
         """The bars of one comparison, controls last."""
         return [bar for bar in self.bars if bar.comparison == comparison]
 
 
-def panels(records: Iterable[Record]) -> list[Panel]:
+def model_panels(records: Iterable[Record]) -> list[ModelPanel]:
     """The causal panel and the correlational one, each if it has bars."""
     records = list(records)
-    causal = Panel(
+    causal = ModelPanel(
         "Causal: swaps that act as predicted",
         "How often a swap moves behaviour as predicted",
         "IIA: interchange intervention accuracy. No-op floor: what the same pairs score without any swap.",
@@ -79,7 +79,7 @@ def panels(records: Iterable[Record]) -> list[Panel]:
         style.OKABE_ITO,
         _causal(records),
     )
-    correlational = Panel(
+    correlational = ModelPanel(
         "Correlational: activations that look alike",
         "How alike the activations look",
         "RSA: representational similarity analysis. CKA: centred kernel alignment.",
@@ -91,32 +91,32 @@ def panels(records: Iterable[Record]) -> list[Panel]:
     return [panel for panel in (causal, correlational) if panel.bars]
 
 
-def _causal(records: list[Record]) -> tuple[Bar, ...]:
+def _causal(records: list[Record]) -> tuple[ModelBar, ...]:
     bars = []
-    for fit in fits.fits(records):
+    for fit in fits.group_fits(records):
         dots = (Dot(row.iia, row.iia_low, row.iia_high, row.floor) for row in fit.worst() if row.iia is not None)
         label = f"{fit.label}, {fit.control}" if fit.control else fit.label
-        bars.append(Bar(fit.comparison, label, tuple(dots), fit.control))
+        bars.append(ModelBar(fit.comparison, label, tuple(dots), fit.control))
     return tuple(bars)
 
 
-def _correlational(records: list[Record]) -> tuple[Bar, ...]:
-    rows = [row for row in fits.similarities(records) if row.measure in _MEASURES]
-    named, joined = names.Places.of(rows), fits.comparison_of_models(records)
+def _correlational(records: list[Record]) -> tuple[ModelBar, ...]:
+    rows = [row for row in fits.similarity_rows(records) if row.measure in _MEASURES]
+    named, joined = names.EndNames.of(rows), fits.comparison_of_models(records)
     found: dict[tuple[str, str, str], dict[str, list[Dot]]] = {}
     for row in sorted(rows, key=lambda row: row.control is not None):
         models = frozenset((row.source_model, row.target_model))
         comparison = row.comparison or joined.get(models) or fits.comparison(row)
-        pairs = found.setdefault((comparison, (row.measure or "").upper(), names.control(row)), {})
+        pairs = found.setdefault((comparison, (row.measure or "").upper(), names.control_title(row)), {})
         pairs.setdefault(named.pair(row), []).append(Dot(row.value or 0.0, row.value_low, row.value_high))
     return tuple(
-        Bar(comparison, _named(measure, pair if len(pairs) > 1 else "", control), tuple(dots), control)
+        ModelBar(comparison, _name_bars(measure, pair if len(pairs) > 1 else "", control), tuple(dots), control)
         for (comparison, measure, control), pairs in found.items()
         for pair, dots in pairs.items()
     )
 
 
-def _named(measure: str, pair: str, control: str) -> str:
+def _name_bars(measure: str, pair: str, control: str) -> str:
     """`RSA`, `RSA · gru-0 × gru-1`, `RSA, untrained`."""
     label = f"{measure} · {pair}" if pair else measure
     return f"{label}, {control}" if control else label

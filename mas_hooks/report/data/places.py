@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mas_hooks.report import style
-from mas_hooks.report.data.groups import Bar, Group, Panel
+from mas_hooks.report.data.groups import Group, GroupBar, GroupPanel
 
 _SLOTS = (0.56, 0.5, 0.44, 0.4, 0.36, 0.3, 0.26, 0.23, 0.2, 0.18, 0.16)  # inches from one bar to the next
 _COLUMNS = 4  # panels in a row
@@ -16,20 +16,20 @@ _LYING = 0.36  # inches of the narrowest slot over which a value still fits as i
 
 
 @dataclass(frozen=True)
-class Places:
+class PanelLayout:
     """One panel: its bars with their places, its group names with their middles, and how wide all of it is."""
 
-    panel: Panel
-    bars: tuple[tuple[float, Bar], ...]
+    panel: GroupPanel
+    bars: tuple[tuple[float, GroupBar], ...]
     names: tuple[tuple[float, str], ...]
     width: float
 
 
 @dataclass(frozen=True)
-class Layout:
+class BarPlaces:
     """Rows of panels that share columns, and the inches from one bar to the next, the same everywhere."""
 
-    rows: tuple[tuple[Places, ...], ...]
+    rows: tuple[tuple[PanelLayout, ...], ...]
     slot: float
 
     @property
@@ -51,22 +51,22 @@ class Layout:
         return sum(self.widths) <= (_WIDEST_TURNED if self.turned else _WIDEST)
 
 
-def layout(panels: Sequence[Panel]) -> Layout:
+def lay_out_bars(panels: Sequence[GroupPanel]) -> BarPlaces:
     """At most four panels in a row; bars as broad as the widest row leaves room for."""
     lines = -(-len(panels) // _COLUMNS)
     columns = -(-len(panels) // lines)
-    tried = (_laid_out(panels, slot, columns) for slot in _SLOTS)
-    return next((found for found in tried if found.fits), _laid_out(panels, _SLOTS[-1], columns))
+    tried = (_lay_out(panels, slot, columns) for slot in _SLOTS)
+    return next((found for found in tried if found.fits), _lay_out(panels, _SLOTS[-1], columns))
 
 
-def _laid_out(panels: Sequence[Panel], slot: float, columns: int) -> Layout:
-    placed = [_placed(panel, slot) for panel in panels]
-    return Layout(tuple(tuple(placed[at : at + columns]) for at in range(0, len(placed), columns)), slot)
+def _lay_out(panels: Sequence[GroupPanel], slot: float, columns: int) -> BarPlaces:
+    placed = [_place_bars(panel, slot) for panel in panels]
+    return BarPlaces(tuple(tuple(placed[at : at + columns]) for at in range(0, len(placed), columns)), slot)
 
 
-def _placed(panel: Panel, slot: float) -> Places:
+def _place_bars(panel: GroupPanel, slot: float) -> PanelLayout:
     """Groups side by side, each at least as wide as its name broken into words."""
-    bars: list[tuple[float, Bar]] = []
+    bars: list[tuple[float, GroupBar]] = []
     names: list[tuple[float, str]] = []
     edge = _GAP * slot / 2
     for group in panel.groups:
@@ -74,10 +74,10 @@ def _placed(panel: Panel, slot: float) -> Places:
         room = max(steps[-1] + slot, style.longest_word(group.label, style.TEXT) + _NAME)
         start = edge + (room - steps[-1]) / 2
         bars += [(start + step, bar) for step, bar in zip(steps, group.bars, strict=True)]
-        names.append((edge + room / 2, style.wrapped(group.label, style.TEXT, room + _GAP * slot - _NAME)))
+        names.append((edge + room / 2, style.wrap_text(group.label, style.TEXT, room + _GAP * slot - _NAME)))
         edge += room + _GAP * slot
     width = max(edge - _GAP * slot / 2, style.longest_word(panel.title, style.PANEL) + _NAME)
-    return Places(panel, tuple(bars), tuple(names), width)
+    return PanelLayout(panel, tuple(bars), tuple(names), width)
 
 
 def _steps(group: Group, slot: float) -> list[float]:

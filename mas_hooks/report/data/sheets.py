@@ -10,7 +10,7 @@ from mas_hooks.report.data import fits, names
 
 
 @dataclass(frozen=True)
-class Line:
+class SheetLine:
     """One row of cells; `group` counts the fits, so that a renderer can tell where the next one begins."""
 
     cells: tuple[str, ...]
@@ -25,7 +25,7 @@ class Sheet:
 
     title: str
     columns: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[SheetLine, ...]
     note: str = ""
 
     @property
@@ -40,21 +40,21 @@ class _Column:
     cell: Callable[[Record], str]
 
 
-def sheets(records: Iterable[Record]) -> list[Sheet]:
+def result_sheets(records: Iterable[Record]) -> list[Sheet]:
     """One sheet for each comparison, then one for the correlational measures; those without rows are left out."""
     records = list(records)
     return [*_iia(records), *_similarity(records)]
 
 
 def _iia(records: list[Record]) -> list[Sheet]:
-    gathered: dict[str, list[fits.Fit]] = {}
-    for fit in fits.fits(records):
+    gathered: dict[str, list[fits.FitRows]] = {}
+    for fit in fits.group_fits(records):
         gathered.setdefault(fit.comparison, []).append(fit)
-    known = fits.accuracies(records)
+    known = fits.accuracy_rows(records)
     return [_sheet(comparison, members, known) for comparison, members in gathered.items()]
 
 
-def _sheet(comparison: str, members: list[fits.Fit], known: dict[str, float]) -> Sheet:
+def _sheet(comparison: str, members: list[fits.FitRows], known: dict[str, float]) -> Sheet:
     rows = [row for fit in members for row in fit.rows]
     columns = _columns(rows)
     heads = tuple(column.head for column in columns)
@@ -62,7 +62,7 @@ def _sheet(comparison: str, members: list[fits.Fit], known: dict[str, float]) ->
     return Sheet(title, heads, _lines(members, columns), _note(members) + _knowledge(members, known))
 
 
-def _knowledge(members: list[fits.Fit], known: dict[str, float]) -> str:
+def _knowledge(members: list[fits.FitRows], known: dict[str, float]) -> str:
     """How well the models know their task: an IIA of models that do not says little."""
     models = dict.fromkeys(row.target_model or "" for fit in members for row in fit.rows)
     told = ", ".join(f"{model} {known[model]:.2%}" for model in models if model in known)
@@ -71,23 +71,23 @@ def _knowledge(members: list[fits.Fit], known: dict[str, float]) -> str:
 
 def _common(rows: list[Record]) -> str:
     """What all rows share and therefore needs no column: dims and start."""
-    dims, starts = {row.k for row in rows}, {names.start(row) for row in rows}
+    dims, starts = {row.k for row in rows}, {names.start_title(row) for row in rows}
     told = [f"{row.k} dims" for row in rows[:1] if len(dims) == 1 and row.k is not None]
     told += [f"{start} start" for start in starts if len(starts) == 1 and start]
     return f" ({', '.join(told)})" if told else ""
 
 
-def _lines(members: list[fits.Fit], columns: list[_Column]) -> tuple[Line, ...]:
+def _lines(members: list[fits.FitRows], columns: list[_Column]) -> tuple[SheetLine, ...]:
     lines = []
     for group, fit in enumerate(members):
         worst = fit.worst() if len(fit.rows) > len(fit.worst()) else []
         for row in fit.rows:
             cells = tuple(column.cell(row) for column in columns)
-            lines.append(Line(cells, group, any(row is one for one in worst), bool(fit.control)))
+            lines.append(SheetLine(cells, group, any(row is one for one in worst), bool(fit.control)))
     return tuple(lines)
 
 
-def _note(members: list[fits.Fit]) -> str:
+def _note(members: list[fits.FitRows]) -> str:
     notes = []
     if any(row.floor is not None for fit in members for row in fit.rows):
         notes.append("Floor: the same pairs without a swap.")
@@ -97,10 +97,10 @@ def _note(members: list[fits.Fit]) -> str:
 
 
 def _columns(rows: list[Record]) -> list[_Column]:
-    named = names.Places.of(rows)
+    named = names.EndNames.of(rows)
     every = [
-        _Column("control", names.control),
-        _Column("method", names.title),
+        _Column("control", names.control_title),
+        _Column("method", names.fit_title),
         _Column("task", lambda row: (row.task or "") if len({row.task for row in rows}) > 1 else ""),
         _Column("source → target", named.direction),
         _Column("k", lambda row: _count(row.k) if len({row.k for row in rows}) > 1 else ""),
@@ -109,19 +109,19 @@ def _columns(rows: list[Record]) -> list[_Column]:
         _Column("tokens", lambda row: _share(row.token_accuracy)),
         _Column("floor", lambda row: _share(row.floor)),
         _Column("trials", lambda row: _count(row.trials)),
-        _Column("start", lambda row: names.start(row) if len({row.init for row in rows}) > 1 else ""),
+        _Column("start", lambda row: names.start_title(row) if len({row.init for row in rows}) > 1 else ""),
         _Column("seed", lambda row: _count(row.seed) if len({row.seed for row in rows}) > 1 else ""),
     ]
     return [column for column in every if any(column.cell(row) for row in rows)]
 
 
 def _similarity(records: list[Record]) -> list[Sheet]:
-    rows = fits.similarities(records)
+    rows = fits.similarity_rows(records)
     if not rows:
         return []
-    named = names.Places.of(rows)
+    named = names.EndNames.of(rows)
     every = [
-        _Column("control", names.control),
+        _Column("control", names.control_title),
         _Column("measure", lambda row: (row.measure or "").upper()),
         _Column("models", named.pair),
         _Column("site", lambda row: "" if named.layered else " × ".join(dict.fromkeys(filter(None, _sites(row))))),
@@ -131,7 +131,7 @@ def _similarity(records: list[Record]) -> list[Sheet]:
     ]
     columns = [column for column in every if any(column.cell(row) for row in rows)]
     lines = tuple(
-        Line(tuple(column.cell(row) for column in columns), control=row.control is not None)
+        SheetLine(tuple(column.cell(row) for column in columns), control=row.control is not None)
         for row in sorted(rows, key=lambda row: row.control is not None)
     )
     return [Sheet("Correlational similarity", tuple(column.head for column in columns), lines)]

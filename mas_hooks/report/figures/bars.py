@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mas_hooks.core.errors import EmptyError
 from mas_hooks.core.records import Record
 from mas_hooks.report import style
-from mas_hooks.report.data.panels import Bar, Panel, panels
+from mas_hooks.report.data.panels import ModelBar, ModelPanel, model_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ def iia_bars(records: Iterable[Record]) -> Figure:
     One seed: the whisker is the record's interval. Several: each is a dot with its own whisker, the bar is their mean.
     Raises EmptyError when there is neither an IIA nor a similarity.
     """
-    shown = panels(records)
+    shown = model_panels(records)
     if not shown:
         raise EmptyError("the bar figure", "it needs test rows with an IIA, or RSA or CKA rows")
     rows = _rows(shown)
@@ -42,7 +42,7 @@ def iia_bars(records: Iterable[Record]) -> Figure:
     return figure
 
 
-def _rows(shown: list[Panel]) -> dict[str, range]:
+def _rows(shown: list[ModelPanel]) -> dict[str, range]:
     """The rows of each comparison, counted from the top: those of its name, then one for each bar."""
     rows: dict[str, range] = {}
     for comparison in dict.fromkeys(bar.comparison for panel in shown for bar in panel.bars):
@@ -56,7 +56,7 @@ def _heading(comparison: str) -> list[str]:
     return textwrap.wrap(comparison, _PER_LINE)
 
 
-def _placed(panel: Panel, rows: dict[str, range]) -> dict[int, Bar]:
+def _place_rows(panel: ModelPanel, rows: dict[str, range]) -> dict[int, ModelBar]:
     return {
         y: bar
         for comparison, block in rows.items()
@@ -64,9 +64,9 @@ def _placed(panel: Panel, rows: dict[str, range]) -> dict[int, Bar]:
     }
 
 
-def _figure(shown: list[Panel], rows: dict[str, range]) -> Figure:
+def _figure(shown: list[ModelPanel], rows: dict[str, range]) -> Figure:
     labels = [max(len(bar.label) for bar in panel.bars) for panel in shown]
-    figure = style.canvas(
+    figure = style.make_canvas(
         max(6.4, _WIDTH * len(shown) + _CHARACTER * sum(labels)),
         _ROW * max(block.stop for block in rows.values()) + _AROUND,
         _TITLE if len(shown) > 1 else shown[0].alone,
@@ -76,18 +76,18 @@ def _figure(shown: list[Panel], rows: dict[str, range]) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, panel: Panel, rows: dict[str, range]) -> None:
+def _draw(axes: Axes, panel: ModelPanel, rows: dict[str, range]) -> None:
     labels = list(dict.fromkeys(bar.label for bar in panel.bars if not bar.control))
     controls = list(dict.fromkeys(bar.control for bar in panel.bars if bar.control))
     pencil = style.Marks(axes)
-    for y, bar in _placed(panel, rows).items():
-        look = style.control(controls.index(bar.control)) if bar.control else {}
+    for y, bar in _place_rows(panel, rows).items():
+        look = style.control_look(controls.index(bar.control)) if bar.control else {}
         look = look or {"color": panel.palette[labels.index(bar.label) % len(panel.palette)]}
         pencil.bar(y, bar.value, 0.76, **look)
         _mark(pencil, y, bar)
 
 
-def _mark(pencil: style.Marks, y: int, bar: Bar) -> None:
+def _mark(pencil: style.Marks, y: int, bar: ModelBar) -> None:
     for index, dot in enumerate(bar.dots):
         height = y + 0.5 * ((index + 0.5) / len(bar.dots) - 0.5)
         if dot.low is not None and dot.high is not None:
@@ -99,8 +99,8 @@ def _mark(pencil: style.Marks, y: int, bar: Bar) -> None:
     pencil.axes.text(bar.reach[1] + 0.02, y, f"{bar.value:.2f}", fontsize=style.TEXT, color=style.INK, va="center")
 
 
-def _finish(axes: Axes, panel: Panel, rows: dict[str, range]) -> None:
-    style.quiet(axes, keep=("bottom",))
+def _finish(axes: Axes, panel: ModelPanel, rows: dict[str, range]) -> None:
+    style.quiet_axes(axes, keep=("bottom",))
     lowest = min(bar.reach[0] for bar in panel.bars)
     axes.set_xticks([tick for tick in (-1, -0.8, -0.6, -0.4, -0.2, 0, 0.2, 0.4, 0.6, 0.8, 1) if tick >= lowest])
     axes.set_xlim(lowest, 1.14)
@@ -111,8 +111,8 @@ def _finish(axes: Axes, panel: Panel, rows: dict[str, range]) -> None:
         axes.axhspan(block.start - 0.5, block.stop - 0.5, color=_BAND, zorder=0, linewidth=0)
 
 
-def _label(axes: Axes, panel: Panel, rows: dict[str, range], *, named: bool) -> None:
-    bars = _placed(panel, rows)
+def _label(axes: Axes, panel: ModelPanel, rows: dict[str, range], *, named: bool) -> None:
+    bars = _place_rows(panel, rows)
     axes.set_yticks(list(bars), [bar.label for bar in bars.values()])
     axes.tick_params(axis="y", length=0)
     for comparison, block in rows.items() if named else ():
@@ -120,10 +120,10 @@ def _label(axes: Axes, panel: Panel, rows: dict[str, range], *, named: bool) -> 
             axes.text(0, y, line, fontsize=style.TEXT, fontweight="bold", color=style.INK, va="center")
 
 
-def _legend(figure: Figure, shown: list[Panel]) -> None:
+def _legend(figure: Figure, shown: list[ModelPanel]) -> None:
     from matplotlib.patches import Patch
 
-    bars, known = [bar for panel in shown for bar in panel.bars], style.keys()
+    bars, known = [bar for panel in shown for bar in panel.bars], style.legend_keys()
     entries = {
         " / ".join(panel.whisker for panel in shown): (
             any(dot.low is not None for bar in bars for dot in bar.dots),
@@ -131,6 +131,6 @@ def _legend(figure: Figure, shown: list[Panel]) -> None:
         ),
         "no-op floor": (any(bar.floor is not None for bar in bars), known["floor"]),
         "one seed (bar: mean)": (any(len(bar.dots) > 1 for bar in bars), known["seed"]),
-        "control": (any(bar.control for bar in bars), Patch(**style.control(0))),
+        "control": (any(bar.control for bar in bars), Patch(**style.control_look(0))),
     }
     style.legend(figure, {name: key for name, (applies, key) in entries.items() if applies})

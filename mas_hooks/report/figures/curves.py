@@ -74,12 +74,14 @@ def _point(row: Record) -> tuple[int, float]:
 
 
 def _panels(rows: list[Record]) -> dict[str, list[_Line]]:
-    words = names.details(rows)
+    words = names.fit_details(rows)
     several = len({fits.comparison(row) for row in rows if row.method != "das"}) > 1
     gathered: dict[tuple[str, str], list[Record]] = {}
     for row in rows:
-        title = f"{fits.comparison(row)}\n{names.title(row)}" if several else names.title(row)
-        label = words[names.settings(row)] or (f"{names.start(row)} start" if row.init else "worst direction")
+        title = f"{fits.comparison(row)}\n{names.fit_title(row)}" if several else names.fit_title(row)
+        label = words[names.setting_words(row)] or (
+            f"{names.start_title(row)} start" if row.init else "worst direction"
+        )
         gathered.setdefault((title, label), []).append(row)
     panels: dict[str, list[_Line]] = {}
     for (title, label), members in gathered.items():
@@ -94,7 +96,7 @@ def _order(labels: Iterable[str]) -> list[str]:
 def _figure(count: int) -> Figure:
     columns = min(count, 2 if count == 4 else _COLUMNS)
     lines = -(-count // columns)
-    figure = style.canvas(
+    figure = style.make_canvas(
         max(_NARROWEST, columns * _PANEL),
         lines * _HEIGHT,
         "How soon swaps act as predicted in every direction",
@@ -110,7 +112,7 @@ def _figure(count: int) -> Figure:
 
 
 def _draw(axes: Axes, lines: list[_Line], order: list[str]) -> None:
-    style.quiet(axes)
+    style.quiet_axes(axes)
     for line in lines:
         colour, dashes = _look(line.label, order)
         for points in line.directions():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mas_hooks.core.errors import EmptyError, SettingError
 from mas_hooks.report import style
 from mas_hooks.report.data import places
-from mas_hooks.report.data.groups import Bar, Panel
+from mas_hooks.report.data.groups import GroupBar, GroupPanel
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -25,7 +25,7 @@ Look = dict[str, Any]
 
 
 def grouped_bars(
-    panels: Sequence[Panel],
+    panels: Sequence[GroupPanel],
     *,
     title: str,
     subtitle: str,
@@ -41,7 +41,7 @@ def grouped_bars(
     key that is both a control's and a result's.
     """
     _check(panels)
-    plan, bars = places.layout(panels), [bar for panel in panels for bar in panel.bars]
+    plan, bars = places.lay_out_bars(panels), [bar for panel in panels for bar in panel.bars]
     looks, reach = _looks(bars), _reach(bars, turned=plan.turned)
     figure, grid = _figure(plan, reach, title, subtitle)
     for line, row in zip(grid, plan.rows, strict=True):
@@ -58,7 +58,7 @@ def grouped_bars(
     return figure
 
 
-def _check(panels: Sequence[Panel]) -> None:
+def _check(panels: Sequence[GroupPanel]) -> None:
     if not panels:
         raise EmptyError("the grouped bar figure", "give at least one panel")
     for panel in panels:
@@ -70,7 +70,7 @@ def _check(panels: Sequence[Panel]) -> None:
         raise SettingError(f"the key {name!r}", "that of controls and of results", "that of one of both")
 
 
-def _looks(bars: Sequence[Bar]) -> dict[str, Look]:
+def _looks(bars: Sequence[GroupBar]) -> dict[str, Look]:
     """One look for each key: colours from the front of the palette for the left axis, from its back for the right."""
     looks: dict[str, Look] = {}
     for axis, palette in (("left", style.OKABE_ITO), ("right", style.OKABE_ITO[::-1])):
@@ -79,36 +79,36 @@ def _looks(bars: Sequence[Bar]) -> dict[str, Look]:
             colour = style.colour(index, palette)
             looks[name] = {"facecolor": colour, "edgecolor": colour, "linewidth": 0}
     for index, name in enumerate(dict.fromkeys(bar.name for bar in bars if bar.control)):
-        looks[name] = style.control(index)
+        looks[name] = style.control_look(index)
     return looks
 
 
-def _look(bar: Bar, looks: dict[str, Look]) -> Look:
+def _look(bar: GroupBar, looks: dict[str, Look]) -> Look:
     """The look of its key; a bar of the right axis keeps only the outline of it."""
     look = looks[bar.name]
     if bar.axis == "left":
         return look
-    inside = "white" if bar.control else style.mixed(look["facecolor"], _PALE)
+    inside = "white" if bar.control else style.mix_white(look["facecolor"], _PALE)
     return look | {"facecolor": inside, "edgecolor": look["facecolor"], "linewidth": 1.2}
 
 
-def _reach(bars: Sequence[Bar], *, turned: bool) -> Reach:
+def _reach(bars: Sequence[GroupBar], *, turned: bool) -> Reach:
     """From where to where the scale goes: 0 to 1 with room for the values, further where a bar leaves that."""
     highest = max(_value_at(bar, turned=turned) + (_length(bar, turned=turned) + _PAD) / _UNIT for bar in bars)
     lowest = min(bar.ends[0] for bar in bars)
     return lowest - (_PAD / _UNIT if lowest < 0 else 0), max(1.02, highest)
 
 
-def _length(bar: Bar, *, turned: bool) -> float:
+def _length(bar: GroupBar, *, turned: bool) -> float:
     """Inches that the value needs over its bar: lying where the slot is broad enough, else turned."""
-    return style.inches(_written(bar) if turned else "0", style.SMALL)
+    return style.inches(_write_value(bar) if turned else "0", style.SMALL)
 
 
-def _written(bar: Bar) -> str:
+def _write_value(bar: GroupBar) -> str:
     return f"{bar.value:.2f}".replace("-", "−")
 
 
-def _value_at(bar: Bar, *, turned: bool) -> float:
+def _value_at(bar: GroupBar, *, turned: bool) -> float:
     """Where the value is written: over the bar and its whisker, and over a floor or bound that would cross it."""
     at = bar.ends[1] + _PAD / _UNIT
     for mark in sorted(mark for mark in (bar.floor, bar.reference) if mark is not None):
@@ -117,17 +117,17 @@ def _value_at(bar: Bar, *, turned: bool) -> float:
     return at
 
 
-def _figure(plan: places.Layout, reach: Reach, title: str, subtitle: str) -> tuple[Figure, list[list[Axes]]]:
+def _figure(plan: places.BarPlaces, reach: Reach, title: str, subtitle: str) -> tuple[Figure, list[list[Axes]]]:
     lines = max(text.count("\n") + 1 for row in plan.rows for placed in row for _, text in placed.names)
     told = max(style.inches(bar.under, style.SMALL) for row in plan.rows for placed in row for bar in placed.panel.bars)
     high = _UNIT * (reach[1] - reach[0]) + _LINE * (lines + 3) + told
     width = sum(plan.widths) + _MARGIN
-    figure = style.canvas(width, len(plan.rows) * high + 0.5, title, subtitle)
+    figure = style.make_canvas(width, len(plan.rows) * high + 0.5, title, subtitle)
     shape = {"nrows": len(plan.rows), "ncols": len(plan.widths), "width_ratios": plan.widths, "squeeze": False}
     return figure, [list(line) for line in figure.subplots(**shape)]
 
 
-def _draw(axes: Axes, placed: places.Places, plan: places.Layout, looks: dict[str, Look]) -> None:
+def _draw(axes: Axes, placed: places.PanelLayout, plan: places.BarPlaces, looks: dict[str, Look]) -> None:
     pencil = style.Marks(axes, upright=True, fine=_FINE)
     half = _BROAD * plan.slot / 2
     for at, bar in placed.bars:
@@ -142,13 +142,13 @@ def _draw(axes: Axes, placed: places.Places, plan: places.Layout, looks: dict[st
             pencil.across(at, bar.reference, 0.47 * plan.slot, "reference")
         look = {"ha": "center", "va": "bottom", "rotation": 90 if plan.turned else 0}
         height = _value_at(bar, turned=plan.turned)
-        axes.text(at, height, _written(bar), fontsize=style.SMALL, color=style.INK, gid="value", **look)
+        axes.text(at, height, _write_value(bar), fontsize=style.SMALL, color=style.INK, gid="value", **look)
 
 
-def _scale(axes: Axes, reach: Reach, placed: places.Places, width: float) -> None:
-    style.quiet(axes, keep=())
+def _scale(axes: Axes, reach: Reach, placed: places.PanelLayout, width: float) -> None:
+    style.quiet_axes(axes, keep=())
     axes.set_title(
-        style.wrapped(placed.panel.title, style.PANEL, width), fontsize=style.PANEL, color=style.INK, loc="left"
+        style.wrap_text(placed.panel.title, style.PANEL, width), fontsize=style.PANEL, color=style.INK, loc="left"
     )
     spare = (width - placed.width) / 2
     axes.set_xlim(-spare, placed.width + spare)
@@ -161,7 +161,7 @@ def _scale(axes: Axes, reach: Reach, placed: places.Places, width: float) -> Non
     _name_bars(axes, placed)
 
 
-def _name_bars(axes: Axes, placed: places.Places) -> None:
+def _name_bars(axes: Axes, placed: places.PanelLayout) -> None:
     """Group names below; between them and the bars, turned, the labels that say more than the legend."""
     longest = max(style.inches(bar.under, style.SMALL) for bar in placed.panel.bars)
     axes.xaxis.remove_overlapping_locs = False
@@ -186,13 +186,13 @@ def _name_right(axes: Axes, name: str, *, roomy: bool) -> None:
     other.set_in_layout(not roomy)
 
 
-def _entries(bars: Sequence[Bar], looks: dict[str, Look], reference: str, interval: str) -> dict[str, Artist]:
+def _entries(bars: Sequence[GroupBar], looks: dict[str, Look], reference: str, interval: str) -> dict[str, Artist]:
     from matplotlib.patches import Patch
 
-    first: dict[str, Bar] = {}
+    first: dict[str, GroupBar] = {}
     for bar in sorted(bars, key=lambda bar: (bar.axis == "right", bar.control)):
         first.setdefault(bar.name, bar)
-    known = style.keys(upright=True)
+    known = style.legend_keys(upright=True)
     applying = {
         interval: (any(bar.low is not None and bar.high is not None for bar in bars), known["interval"]),
         "one seed (bar: mean)": (any(len(bar.values) > 1 for bar in bars), known["seed"]),
@@ -203,7 +203,7 @@ def _entries(bars: Sequence[Bar], looks: dict[str, Look], reference: str, interv
     return entries | {name: key for name, (applies, key) in applying.items() if applies}
 
 
-def _resize(figure: Figure, plan: places.Layout, reach: Reach) -> None:
+def _resize(figure: Figure, plan: places.BarPlaces, reach: Reach) -> None:
     """Give the figure what names and legend took, so that an inch of the plan is an inch on paper."""
     figure.draw_without_rendering()
     first = figure.axes[: len(plan.rows[0])]

@@ -11,7 +11,7 @@ import numpy as np
 from mas_hooks.core.errors import EmptyError
 from mas_hooks.core.records import Record
 from mas_hooks.report import style
-from mas_hooks.report.data.matrices import Matrix, matrices, shares
+from mas_hooks.report.data.matrices import Matrix, direction_matrices, share_matrix
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ def direction_heatmap(records: Iterable[Record], *, tokens: bool = False) -> Fig
     """
     if tokens:
         records = [replace(row, iia=row.token_accuracy, iia_low=None, iia_high=None) for row in records]
-    panels, score = matrices(records), TOKENS if tokens else "Interchange intervention accuracy (IIA)"
+    panels, score = direction_matrices(records), TOKENS if tokens else "Interchange intervention accuracy (IIA)"
     if not panels:
         raise EmptyError("the direction heat map", "it needs test rows with an IIA that are no controls")
     figure, columns = _figure(panels, score)
@@ -53,11 +53,11 @@ def _figure(panels: list[Matrix], score: str) -> tuple[Figure, int]:
     lines = -(-count // columns)
     room = _NARROWEST - labels - _MARGIN - columns * gap
     cell = min(_LARGEST_CELL, max(_CELL, room / (columns * side)))
-    figure = style.canvas(
+    figure = style.make_canvas(
         max(_NARROWEST, columns * (side * cell + gap) + labels + _MARGIN),
-        lines * (side * cell + _GAP + _PANEL_TEXT + (labels * 0.6 if _turned(places) else 0)),
+        lines * (side * cell + _GAP + _PANEL_TEXT + (labels * 0.6 if _turns_labels(places) else 0)),
         "How often a swapped state moves behaviour as predicted",
-        _explained(panels, score),
+        _explain(panels, score),
         squares=True,
     )
     for index in range(count):
@@ -65,7 +65,7 @@ def _figure(panels: list[Matrix], score: str) -> tuple[Figure, int]:
     return figure, columns
 
 
-def _explained(panels: list[Matrix], score: str) -> str:
+def _explain(panels: list[Matrix], score: str) -> str:
     counts = {len(rows) > 1 for panel in panels for rows in panel.cells.values()}
     below = {
         frozenset({False}): "" if score == TOKENS else ", 95% interval below",
@@ -82,7 +82,7 @@ def _explained(panels: list[Matrix], score: str) -> str:
     return " ".join(parts)
 
 
-def _turned(places: Sequence[str]) -> bool:
+def _turns_labels(places: Sequence[str]) -> bool:
     return max(map(len, places)) * _CHARACTER > 0.9 * _CELL
 
 
@@ -113,7 +113,7 @@ def _write(axes: Axes, at: tuple[int, int], text: str, look: dict[str, Any], dow
 
 def _spread(rows: list[Record]) -> str:
     if len(rows) > 1:
-        return f"{min(shares(rows)):.2f}–{max(shares(rows)):.2f}"
+        return f"{min(share_matrix(rows)):.2f}–{max(share_matrix(rows)):.2f}"
     low, high = rows[0].iia_low, rows[0].iia_high
     return "" if low is None or high is None else f"{low:.2f}–{high:.2f}"
 
@@ -126,9 +126,11 @@ def _frame(axes: Axes, row: np.intp, column: np.intp) -> None:
 
 
 def _name_axes(axes: Axes, places: Sequence[str], *, models: bool, label: bool) -> None:
-    style.quiet(axes, keep=())
+    style.quiet_axes(axes, keep=())
     ticks = range(len(places))
-    axes.set_xticks(ticks, places, rotation=35 if _turned(places) else 0, ha="right" if _turned(places) else "center")
+    axes.set_xticks(
+        ticks, places, rotation=35 if _turns_labels(places) else 0, ha="right" if _turns_labels(places) else "center"
+    )
     axes.set_yticks(ticks, places if models else [""] * len(places))
     axes.tick_params(length=0)
     axes.set_xlabel("target model\n(behaviour read)", fontsize=style.TEXT, color=style.INK)

@@ -56,7 +56,7 @@ def layer_heatmaps(
     across = max(1, min(columns, len(panels), int((_WIDEST - _BAR) / (side + _BESIDE))))
     lines = -(-len(panels) // across)
     width, height = across * (side + _BESIDE) + _BAR, lines * (side + _ABOVE)
-    figure = style.canvas(width, height, title, subtitle, squares=True)
+    figure = style.make_canvas(width, height, title, subtitle, squares=True)
     colours = _colours(panels, low)
     for index, panel in enumerate(panels):
         _draw(figure.add_subplot(lines, across, index + 1), panel, colours, side)
@@ -104,13 +104,13 @@ def _draw(axes: Axes, panel: _Panel, colours: ScalarMappable, side: float) -> No
     one, other = panel.models
     named = f"{one} × {other}" if one != other else f"{one} with itself"
     told = f"{named}, {panel.control.replace('_', ' ')}" if panel.control else named
-    axes.set_title(style.wrapped(told, style.PANEL, side), fontsize=style.PANEL, color=style.INK, pad=8)
-    style.quiet(axes, keep=())
+    axes.set_title(style.wrap_text(told, style.PANEL, side), fontsize=style.PANEL, color=style.INK, pad=8)
+    style.quiet_axes(axes, keep=())
     axes.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
     axes.set_yticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
     shapes = panel.values.shape
     for write, model, count in ((axes.set_ylabel, one, shapes[0]), (axes.set_xlabel, other, shapes[1])):
-        told = style.wrapped(f"depth of {model} ({count} layers)", style.SMALL, 0.9 * side)
+        told = style.wrap_text(f"depth of {model} ({count} layers)", style.SMALL, 0.9 * side)
         write(told, fontsize=style.SMALL, color=style.INK)
     if side / panel.deepest >= _CELL:
         _write(axes, panel.values, colours)

@@ -70,7 +70,7 @@ def pair_groups(
         raise EmptyError("the figure of groups of pairs", "give at least one group")
     entries = _entries(groups, interval, floor is not None)
     explained = 2 * (max(style.inches(name, style.TEXT) for name in entries) + _KEY)
-    figure = style.canvas(max(_COLUMN * len(groups), explained) + _MARGIN, _HEIGHT + 0.7, title, subtitle)
+    figure = style.make_canvas(max(_COLUMN * len(groups), explained) + _MARGIN, _HEIGHT + 0.7, title, subtitle)
     _panel(figure.add_subplot(), groups, unit, floor)
     style.legend(figure, entries)
     return figure
@@ -93,7 +93,7 @@ def pair_panels(
     every, floors = [group for groups in panels.values() for group in groups], floors or {}
     columns, lines = min(2, len(panels)), -(-len(panels) // 2)
     width = columns * (_COLUMN * max(map(len, panels.values())) + _MARGIN)
-    figure = style.canvas(width, lines * (_HEIGHT + 0.4) + 0.3, title, subtitle)
+    figure = style.make_canvas(width, lines * (_HEIGHT + 0.4) + 0.3, title, subtitle)
     for place, (unit, groups) in enumerate(panels.items(), 1):
         _panel(figure.add_subplot(lines, columns, place), groups, unit, floors.get(unit))
     style.legend(figure, _entries(every, interval, bool(floors)))
@@ -137,7 +137,7 @@ def _beside(values: Sequence[float]) -> list[float]:
 
 
 def _scale(axes: Axes, groups: Sequence[PairGroup], unit: str) -> None:
-    style.quiet(axes, keep=("left",))
+    style.quiet_axes(axes, keep=("left",))
     numbers = [number for group in groups for number in (*group.values.values(), *group.ends)]
     low, high = min(0.0, *numbers), max(1.0, *numbers)
     axes.set_xlim(-0.55, len(groups) - 0.3)
@@ -146,13 +146,13 @@ def _scale(axes: Axes, groups: Sequence[PairGroup], unit: str) -> None:
     axes.spines["left"].set_bounds(low, high)
     axes.grid(axis="y", color=style.FAINT, linewidth=0.8)
     room = _COLUMN - 0.15
-    named = [f"{style.wrapped(group.label, style.TEXT, room)}\n{_counted(group)}" for group in groups]
+    named = [f"{style.wrap_text(group.label, style.TEXT, room)}\n{_count_label(group)}" for group in groups]
     axes.set_xticks(range(len(groups)), named)
     axes.tick_params(axis="x", length=0)
     axes.set_ylabel(unit, fontsize=style.TEXT, color=style.INK)
 
 
-def _counted(group: PairGroup) -> str:
+def _count_label(group: PairGroup) -> str:
     return f"{len(group.values)} pair" + ("s" if len(group.values) > 1 else "")
 
 
@@ -162,7 +162,7 @@ def _entries(groups: Sequence[PairGroup], interval: str, floor: bool) -> dict[st
     dot = Line2D([], [], linestyle="", marker="o", markersize=7, color=style.SOFT)
     thick = Line2D([], [], linewidth=3, color=style.SOFT)
     dotted = Line2D([], [], linewidth=1, linestyle=(0, (1, 2)), color=style.SOFT)
-    known = style.keys(upright=True)
+    known = style.legend_keys(upright=True)
     applying = {
         "one pair of models": (True, dot),
         "mean": (True, thick),

@@ -23,7 +23,7 @@ _DASHES: tuple[style.Dashes, ...] = ((0, (4, 1.6)), (0, (1.6, 1.2)), (0, (6, 1.4
 
 
 @dataclass(frozen=True)
-class Line:
+class RankLine:
     """One line of the figure: an IIA and its interval for each size of the subspace, sizes in rising order.
 
     floor: what the same pairs score without a swap. seeds: for each seed its value at each size; the line is their
@@ -58,7 +58,7 @@ class Line:
 
 
 def rank_curves(
-    lines: Sequence[Line], *, title: str, subtitle: str, unit: str, interval: str = "95% interval"
+    lines: Sequence[RankLine], *, title: str, subtitle: str, unit: str, interval: str = "95% interval"
 ) -> Figure:
     """Draw each line over the sizes of its subspace (log scale, ticks at the sizes), named at its end.
 
@@ -67,10 +67,10 @@ def rank_curves(
     """
     if not lines:
         raise EmptyError("the rank figure", "give at least one line")
-    named, floor = _named(lines), _floor(lines)
+    named, floor = _name_lines(lines), _floor(lines)
     height = max(_HEIGHT, _LABEL * (len(named) + 1))
     names = max(style.inches(name, style.TEXT) for _, name, _ in named)
-    figure = style.canvas(_WIDTH + names + _MARGIN, height + _FRAME, title, subtitle)
+    figure = style.make_canvas(_WIDTH + names + _MARGIN, height + _FRAME, title, subtitle)
     axes = figure.add_subplot()
     for line, look in zip(lines, _looks(lines), strict=True):
         _draw(axes, line, look)
@@ -82,7 +82,7 @@ def rank_curves(
     return figure
 
 
-def _looks(lines: Sequence[Line]) -> list[dict[str, Any]]:
+def _looks(lines: Sequence[RankLine]) -> list[dict[str, Any]]:
     """Colours and dots for results; greys, dashes and other markers for controls."""
     looks, counts = [], {True: 0, False: 0}
     for line in lines:
@@ -93,11 +93,11 @@ def _looks(lines: Sequence[Line]) -> list[dict[str, Any]]:
     return looks
 
 
-def _floor(lines: Sequence[Line]) -> float | None:
+def _floor(lines: Sequence[RankLine]) -> float | None:
     return max((line.floor for line in lines if line.floor is not None), default=None)
 
 
-def _named(lines: Sequence[Line]) -> list[tuple[float, str, str]]:
+def _name_lines(lines: Sequence[RankLine]) -> list[tuple[float, str, str]]:
     """What is written at the right edge: height, text and colour."""
     floor = _floor(lines)
     ends = [(line.values[-1], line.label, look["color"]) for line, look in zip(lines, _looks(lines), strict=True)]
@@ -105,7 +105,7 @@ def _named(lines: Sequence[Line]) -> list[tuple[float, str, str]]:
     return named + ([(floor, f"no-op floor {floor:.2f}", style.SOFT)] if floor is not None else [])
 
 
-def _draw(axes: Axes, line: Line, look: dict[str, Any]) -> None:
+def _draw(axes: Axes, line: RankLine, look: dict[str, Any]) -> None:
     if line.low is not None and line.high is not None:
         band = {"color": look["color"], "alpha": 0.15, "linewidth": 0, "gid": "interval"}
         axes.fill_between(line.sizes, line.low, line.high, **band)
@@ -118,7 +118,7 @@ def _draw(axes: Axes, line: Line, look: dict[str, Any]) -> None:
 
 
 def _scale(axes: Axes, sizes: list[int], unit: str) -> None:
-    style.quiet(axes)
+    style.quiet_axes(axes)
     axes.set_xscale("log", base=2)
     axes.set_xlim(sizes[0] / 1.12, sizes[-1] * 1.06)
     axes.set_ylim(0, 1.02)
@@ -144,7 +144,7 @@ def _numbers(axes: Axes, sizes: list[int]) -> list[str]:
     return shown
 
 
-def _entries(lines: Sequence[Line], interval: str) -> dict[str, Artist]:
+def _entries(lines: Sequence[RankLine], interval: str) -> dict[str, Artist]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 

@@ -86,7 +86,7 @@ def value_curves(
     lines = -(-len(panels) // across)
     height = max(_HEIGHT, _LABEL * (max(map(len, panels.values())) + 2))
     size = (across * (_SCALE + _WIDTH + beside), lines * (height + _FRAME))
-    figure = style.canvas(*size, title, subtitle)
+    figure = style.make_canvas(*size, title, subtitle)
     low, high = _span(everything, zero is not None, top)
     for index, (name, curves) in enumerate(panels.items()):
         axes = figure.add_subplot(lines, across, index + 1)
@@ -101,10 +101,10 @@ def value_curves(
 
 
 def _name(curve: Curve) -> str:
-    return f"{curve.label} {_written(curve.values[-1])}"
+    return f"{curve.label} {_write_number(curve.values[-1])}"
 
 
-def _written(value: float) -> str:
+def _write_number(value: float) -> str:
     """Two digits, or three where it is small; with a minus sign, not a hyphen."""
     return f"{value:.{2 if abs(value) >= 1 else 3}f}".replace("-", "−")
 
@@ -117,7 +117,7 @@ def _span(curves: Sequence[Curve], zero: bool, top: float | None) -> tuple[float
 
 
 def _panel(axes: Axes, curves: Sequence[Curve], gap: float, *, zero: bool) -> None:
-    style.quiet(axes)
+    style.quiet_axes(axes)
     axes.grid(axis="y", color=style.FAINT, linewidth=0.8)
     if zero:
         axes.axhline(0, color=style.SOFT, linewidth=1, zorder=1, gid="zero")
@@ -128,7 +128,7 @@ def _panel(axes: Axes, curves: Sequence[Curve], gap: float, *, zero: bool) -> No
     low, high = axes.get_ylim()
     falling = sorted(zip(curves, colours, strict=True), key=lambda one: -one[0].values[-1])
     heights = [(min(curve.values[-1], high) - low) / (high - low) for curve, _ in falling]
-    for (curve, colour), height in zip(falling, style.apart(heights, gap), strict=True):
+    for (curve, colour), height in zip(falling, style.spread_apart(heights, gap), strict=True):
         look = {"fontsize": style.TEXT, "color": colour, "va": "center", "gid": "label"}
         axes.text(1.03, height, _name(curve), transform=axes.transAxes, **look)
 

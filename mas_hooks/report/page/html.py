@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mas_hooks.core.errors import EmptyError, OutputFolderError, SettingError, ShapeError
 from mas_hooks.report import style
-from mas_hooks.report.data.sheets import Line, Sheet
+from mas_hooks.report.data.sheets import Sheet, SheetLine
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -167,7 +167,7 @@ def _table(sheet: Sheet) -> Iterator[str]:
         yield f'<p class="note">{escape((worst + sheet.note).strip())}</p>'
 
 
-def _kind(line: Line) -> str:
+def _kind(line: SheetLine) -> str:
     return ' class="control"' if line.control else ' class="worst"' if line.worst else ""
 
 

@@ -12,7 +12,7 @@ from mas_hooks.core import records
 from mas_hooks.core.errors import CheckpointError, EmptyError, OutputFolderError
 from mas_hooks.core.records import Record
 from mas_hooks.report.data import fits
-from mas_hooks.report.data.panels import panels
+from mas_hooks.report.data.panels import model_panels
 from mas_hooks.report.figures.bars import iia_bars
 from mas_hooks.report.figures.curves import iia_curves
 from mas_hooks.report.figures.heatmap import direction_heatmap
@@ -22,30 +22,30 @@ if TYPE_CHECKING:
 
 # File name, what draws it, and what must not be empty for it to be drawn.
 _FIGURES: tuple[tuple[str, Callable[[Iterable[Record]], Figure], Callable[[list[Record]], list]], ...] = (
-    ("direction_heatmap.png", direction_heatmap, fits.results),
-    ("iia_bars.png", iia_bars, panels),
+    ("direction_heatmap.png", direction_heatmap, fits.result_rows),
+    ("iia_bars.png", iia_bars, model_panels),
     ("iia_curves.png", iia_curves, fits.curve_rows),
 )
 
 
-def draw(run_dir: Path | str) -> list[Path]:
+def draw_run(run_dir: Path | str) -> list[Path]:
     """Draw the figures that the records of a run allow into its `figures/`, and return their paths.
 
     All are drawn before the first is written, and each appears whole under its name. Raises CheckpointError for a
     folder without records, EmptyError for records that give no figure, OutputFolderError where it cannot write.
     """
     run_dir = Path(run_dir)
-    rows = _read(run_dir)
+    rows = _read_run(run_dir)
     _check_writable(run_dir / "figures")
     made = {name: make(rows) for name, make, needs in _FIGURES if needs(rows)}
     if not made:
         raise EmptyError(
             f"the report of {run_dir}", "its records hold no test rows, no validation curves and no RSA or CKA yet"
         )
-    return save(run_dir / "figures", made)
+    return save_figures(run_dir / "figures", made)
 
 
-def save(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
+def save_figures(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
     """Write figures as PNG under their names, each whole; raises OutputFolderError where that cannot be done."""
     _check_writable(folder)
     pictures = {folder / name: _png(figure) for name, figure in figures.items()}
@@ -53,12 +53,12 @@ def save(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
     return list(pictures)
 
 
-def _read(run_dir: Path) -> list[Record]:
+def _read_run(run_dir: Path) -> list[Record]:
     path = run_dir / "records.jsonl"
     if not path.is_file():
         problem = "it has no records.jsonl" if run_dir.is_dir() else "there is no such folder"
         raise CheckpointError(run_dir, problem, "give the folder that a recipe wrote")
-    rows = records.read(path)
+    rows = records.read_records(path)
     if not rows:
         raise EmptyError(str(path), "let the run finish, or continue it with --resume")
     return rows

@@ -10,13 +10,13 @@ from rich.table import Table
 
 from mas_hooks.core.errors import EmptyError
 from mas_hooks.core.records import Record
-from mas_hooks.report.data.sheets import Line, Sheet, sheets
+from mas_hooks.report.data.sheets import Sheet, SheetLine, result_sheets
 
 _WORDS = ("control", "method", "task", "source → target", "start", "measure", "models", "site", "pair", "kind", "model")
 _SAID_ONCE = ("control", "method", "task", "start")
 
 
-def table(records: Iterable[Record]) -> Table:
+def results_table(records: Iterable[Record]) -> Table:
     """Every final direction by comparison, controls below and dim, worst directions bold; RSA and CKA in a table below.
 
     Cells that repeat the line above within one fit stay empty. Fits 100 columns with names of usual length.
@@ -24,24 +24,24 @@ def table(records: Iterable[Record]) -> Table:
     """
     grid = Table.grid(padding=(0, 0, 1, 0))
     grid.add_column()
-    for sheet in _found(records):
-        grid.add_row(_rendered(sheet))
+    for sheet in _find_sheets(records):
+        grid.add_row(_render(sheet))
     return grid
 
 
-def markdown(records: Iterable[Record]) -> str:
+def markdown_table(records: Iterable[Record]) -> str:
     """The same tables in GitHub's Markdown; every cell is written out, so that lines can be sorted and searched."""
-    return "\n".join(line for sheet in _found(records) for line in written(sheet))
+    return "\n".join(line for sheet in _find_sheets(records) for line in format_value(sheet))
 
 
-def _found(records: Iterable[Record]) -> list[Sheet]:
-    found = sheets(records)
+def _find_sheets(records: Iterable[Record]) -> list[Sheet]:
+    found = result_sheets(records)
     if not found:
         raise EmptyError("the table", "it needs test rows with an IIA, or rows with a similarity measure")
     return found
 
 
-def _rendered(sheet: Sheet) -> Table:
+def _render(sheet: Sheet) -> Table:
     inner = Table(title=escape(sheet.title), caption=_note(sheet, "*") or None, box=box.SIMPLE_HEAD, padding=0)
     inner.title_justify = inner.caption_justify = "left"
     inner.title_style, inner.caption_style = "bold", "dim"
@@ -50,17 +50,17 @@ def _rendered(sheet: Sheet) -> Table:
             inner.add_column(head, vertical="top", no_wrap=head == "source → target")
         else:
             inner.add_column(head.replace(" ", "\n"), justify="right", no_wrap=True)
-    before = Line(())
+    before = SheetLine(())
     for line in sheet.lines:
         if line.control and not before.control:
             inner.add_section()
         style = "dim italic" if line.control else "bold" if line.worst else ""
-        inner.add_row(*map(escape, _shortened(sheet.columns, before, line)), style=style)
+        inner.add_row(*map(escape, _shorten(sheet.columns, before, line)), style=style)
         before = line
     return inner
 
 
-def _shortened(heads: tuple[str, ...], before: Line, line: Line) -> Iterator[str]:
+def _shorten(heads: tuple[str, ...], before: SheetLine, line: SheetLine) -> Iterator[str]:
     """Leave out a word that the line above already says, and star the worst IIA."""
     same_fit = before.cells and before.group == line.group
     for index, (head, cell) in enumerate(zip(heads, line.cells, strict=True)):
@@ -72,7 +72,7 @@ def _shortened(heads: tuple[str, ...], before: Line, line: Line) -> Iterator[str
             yield cell
 
 
-def written(sheet: Sheet) -> Iterator[str]:
+def format_value(sheet: Sheet) -> Iterator[str]:
     """The lines of one table in GitHub's Markdown, under its title."""
     yield from (f"### {sheet.title}", "")
     yield f"| {' | '.join(sheet.columns)} |"

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mas_hooks.core.errors import EmptyError, NotFiniteError, ShapeError, UnknownNameError, UnsupportedError
 from mas_hooks.similarity.layers.grid import LayerGrid
-from mas_hooks.similarity.layers.hsic import all_pairs, features, widened
+from mas_hooks.similarity.layers.hsic import hsic_of_all_pairs, make_features, widen_features
 from mas_hooks.similarity.rows import Matrix
-from mas_hooks.similarity.rsa import ranked_layers
+from mas_hooks.similarity.rsa import rank_distances
 
 Average = Literal["terms", "ratios"]
 Layers: TypeAlias = Sequence[Tensor]
@@ -23,17 +23,17 @@ Terms: TypeAlias = Callable[[Layers, Layers, Names, Names], tuple[Matrix, Matrix
 
 
 def _hsic(a: Layers, b: Layers, *_: Names, kernel: str, unbiased: bool) -> tuple[Matrix, Matrix, Matrix]:
-    dtype, device = widened([*a, *b]), a[0].device
-    left = [features(rows.to(device), kernel, dtype) for rows in a]
-    right = left if b is a else [features(rows.to(device), kernel, dtype) for rows in b]
-    found = all_pairs(left, right, unbiased)
+    dtype, device = widen_features([*a, *b]), a[0].device
+    left = [make_features(rows.to(device), kernel, dtype) for rows in a]
+    right = left if b is a else [make_features(rows.to(device), kernel, dtype) for rows in b]
+    found = hsic_of_all_pairs(left, right, unbiased)
     return found.cross.numpy(), found.a.numpy(), found.b.numpy()
 
 
 def _spearman(a: Layers, b: Layers, names_a: Names, names_b: Names) -> tuple[Matrix, Matrix, Matrix]:
     """Products of centred ranks of the RDMs: cross and of each layer with itself."""
-    left = ranked_layers(a, names_a)
-    right = left if b is a else ranked_layers(b, names_b)
+    left = rank_distances(a, names_a)
+    right = left if b is a else rank_distances(b, names_b)
     return left @ right.T, np.square(left).sum(1), np.square(right).sum(1)
 
 

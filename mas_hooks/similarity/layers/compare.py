@@ -10,11 +10,11 @@ import torch
 from mas_hooks.core import inputs as model_inputs
 from mas_hooks.core.errors import EmptyError, SettingError, ShapeError
 from mas_hooks.core.inputs import Inputs
-from mas_hooks.core.progress import bar
+from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.sites import Site, Where
 from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.hooks.outputs import describe
-from mas_hooks.hooks.read import collect_all
+from mas_hooks.hooks.outputs import describe_output
+from mas_hooks.hooks.read import read_sites
 from mas_hooks.similarity.layers.accumulate import LayerPairs
 from mas_hooks.similarity.layers.grid import LayerGrid
 
@@ -50,24 +50,24 @@ def cka_layers(
     """
     own_a, own_b = _sites(a, sites_a, "sites_a"), _sites(b, sites_b, "sites_b")
     both = _both(a, b, inputs)
-    pairs = LayerPairs(_named(a, own_a), _named(b, own_b), measure, average)
-    same = a is b and both[0] is both[1] and _named(a, own_a) == _named(b, own_b)
-    minibatches = list(_minibatches(len(model_inputs.leading(both[0])), batch_size))
-    with bar(len(minibatches), f"layers of {a.name} × {b.name}", shown=progress) as shown:
+    pairs = LayerPairs(_name_sites(a, own_a), _name_sites(b, own_b), measure, average)
+    same = a is b and both[0] is both[1] and _name_sites(a, own_a) == _name_sites(b, own_b)
+    minibatches = list(_minibatches(len(model_inputs.leading_tensor(both[0])), batch_size))
+    with progress_bar(len(minibatches), f"layers of {a.name} × {b.name}", shown=progress) as shown:
         for index in minibatches:
-            rows_a = _rows(a, own_a, model_inputs.rows(both[0], index))
-            pairs.add(rows_a, rows_a if same else _rows(b, own_b, model_inputs.rows(both[1], index)))
+            rows_a = _rows(a, own_a, model_inputs.select_rows(both[0], index))
+            pairs.add(rows_a, rows_a if same else _rows(b, own_b, model_inputs.select_rows(both[1], index)))
             shown.update()
     return pairs.result()
 
 
-def _named(model: HookedModel, sites: Sequence[Site]) -> tuple[str, list[str]]:
+def _name_sites(model: HookedModel, sites: Sequence[Site]) -> tuple[str, list[str]]:
     return model.name, [str(site).removeprefix(f"{model.name}:") for site in sites]
 
 
 def _sites(model: HookedModel, sites: Sites | None, what: str) -> list[Site]:
     if not isinstance(model, HookedModel):
-        raise SettingError("a model of cka_layers", describe(model), "a wrapped model, from mas_hooks.wrap")
+        raise SettingError("a model of cka_layers", describe_output(model), "a wrapped model, from mas_hooks.wrap")
     if sites is None:
         sites = [name for name in model.hook_points() if name.startswith("blocks.") and name.endswith(AFTER_A_BLOCK)]
         if not sites:
@@ -105,7 +105,7 @@ def _both(a: HookedModel, b: HookedModel, inputs: Inputs | tuple[Inputs, Inputs]
 
 def _real(inputs: Inputs, name: str) -> torch.Tensor:
     """(batch, position) bool on the CPU, True on real tokens."""
-    shape, mask = tuple(model_inputs.leading(inputs).shape), model_inputs.padding_mask(inputs)
+    shape, mask = tuple(model_inputs.leading_tensor(inputs).shape), model_inputs.padding_mask(inputs)
     if len(shape) < 2:
         raise ShapeError(f"the inputs of {name}", shape, "(batch, position, …)")
     if mask is not None and tuple(mask.shape) != shape[:2]:
@@ -135,4 +135,4 @@ def _rows(model: HookedModel, sites: Sequence[Site], inputs: Inputs) -> list[tor
     real = _real(inputs, model.name)
     if not real.any():
         raise EmptyError("a minibatch of the inputs (attention_mask is 0 everywhere)", "leave its rows out")
-    return collect_all(model, sites, inputs, Where.from_mask(real))
+    return read_sites(model, sites, inputs, Where.from_mask(real))

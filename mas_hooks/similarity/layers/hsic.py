@@ -29,39 +29,39 @@ def _nonzero(scale: Tensor) -> Tensor:
     return torch.where(scale == 0, 1.0, scale)
 
 
-def centred(x: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
+def centre_features(x: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
     """Take the mean off each unit. The first row goes first: it leaves exact zeros of a constant unit."""
     x = x - x[0]
     return x.sub_(x.mean(0))
 
 
 def _linear(x: Tensor) -> tuple[Tensor, Tensor]:
-    z = centred(x)
+    z = centre_features(x)
     low, high = torch.aminmax(z)  # one pass and no copy, unlike abs().amax()
     scale = torch.maximum(-low, high)
     return z.div_(_nonzero(scale)), scale
 
 
 def _cosine(x: Tensor) -> tuple[Tensor, Tensor]:
-    z = centred(x)
+    z = centre_features(x)
     largest = z.abs().amax(0)
     z.div_(_nonzero(largest))  # first, so that no square over- or underflows
     z.div_(_nonzero(z.square().mean(0).sqrt_()))
     z.div_(_nonzero(z.norm(dim=1, keepdim=True)))
     # All kernels here are centred afterwards, and neither HSIC is changed by a shift of all rows.
-    return centred(z), (largest.amax() > 0).to(x) + 0 * largest.sum()
+    return centre_features(z), (largest.amax() > 0).to(x) + 0 * largest.sum()
 
 
 KERNELS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {"linear": _linear, "cosine": _cosine}
 """linear: dot products of centred rows. cosine: each unit z-scored over the rows, then cosines of the angles."""
 
 
-def widened(layers: Sequence[Tensor]) -> torch.dtype:
+def widen_features(layers: Sequence[Tensor]) -> torch.dtype:
     """What many layers are computed in: float32, or float64 where one of them is."""
     return reduce(torch.promote_types, (rows.dtype for rows in layers), torch.float32)
 
 
-def features(rows: Float[Tensor, "n width"], kernel: str, dtype: torch.dtype = torch.float32) -> Features:
+def make_features(rows: Float[Tensor, "n width"], kernel: str, dtype: torch.dtype = torch.float32) -> Features:
     """Centred features of a kernel, computed in `dtype`; the rows stay as they are."""
     return Features(*KERNELS[kernel](rows.detach().to(dtype)))
 
@@ -124,22 +124,22 @@ def _row_sums(layers: Sequence[Features]) -> Float[Tensor, "layers n"]:
     return _to_float64([layer.z @ layer.z.sum(0) - layer.z.square().sum(1) for layer in layers])
 
 
-def _debiased(products: Hsic, a: Tensor, b: Tensor) -> Hsic:
+def _debias(products: Hsic, a: Tensor, b: Tensor) -> Hsic:
     """HSIC₁ (Nguyen 2021; Brown 2023, App. C) from the sums of products and the row sums, (layers, n) each."""
     n = a.shape[1]
     whole_a, whole_b = a.sum(1), b.sum(1)
 
-    def corrected(product: Tensor, sums: Tensor, rows: Tensor) -> Tensor:
+    def correct_hsic(product: Tensor, sums: Tensor, rows: Tensor) -> Tensor:
         return (product + sums / ((n - 1) * (n - 2)) - rows * 2 / (n - 2)) / (n * (n - 3))
 
     return Hsic(
-        corrected(products.cross, whole_a[:, None] * whole_b, a @ b.T),
-        corrected(products.a, whole_a**2, a.square().sum(1)),
-        corrected(products.b, whole_b**2, b.square().sum(1)),
+        correct_hsic(products.cross, whole_a[:, None] * whole_b, a @ b.T),
+        correct_hsic(products.a, whole_a**2, a.square().sum(1)),
+        correct_hsic(products.b, whole_b**2, b.square().sum(1)),
     )
 
 
-def all_pairs(a: Sequence[Features], b: Sequence[Features], unbiased: bool = True) -> Hsic:
+def hsic_of_all_pairs(a: Sequence[Features], b: Sequence[Features], unbiased: bool = True) -> Hsic:
     """HSIC of all layer pairs over one set of n matched rows: HSIC₁ (n ≥ 4), or the biased trace(KHLH)/(n − 1)².
 
     a, b: the layers of each model, (n, any width). One product of all flattened kernels of a with those of b gives
@@ -150,7 +150,7 @@ def all_pairs(a: Sequence[Features], b: Sequence[Features], unbiased: bool = Tru
     with torch.no_grad(), torch.autocast(a[0].z.device.type, enabled=False):
         products = _products(a, b, unbiased)
         if unbiased:
-            products = _debiased(products, _row_sums(a), _row_sums(b))
+            products = _debias(products, _row_sums(a), _row_sums(b))
         else:  # the features are centred: K is HKH already
             products = Hsic(*(one / (n - 1) ** 2 for one in (products.cross, products.a, products.b)))
         scale_a, scale_b = (_to_float64([layer.scale for layer in layers]) ** 2 for layers in (a, b))

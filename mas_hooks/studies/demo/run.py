@@ -11,30 +11,31 @@ from mas_hooks import report
 from mas_hooks.core.records import Record
 from mas_hooks.core.run_folder import RunFolder
 from mas_hooks.core.settings import Options
-from mas_hooks.studies.demo.settings import DemoSettings, comparisons
-from mas_hooks.studies.stages import accuracy, run_comparisons, tell_files, train_toys
+from mas_hooks.studies.demo.settings import DemoSettings, plan_comparisons
+from mas_hooks.studies.stages import accuracy_record, print_files, run_comparisons, train_toys
 from mas_hooks.studies.work import correlations
 
 
 def run_demo(settings: DemoSettings, run: RunFolder, options: Options) -> None:
     """Run every stage that is not done yet, then print the table and draw the figures."""
-    planned = comparisons(settings, options.device)
+    planned = plan_comparisons(settings, options.device)
     toys = planned[f"mas-full-{settings.init}"].toys
     models = [own.name for own in toys]
-    trained = [accuracy(own, one) for own, one in train_toys(toys, options)]
-    run.finish("toys", keep(sorted(trained, key=lambda row: str(row.source_model)), models, final=True))
-    if run.finished("correlations") is None:
-        run.finish(
-            "correlations", keep(correlations.correlate(toys, ["state"] * len(toys), settings.seed), models, final=True)
+    trained = [accuracy_record(own, one) for own, one in train_toys(toys, options)]
+    run.finish_stage("toys", keep_rows(sorted(trained, key=lambda row: str(row.source_model)), models, final=True))
+    if run.read_stage("correlations") is None:
+        run.finish_stage(
+            "correlations",
+            keep_rows(correlations.correlate(toys, ["state"] * len(toys), settings.seed), models, final=True),
         )
     for name, rows in run_comparisons(planned, run, options):
-        run.finish(name, keep(rows, models, final=planned[name].plan.init == settings.init))
+        run.finish_stage(name, keep_rows(rows, models, final=planned[name].plan.init == settings.init))
     rows = run.write_records([*planned, "correlations", "toys"])
-    Console().print(report.table(rows))
-    tell_files(report.draw(run.path))
+    Console().print(report.results_table(rows))
+    print_files(report.draw_run(run.path))
 
 
-def keep(rows: list[Record], models: Sequence[str], *, final: bool) -> list[Record]:
+def keep_rows(rows: list[Record], models: Sequence[str], *, final: bool) -> list[Record]:
     """The rows as those of one comparison, DAS within each model included; test rows only of the settings' start."""
     told = {"recipe": "demo", "comparison": " × ".join(models)}
     number = {name: index for index, name in enumerate(models)}

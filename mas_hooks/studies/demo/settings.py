@@ -9,7 +9,7 @@ from mas_hooks.alignment.maps.spec import Init
 from mas_hooks.core.settings import Settings
 from mas_hooks.models.toys.toy_cache import ToySettings
 from mas_hooks.models.toys.train import TrainSettings
-from mas_hooks.studies.work.toy_comparison import Comparison, ControlName
+from mas_hooks.studies.work.toy_comparison import ControlName, ToyComparison
 from mas_hooks.training.settings import FitSettings
 
 
@@ -36,11 +36,11 @@ class DemoSettings(Settings):
     @model_validator(mode="after")
     def _fits(self) -> DemoSettings:
         """A setting that fits no comparison is told before anything is trained."""
-        comparisons(self, "cpu")
+        plan_comparisons(self, "cpu")
         return self
 
 
-def comparisons(settings: DemoSettings, device: str) -> dict[str, Comparison]:
+def plan_comparisons(settings: DemoSettings, device: str) -> dict[str, ToyComparison]:
     """What is fitted, longest first: MAS between the two models from both starts, DAS within each."""
     seeds = (2 * settings.seed, 2 * settings.seed + 1)
     schedules = [settings.training.model_copy(update={"seed": seed}) for seed in seeds]
@@ -55,7 +55,7 @@ def comparisons(settings: DemoSettings, device: str) -> dict[str, Comparison]:
             maps = mh.MapSpec(rank=settings.rank, init=settings.init, centre=True)
             planned[f"das-{variable}-{own.name}"] = ((own,), variable, mh.methods.das(maps))
     return {
-        name: Comparison(
+        name: ToyComparison(
             toys=own,
             sites=("state",) * len(own),
             variables=(variable,) * len(own),

@@ -8,7 +8,7 @@ from typing import Any
 from mas_hooks.report import Claim
 from mas_hooks.studies.figures import rules
 
-Row, high, above, below, figure = rules.Row, rules.high, rules.above, rules.below, rules.figure
+Row, high, above, below, figure = rules.ClaimRow, rules.high, rules.above, rules.below, rules.figure
 Key = tuple[str, str, str, str]
 
 GRU, MIXED, LAST = "GRU × GRU", "GRU × transformer", "transformer × transformer"
@@ -129,12 +129,12 @@ ROWS = [
 ]
 
 
-def claims(values: Mapping[Key, Any]) -> list[Claim]:
+def figure_claims(values: Mapping[Key, Any]) -> list[Claim]:
     """Every claim whose values are there."""
-    return [told for told in (_told(row, values) for row in ROWS) if told is not None]
+    return [told for told in (_describe_value(row, values) for row in ROWS) if told is not None]
 
 
-def _told(row: Any, values: Mapping[Key, Any]) -> Claim | None:
+def _describe_value(row: Any, values: Mapping[Key, Any]) -> Claim | None:
     found: list[Any] = [values.get((row.panel, *key)) for key in row.wanted.values()]
     if None in found:
         return None

@@ -31,14 +31,14 @@ OTHER_FLOORS = {"a": "; for RSA and CKA, untrained copies", "e": "; for null sha
 BOUNDS = {"c": "MAS, the same direction"}
 
 
-def draw(run_dir: Path, marks: Sequence[Any], rows: Sequence[Record], letters: Sequence[str]) -> list[Path]:
+def draw_panels(run_dir: Path, marks: Sequence[Any], rows: Sequence[Record], letters: Sequence[str]) -> list[Path]:
     """Draw what the records allow; every file appears whole under its name."""
-    values = {**results.gathered(marks, rows), **results.correlations(rows), **results.null_shares(rows)}
+    values = {**results.gather_results(marks, rows), **results.correlations(rows), **results.null_share_bars(rows)}
     made = {f"{letter}.png": _figure(letter, values) for letter in letters if any(key[0] == letter for key in values)}
-    paths = report.save(run_dir / "figures", made)
+    paths = report.save_figures(run_dir / "figures", made)
     table = run_dir / "figures.md"
     temporary = table.with_name(".figures.md.tmp")
-    page = pages.page(values, rows, list(made)) + pages.missing(marks, values)
+    page = pages.write_figures_page(values, rows, list(made)) + pages.missing(marks, values)
     temporary.write_text(page, encoding="utf-8")
     temporary.replace(table)
     return [*paths, table]
@@ -53,7 +53,7 @@ def _figure(letter: str, values: Mapping[Key, Any]) -> Any:
             _lines(own), title=title, subtitle=subtitle, unit="IIA of the worst trained direction"
         )
     floors = f"{FLOORS}{OTHER_FLOORS.get(letter, '')}."
-    panels = [report.Panel(_name(part), _groups(part, own)) for part in dict.fromkeys(key[0] for key in own)]
+    panels = [report.GroupPanel(_name(part), _groups(part, own)) for part in dict.fromkeys(key[0] for key in own)]
     bound = {"reference": BOUNDS.get(letter, "itself (DAS, the lower of both)")}
     right = {"a": "RSA, CKA", "e": "null share"}.get(letter)
     return report.grouped_bars(panels, title=title, subtitle=f"{subtitle} {floors}", left="IIA", right=right, **bound)
@@ -73,7 +73,7 @@ def _groups(part: str, own: Mapping[tuple[str, str, str], Any]) -> tuple[Any, ..
 
 def _bar(key: str, value: Any, part: str) -> Any:
     control = next((name for name in CONTROLS if key.endswith(f", {name}")), "")
-    return report.Bar(
+    return report.GroupBar(
         label=control or key,
         values=value.seeds,
         low=value.low,
@@ -92,7 +92,7 @@ def _lines(own: Mapping[tuple[str, str, str], Any]) -> list[Any]:
         found = {int(group): value for (_, group, name), value in own.items() if name == key}
         values = [found[size] for size in sorted(found)]
         lines.append(
-            report.Line(
+            report.RankLine(
                 label=key,
                 sizes=tuple(sorted(found)),
                 values=tuple(value.mean for value in values),

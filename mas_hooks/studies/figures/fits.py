@@ -12,7 +12,7 @@ from mas_hooks.alignment.maps.spec import Init
 from mas_hooks.alignment.plan import Plan
 from mas_hooks.models.toys.toy_cache import ToySettings
 from mas_hooks.models.toys.train import TrainSettings
-from mas_hooks.studies.work.toy_comparison import Comparison
+from mas_hooks.studies.work.toy_comparison import ToyComparison
 from mas_hooks.training.settings import FitSettings
 
 Place = Literal["embeddings", "hidden state"]
@@ -50,9 +50,9 @@ class Shown:
     title: str
     group: str
     key: str
-    fit: Comparison
+    fit: ToyComparison
     way: tuple[int, int] | None = None
-    bounds: tuple[Comparison, ...] = ()
+    bounds: tuple[ToyComparison, ...] = ()
     headline: bool = False
     control: str | None = None
 
@@ -66,7 +66,7 @@ class Correlated:
     titles: dict[tuple[int, int], str]
 
 
-def name_of(fit: Comparison) -> str:
+def fit_name(fit: ToyComparison) -> str:
     """What a fit is called in records and folders: readable, and no two alike. Controls do not tell fits apart."""
     bare = fit.model_copy(update={"controls": (), "device": "cpu"})
     toys = "_".join(f"{own.task}.{own.name}" for own in fit.toys)
@@ -103,9 +103,9 @@ class Fits:
 
     def of(
         self, plan: Plan, toys: Sequence[ToySettings], variables: str | tuple[str, ...], place: Place = "hidden state"
-    ) -> Comparison:
+    ) -> ToyComparison:
         """A fit of these toys at a place; one variable for all, or one each."""
-        return Comparison(
+        return ToyComparison(
             stepwise=plan.method == "stepwise_mas",
             toys=tuple(toys),
             sites=tuple(site(own, place) for own in toys),

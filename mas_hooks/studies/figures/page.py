@@ -20,9 +20,9 @@ def missing(marks: Iterable[Any], values: Mapping[Key, Any]) -> str:
     return f"\nNot run, as a model is short of the stop rule of training:\n\n{told}\n" if left else ""
 
 
-def page(values: Mapping[Key, Any], rows: Sequence[Record], names: Sequence[str]) -> str:
+def write_figures_page(values: Mapping[Key, Any], rows: Sequence[Record], names: Sequence[str]) -> str:
     """The claims beside our values, what they rest on, the figures by name, and every value that they show."""
-    found = claims.claims(values)
+    found = claims.figure_claims(values)
     seeds = max((len(value.seeds) for value in values.values()), default=0)
     interval = "of one seed's test pairs (Wilson)" if seeds == 1 else f"of the mean over {seeds} seeds (Student's t)"
     toys = [row for row in rows if row.measure == "trial_accuracy" and row.value is not None]
@@ -33,7 +33,7 @@ def page(values: Mapping[Key, Any], rows: Sequence[Record], names: Sequence[str]
         f"Intervals are 95%, {interval}. All maps begin at random and are centred; 10 shared dims unless swept. What "
         "is marked (extra) is not the paper's.",
         f"Trials right on the models' own task: {known}.",
-        *_dropped(rows),
+        *_dropped_line(rows),
         *(f"![panel {name[0]}](figures/{name})" for name in names),
         "## Every value",
         _every(values),
@@ -41,7 +41,7 @@ def page(values: Mapping[Key, Any], rows: Sequence[Record], names: Sequence[str]
     return "\n\n".join(told) + "\n"
 
 
-def _dropped(rows: Sequence[Record]) -> list[str]:
+def _dropped_line(rows: Sequence[Record]) -> list[str]:
     """What the latent losses had to do without."""
     found = {
         f"{row.value:.0f} of {row.trials} pairs ({row.method})" for row in rows if row.measure == "latents_dropped"

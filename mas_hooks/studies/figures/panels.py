@@ -25,7 +25,7 @@ def architectures(own: Any) -> Iterator[Any]:
         yield Shown("a", title, "hidden state", "MAS Full, z-scored (extra)", fit)
 
 
-def correlated(own: Any) -> Iterator[Any]:
+def correlated_toys(own: Any) -> Iterator[Any]:
     """(a) RSA and CKA of the same models, each run once at each place."""
     found = dict(_pairs(own))
     toys = tuple({one.key: one for members in found.values() for one in members}.values())
@@ -116,7 +116,7 @@ def arithmetic(own: Any) -> Iterator[Any]:
         yield Shown("f", title, VARIABLES[names[1]], "MAS", fit, bounds=bounds, headline=main)
 
 
-def stepwise(own: Any) -> Iterator[Any]:
+def stepwise_panel(own: Any) -> Iterator[Any]:
     """(g) Every embedding up to a position swapped: Multi-Object GRUs against other models."""
     first = own.toy("multi_object")
     others = {
@@ -137,5 +137,5 @@ PANELS: dict[str, Callable[[Any], Iterator[Any]]] = {
     "d": tasks,
     "e": same_object,
     "f": arithmetic,
-    "g": stepwise,
+    "g": stepwise_panel,
 }

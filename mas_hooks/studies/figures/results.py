@@ -36,7 +36,7 @@ class Value:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def gathered(marks: Iterable[Any], rows: Sequence[Record]) -> dict[Key, Value]:
+def gather_results(marks: Iterable[Any], rows: Sequence[Record]) -> dict[Key, Value]:
     """Every mark of every seed with its value; marks whose fit is not among the records are left out."""
     by_fit: dict[str, list[Record]] = {}
     for row in rows:
@@ -54,15 +54,15 @@ def gathered(marks: Iterable[Any], rows: Sequence[Record]) -> dict[Key, Value]:
 
 def _row(mark: Any, by_fit: Mapping[str, list[Record]]) -> Record | None:
     """The row of a mark's direction, or of its worst trained one."""
-    rows = [row for row in by_fit.get(fits.name_of(mark.fit), []) if row.control == mark.control]
-    ways = [mark.way] if mark.way else mark.fit.plan.trained(len(mark.fit.toys))
+    rows = [row for row in by_fit.get(fits.fit_name(mark.fit), []) if row.control == mark.control]
+    ways = [mark.way] if mark.way else mark.fit.plan.trained_directions(len(mark.fit.toys))
     rows = [row for row in rows if (row.source, row.target) in ways]
     return min(rows, key=lambda row: row.iia or 0.0, default=None)
 
 
 def _bound(fit: Any, mark: Any, by_fit: Mapping[str, list[Record]]) -> float | None:
     """What a bounding fit reaches: in the mark's own direction where it has that one, else in its worst."""
-    rows = [row for row in by_fit.get(fits.name_of(fit), []) if row.control is None]
+    rows = [row for row in by_fit.get(fits.fit_name(fit), []) if row.control is None]
     same = [row for row in rows if (row.source, row.target) == mark.way]
     return min((row.iia or 0.0 for row in same or rows), default=None)
 
@@ -100,7 +100,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def null_shares(rows: Iterable[Record]) -> dict[Key, Value]:
+def null_share_bars(rows: Iterable[Record]) -> dict[Key, Value]:
     """The null shares of panel e by tolerance and method; the floor is the source as its own target."""
     found: dict[Key, list[Record]] = {}
     itself: dict[Key, list[float]] = {}

@@ -15,7 +15,7 @@ HIGH, NEAR = 0.8, 0.05
 
 
 @dataclass(frozen=True)
-class Row:
+class ClaimRow:
     """One claim: what the paper says of it, the rule on the values, and where they stand (name: title, group, key)."""
 
     panel: str

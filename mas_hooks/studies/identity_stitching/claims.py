@@ -16,19 +16,22 @@ EARLY, LATE = 0.25, 0.75
 SMALL, LARGE = 0.02, 0.05
 
 
-def claims(own: Any) -> list[Claim]:
+def identity_claims(own: Any) -> list[Claim]:
     """The table, in the order of the paper."""
     early = [layer for layer in range(own.layers) if own.depth(layer) <= EARLY] or [0]
     late = [layer for layer in range(own.layers) if own.depth(layer) > LATE]
     one, other = own.kinds
     every = range(own.layers)
     ways = [own.ways("test", layer) for layer in every]
-    penalties, cka = [own.parted("test", layer).effect for layer in every], [own.alike(layer).effect for layer in every]
+    penalties, cka = (
+        [own.groups_part("test", layer).effect for layer in every],
+        [own.alike(layer).effect for layer in every],
+    )
     within = [found[f"{kind} → {kind}"][0] for found in ways for kind in own.kinds]
     first = [one[0] for layer in early for one in ways[layer].values()]
     told = f"{own.misplaced} of {len(own.labels)} models misplaced"
     return [
-        _built(own),
+        _build_claim(own),
         _small("early blocks: stitches cost nothing", first, "fig. 2a", "almost no penalty"),
         _apart("late blocks: stitches between the groups cost more", penalties, late, "fig. 2a", "significant drop"),
         _small("within the groups stitches cost nothing, wherever", within, "fig. 2a", "almost no penalty within"),
@@ -38,7 +41,7 @@ def claims(own: Any) -> list[Claim]:
         ),
         _apart("late blocks: CKA within above between the groups", cka, late, "fig. 2b", "significantly different"),
         _most("CKA of the two kinds differs most in the last quarter", cka, late, "fig. 2b"),
-        _shifted(own, one, other),
+        _shifted_claim(own, one, other),
         Claim(
             "fig. 8",
             "distances make two clusters, the groups",
@@ -50,7 +53,7 @@ def claims(own: Any) -> list[Claim]:
     ]
 
 
-def _built(own: Any) -> Claim:
+def _build_claim(own: Any) -> Claim:
     one, other = own.kinds
     shifted = {name: own.accuracy["shifted", name] for name in own.labels}
     found = {kind: [shifted[name] for name, label in own.labels.items() if label == kind] for kind in own.kinds}
@@ -84,7 +87,7 @@ def _most(what: str, effects: list[Estimate], late: list[int], panel: str) -> Cl
                  top in late and values[top] > 0, rule)  # fmt: skip
 
 
-def _shifted(own: Any, one: str, other: str) -> Claim:
+def _shifted_claim(own: Any, one: str, other: str) -> Claim:
     last = own.layers - 1
     found = {}
     for kind in (one, other):

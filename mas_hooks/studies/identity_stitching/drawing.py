@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from mas_hooks.core.errors import EmptyError
 from mas_hooks.core.records import Record
-from mas_hooks.evaluation.group_test import compare, sentence
+from mas_hooks.evaluation.group_test import compare_groups, describe_group_test
 from mas_hooks.evaluation.pair_scores import PairTable
-from mas_hooks.report import Curve, claims_table, pair_groups, save, value_curves
+from mas_hooks.report import Curve, claims_table, pair_groups, save_figures, value_curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,17 +29,17 @@ NOTE = """Penalty: accuracy of the target minus that of the stitch, positive is 
 second: Student's t over pairs, as the paper's, too narrow since pairs share models."""
 
 
-def draw(run_dir: Path, rows: Sequence[Record]) -> list[Path]:
+def draw_identity_figures(run_dir: Path, rows: Sequence[Record]) -> list[Path]:
     """Write the figures and the page; their paths."""
     if not any(row.measure == "cka" for row in rows):
         raise EmptyError(f"the report of {run_dir}", "its records hold no stitches and no CKA yet")
     own = groups.Groups.of(rows)
-    paths = save(
+    paths = save_figures(
         run_dir / "figures", {"penalty.png": _penalty(own), "cka.png": _cka(own), "distances.png": _distances(own)}
     )
     page = run_dir / PAGE
     temporary = page.with_name(f".{PAGE}.tmp")
-    temporary.write_text("\n".join([claims_table(claims.claims(own), HEADER), *_tables(own)]), "utf-8")
+    temporary.write_text("\n".join([claims_table(claims.identity_claims(own), HEADER), *_tables(own)]), "utf-8")
     temporary.replace(page)
     return [*paths, page]
 
@@ -88,7 +88,7 @@ def _cka(own: Any) -> Figure:
 
 
 def _distances(own: Any) -> Figure:
-    found = compare(PairTable.of(own.distances, own.labels, "mean"), "both")
+    found = compare_groups(PairTable.of(own.distances, own.labels, "mean"), "both")
     return pair_groups(
         found.groups,
         title="How far apart two models are, over all blocks",
@@ -106,9 +106,9 @@ def _tables(own: Any) -> list[str]:
                 cells = f"{mean:+.3f} | {_ends(low, high)} | {_ends(below, above)}"
                 lines.append(f"| {title} | {layer + 1} of {own.layers} | {way} | {cells} |")
     lines += ["", "## Penalties between the groups, in distribution, behind the last block", ""]
-    lines += [sentence(own.parted("test", own.layers - 1), "negative penalty"), ""]
+    lines += [describe_group_test(own.groups_part("test", own.layers - 1), "negative penalty"), ""]
     lines += ["## CKA within and between the groups behind the last block", ""]
-    lines += [sentence(own.alike(own.layers - 1), "CKA"), "", "## Two clusters by distance", ""]
+    lines += [describe_group_test(own.alike(own.layers - 1), "CKA"), "", "## Two clusters by distance", ""]
     lines += [*(f"- {', '.join(names)}" for names in own.tree.groups(2)), ""]
     lines += ["## Models", "", "| model | group | in distribution | out of distribution |", "| :-- | :-- | --: | --: |"]
     for name, label in own.labels.items():

@@ -9,10 +9,10 @@ from functools import cached_property
 import numpy as np
 
 from mas_hooks.core.records import Record
-from mas_hooks.evaluation.group_test import GroupTest, compare
+from mas_hooks.evaluation.group_test import GroupTest, compare_groups
 from mas_hooks.evaluation.metrics import student_interval
 from mas_hooks.evaluation.pair_scores import PairTable
-from mas_hooks.similarity import Tree, arccos_distance, cluster
+from mas_hooks.similarity import Tree, arccos_distance, cluster_models
 
 Pair = tuple[str, str]
 Scores = Mapping[Pair, float]
@@ -80,7 +80,7 @@ class Groups:
                 for (a, b), value in penalties.items()
                 if a != b and (source == target or self.labels[a] == source or self.labels[a] == self.labels[b])
             }
-            table = compare(PairTable.of(values, self.labels, "mean"), "both")
+            table = compare_groups(PairTable.of(values, self.labels, "mean"), "both")
             group = table.groups[0 if (source, target) == (one, one) else 2 if source == target else 1]
             own = [
                 v for (a, b), v in penalties.items() if a != b and (self.labels[a], self.labels[b]) == (source, target)
@@ -89,14 +89,14 @@ class Groups:
             found[f"{source} → {target}"] = (group.mean, *ends, *student_interval(own))
         return found
 
-    def parted(self, split: str, layer: int) -> GroupTest:
+    def groups_part(self, split: str, layer: int) -> GroupTest:
         """How much more a stitch between the groups costs than one within them: the effect is above 0 then."""
         scores = {way: -value for way, value in self.penalties(split, layer).items()}
-        return compare(PairTable.of(scores, self.labels, "mean"), "both")
+        return compare_groups(PairTable.of(scores, self.labels, "mean"), "both")
 
     def alike(self, layer: int) -> GroupTest:
         """How much higher the CKA within the groups is than between them."""
-        return compare(PairTable.of(self.cka[layer], self.labels, "mean"), "both")
+        return compare_groups(PairTable.of(self.cka[layer], self.labels, "mean"), "both")
 
     @cached_property
     def distances(self) -> dict[Pair, float]:
@@ -107,7 +107,7 @@ class Groups:
     def tree(self) -> Tree:
         """The models clustered by their distances."""
         table = PairTable.of(self.distances, self.labels, "mean")
-        return cluster(table.scores, table.models)
+        return cluster_models(table.scores, table.models)
 
     @property
     def misplaced(self) -> int:

@@ -73,7 +73,7 @@ class IdentityStitchingSettings(Settings):
         return self
 
     @property
-    def made(self) -> dict[str, Classifier]:
+    def trained_here(self) -> dict[str, Classifier]:
         """What is trained here, by name."""
         shares, told = {"generalizing": self.breaking, "heuristic": 0.0}, self.training.model_dump()
         return {
@@ -87,7 +87,7 @@ class IdentityStitchingSettings(Settings):
         """The group of every model, the groups in order of their first model."""
         if self.models:
             return {Path(one).name: group for one, group in zip(self.models, self.groups, strict=True)}
-        return {name: name.rpartition("-")[0] for name in self.made}
+        return {name: name.rpartition("-")[0] for name in self.trained_here}
 
     @property
     def texts(self) -> dict[str, PairTexts]:

@@ -9,13 +9,13 @@ import numpy as np
 from scipy.stats import rankdata
 
 from mas_hooks.report import Claim
-from mas_hooks.similarity.layer_structure import FACTOR, matched
+from mas_hooks.similarity.layer_structure import FACTOR, match_depths
 from mas_hooks.studies.scaling_family import grids
 
 FALL, MIDDLE, PAPERS_OUTLIER = -0.5, 0.5, "pythia-2.8b"
 
 
-def claims(own: Any) -> list[Claim]:
+def family_claims(own: Any) -> list[Claim]:
     """The table, in the order of the paper."""
     largest, pairs = own.members[-1], list(combinations(own.members, 2))
     return [
@@ -52,7 +52,7 @@ def _block_claim(own: Any, largest: str) -> Claim:
 def _early(own: Any, pairs: list[tuple[str, str]]) -> Claim:
     first, rest = [], []
     for pair in pairs:
-        values = matched(own.grid(*pair))
+        values = match_depths(own.grid(*pair))
         cut = max(1, len(values) // 3)
         first.append(float(values[:cut].mean()))
         rest.append(float(values[cut:].mean()))
@@ -139,7 +139,7 @@ def _rising(own: Any) -> Claim:
     )
 
 
-def control(own: Any) -> str:
+def control_claim(own: Any) -> str:
     """What the outlier rule says of the untrained copy, which it has to flag."""
     found = own.far(known=True)
     flagged = found.flagged and found.name == own.untrained

@@ -9,7 +9,7 @@ from typing import Any
 
 from mas_hooks.core.errors import EmptyError
 from mas_hooks.core.records import Record
-from mas_hooks.report import claims_table, layer_heatmaps, save
+from mas_hooks.report import claims_table, layer_heatmaps, save_figures
 from mas_hooks.studies.scaling_family import claims, grids
 
 PAGE = "scaling_family.md"
@@ -20,12 +20,12 @@ says of Pythia. The rules of agreement are part of the recipe. A family that was
 reason to do as Pythia does: what disagrees is a finding about it."""
 
 
-def draw(run_dir: Path, rows: Sequence[Record]) -> list[Path]:
+def draw_family_figures(run_dir: Path, rows: Sequence[Record]) -> list[Path]:
     """Write the heat maps of the family, those of the untrained copy, and the page; their paths."""
     layered = [row for row in rows if row.layer_a is not None]
     if not layered:
         raise EmptyError(f"the report of {run_dir}", "its records hold no grid of layers yet")
-    own = grids.Family.of(rows)
+    own = grids.FamilyGrids.of(rows)
     trained, fresh = [row for row in layered if not row.control], [row for row in layered if row.control]
     measure = str(layered[0].measure).replace("_", " ").upper()
     told = (
@@ -50,18 +50,19 @@ def draw(run_dir: Path, rows: Sequence[Record]) -> list[Path]:
             unit=measure,
             columns=len(own.members),
         )
-    paths = save(run_dir / "figures", figures)
+    paths = save_figures(run_dir / "figures", figures)
     page = run_dir / PAGE
     temporary = page.with_name(f".{PAGE}.tmp")
     temporary.write_text(
-        "\n".join([claims_table(claims.claims(own), HEADER), _control(own), _distances(own), _members(rows)]), "utf-8"
+        "\n".join([claims_table(claims.family_claims(own), HEADER), _control(own), _distances(own), _members(rows)]),
+        "utf-8",
     )
     temporary.replace(page)
     return [*paths, page]
 
 
 def _control(own: Any) -> str:
-    return f"## The control\n\n{claims.control(own)}\n" if own.untrained else ""
+    return f"## The control\n\n{claims.control_claim(own)}\n" if own.untrained else ""
 
 
 def _distances(own: Any) -> str:

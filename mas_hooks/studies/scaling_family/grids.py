@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mas_hooks.core.records import Record
-from mas_hooks.similarity import Blocks, Outlier, blocks, depth_distance, outlier
+from mas_hooks.similarity import Blocks, Outlier, depth_distance, find_blocks, find_outlier
 
 
 @dataclass(frozen=True)
-class Family:
+class FamilyGrids:
     """The grids of a run by (member, member), the trained members smallest first; `untrained` is the known outlier."""
 
     members: tuple[str, ...]
@@ -20,7 +20,7 @@ class Family:
     grids: Mapping[tuple[str, str], np.ndarray]
 
     @classmethod
-    def of(cls, rows: Iterable[Record]) -> Family:
+    def of(cls, rows: Iterable[Record]) -> FamilyGrids:
         """From the records of a run."""
         gathered: dict[tuple[str, str], list[Record]] = {}
         rows = list(rows)
@@ -43,12 +43,12 @@ class Family:
     def far(self, *, known: bool = False) -> Outlier:
         """The member farthest out; with the untrained copy among them where `known`."""
         names = (*self.members, *([self.untrained] if known and self.untrained else []))
-        return outlier(self.distances(names), names)
+        return find_outlier(self.distances(names), names)
 
     def blocks(self, name: str) -> Blocks | None:
         """Of a member of four layers or more."""
         own = self.grid(name, name)
-        return blocks(own) if len(own) >= 4 else None
+        return find_blocks(own) if len(own) >= 4 else None
 
 
 def _grid(rows: list[Record]) -> np.ndarray:

@@ -9,7 +9,7 @@ from mas_hooks.core.run_folder import RECORDS, RunFolder
 from mas_hooks.core.settings import Options
 from mas_hooks.studies.scaling_family import drawing
 from mas_hooks.studies.scaling_family.settings import ScalingFamilySettings
-from mas_hooks.studies.stages import run_stages, tell_files
+from mas_hooks.studies.stages import print_files, run_stages
 from mas_hooks.studies.work import layer_comparison
 
 
@@ -18,15 +18,15 @@ def run_scaling_family(settings: ScalingFamilySettings, run: RunFolder, options:
     settings.texts.check(one.source for one in settings.members)
     members = {one.name: one for one in settings.members}
     run_stages({f"member-{name}": own for name, own in members.items()}, run, options, member, "members")
-    planned = settings.planned(options.device)
-    run_stages(planned, run, options, layer_comparison.run, "grids of layers")
+    planned = settings.comparisons(options.device)
+    run_stages(planned, run, options, layer_comparison.run_layer_comparison, "grids of layers")
     run.write_records([*(f"member-{name}" for name in members), *planned])
-    tell_files(draw_scaling_family(run.path))
+    print_files(draw_scaling_family(run.path))
 
 
-member = layer_comparison.member
+member = layer_comparison.prepare_member
 
 
 def draw_scaling_family(run_dir: Path) -> list[Path]:
     """Draw the heat maps and write `scaling_family.md`, from the records of a run alone."""
-    return drawing.draw(run_dir, records.read(run_dir / RECORDS))
+    return drawing.draw_family_figures(run_dir, records.read_records(run_dir / RECORDS))

@@ -13,8 +13,8 @@ from mas_hooks.core.errors import SettingError
 from mas_hooks.core.settings import Settings
 from mas_hooks.models.language.small_lm import SmallModel
 from mas_hooks.similarity.layers.accumulate import MEASURES
-from mas_hooks.studies.work.layer_comparison import LayerComparison, Layered
-from mas_hooks.studies.work.stitching import SharedTexts
+from mas_hooks.studies.work.layer_comparison import LayerComparison, LayeredModel
+from mas_hooks.studies.work.stitching import StitchTexts
 
 
 class FamilyMember(SmallModel):
@@ -67,21 +67,21 @@ class ScalingFamilySettings(Settings):
         return self
 
     @property
-    def members(self) -> list[Layered]:
+    def members(self) -> list[LayeredModel]:
         """The family, smallest first."""
         if self.models:
-            return [Layered(name=Path(one).name, source=one) for one in self.models]
+            return [LayeredModel(name=Path(one).name, source=one) for one in self.models]
         own = self.training
         told = [{"layers": layers, "width": width, "context": self.context} for layers, width in self.sizes]
         made = [SmallModel(**{**own.model_dump(), **one, "seed": self.seed}) for one in told]
-        return [Layered(name=f"{one.layers}×{one.width}", source=one) for one in made]
+        return [LayeredModel(name=f"{one.layers}×{one.width}", source=one) for one in made]
 
     @property
-    def texts(self) -> SharedTexts:
+    def texts(self) -> StitchTexts:
         """What all of them read."""
-        return SharedTexts(data=self.data, context=self.context, sizes=(1, 1, self.rows), seed=self.seed)
+        return StitchTexts(data=self.data, context=self.context, sizes=(1, 1, self.rows), seed=self.seed)
 
-    def planned(self, device: str) -> dict[str, LayerComparison]:
+    def comparisons(self, device: str) -> dict[str, LayerComparison]:
         """Every member with itself, every two, and the untrained copy with all, by name."""
         members = self.members
         pairs = sorted(combinations_with_replacement(range(len(members)), 2), key=lambda pair: pair[0] != pair[1])

@@ -30,7 +30,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def load(name: str, device: torch.device, dtype: torch.dtype, seed: int) -> Any:
+def load_model(name: str, device: torch.device, dtype: torch.dtype, seed: int) -> Any:
     """The model in eval mode, frozen, made on its device. Raises SettingError for a name that is no model."""
     from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 

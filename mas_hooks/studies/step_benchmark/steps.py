@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import mas_hooks as mh
-from mas_hooks.alignment.directions import Swaps
-from mas_hooks.alignment.maps.base import complete
+from mas_hooks.alignment.directions import PatchedDirections
+from mas_hooks.alignment.maps.base import complete_basis
 from mas_hooks.alignment.plan import Direction
 from mas_hooks.core.sites import Site, Where
 from mas_hooks.engine.cache import ActivationCache
@@ -32,7 +32,7 @@ Step = Callable[[], float]
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
+class StepBench:
     """A frozen model in eval mode and one batch: every variant sees the same.
 
     source, target (batch, length): ids; source_at, target_at (batch,): the swapped column of each row; labels, scored
@@ -75,44 +75,44 @@ def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
     return float(loss.detach())
 
 
-def _site(bench: Bench) -> tuple[HookedModel, Site]:
+def _site(bench: StepBench) -> tuple[HookedModel, Site]:
     model = mh.wrap(bench.shell())
     return model, model.at(f"blocks.{bench.layer}.hook_resid_post")
 
 
-def ours(bench: Bench, path: str = "auto") -> Step:
+def ours_step(bench: StepBench, path: str = "auto") -> Step:
     """A step of this package: activations cached at the first step, as in every fit."""
     _, site = _site(bench)
     alignment = mh.Alignment(site, rank=bench.frame.shape[1])
-    alignment.start([bench.frame])
+    alignment.set_frames([bench.frame])
     at = [Where.one_per_row(columns) for columns in (bench.source_at, bench.target_at)]
     pairs = mh.Pairs.from_tensors(bench.source, at[0], bench.target, at[1], bench.labels, bench.scored)
     way = Direction(0, 0)
-    swaps = Swaps(alignment, pairs, [way], ActivationCache(alignment.sites, alignment.models), path)
+    swaps = PatchedDirections(alignment, pairs, [way], ActivationCache(alignment.sites, alignment.models), path)
     if path != "reference" and swaps.path == "reference":
         print(f"ours runs whole forwards in place of path {path!r}, which is not proven equal for this model")
     optimizer = torch.optim.Adam(alignment.parameters(), lr=LEARNING_RATE)
 
     def step() -> float:
-        [(_, labelled)] = swaps.run(alignment.exchange(), {way: bench.rows})
+        [(_, labelled)] = swaps.run(alignment.swap_operator(), {way: bench.rows})
         return _update(optimizer, behaviour_losses(labelled, [len(pairs)], "token").sum())
 
     return step
 
 
-def plain(bench: Bench) -> Step:
+def plain(bench: StepBench) -> Step:
     """Plain hooks and our map: both models run whole, nothing is kept between steps. The others' losses must be its."""
     model, site = _site(bench)
     block = model.module.get_submodule(f"{bench.layer_path}.{bench.layer}")
     alignment = mh.Alignment(site, rank=bench.frame.shape[1])
-    alignment.start([bench.frame])
-    one = alignment.own_maps[0]
+    alignment.set_frames([bench.frame])
+    one = alignment.site_maps[0]
     optimizer = torch.optim.Adam(one.parameters(), lr=LEARNING_RATE)
 
     def step() -> float:
         found: list[Tensor] = []
 
-        def read(_module: nn.Module, _inputs: object, output: Any) -> None:
+        def read_frame(_module: nn.Module, _inputs: object, output: Any) -> None:
             found.append(_hidden(output)[bench.rows, bench.source_at].float())
 
         def swap(_module: nn.Module, _inputs: object, output: Any) -> Any:
@@ -123,7 +123,7 @@ def plain(bench: Bench) -> Step:
             edited = hidden.index_put((bench.rows, bench.target_at), new)
             return (edited, *output[1:]) if isinstance(output, tuple) else edited
 
-        with torch.no_grad(), block.register_forward_hook(read):
+        with torch.no_grad(), block.register_forward_hook(read_frame):
             model.module(bench.source)
         with block.register_forward_hook(swap):
             logits = model.module(bench.target).logits
@@ -136,7 +136,7 @@ def _hidden(output: Any) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
 
 
-def pyvene(bench: Bench, *, low_rank: bool = True) -> Step:
+def pyvene(bench: StepBench, *, low_rank: bool = True) -> Step:
     """pyvene's model around the model, one unit location an example; it runs the source in every step."""
     library, (width, rank) = importlib.import_module("pyvene"), bench.frame.shape
     if low_rank:
@@ -145,7 +145,7 @@ def pyvene(bench: Bench, *, low_rank: bool = True) -> Step:
     else:
         intervention = library.RotatedSpaceIntervention(embed_dim=width)
         intervention.set_interchange_dim(rank)
-        intervention.rotate_layer.weight = complete(bench.frame.cpu().double()).float()
+        intervention.rotate_layer.weight = complete_basis(bench.frame.cpu().double()).float()
     place = {"component": f"{bench.layer_path}[{bench.layer}].output", "intervention": intervention}
     model = library.IntervenableModel(library.IntervenableConfig([place]), bench.shell())
     model.set_device(bench.target.device, set_model=False)
@@ -159,7 +159,7 @@ def pyvene(bench: Bench, *, low_rank: bool = True) -> Step:
     return step
 
 
-def lens(bench: Bench) -> Step:
+def lens(bench: StepBench) -> Step:
     """What the loop of TransformerLens' `fit_das` does, by its own functions, on a bridge; it keeps the sources."""
     analysis = importlib.import_module("transformer_lens.tools.analysis.interchange")
     builder = importlib.import_module("transformer_lens.model_bridge.sources._bridge_builder")
@@ -189,7 +189,7 @@ def lens(bench: Bench) -> Step:
     return step
 
 
-def nnsight(bench: Bench) -> Step:
+def nnsight(bench: StepBench) -> Step:
     """Two traces of nnsight, source and target, with the swap as tensor code on `.output`."""
     model = importlib.import_module("nnsight").NNsight(bench.shell())
     block = model
@@ -217,7 +217,7 @@ def nnsight(bench: Bench) -> Step:
     return step
 
 
-def bare(bench: Bench) -> Step:
+def bare_forward(bench: StepBench) -> Step:
     """A forward without gradient, hook or wrapper; gives the loss of the model as it is."""
     model = bench.shell()
 
@@ -228,7 +228,7 @@ def bare(bench: Bench) -> Step:
     return step
 
 
-def identity(bench: Bench) -> Step:
+def identity(bench: StepBench) -> Step:
     """The same forward under an edit of ours that gives back what it gets."""
     model, site = _site(bench)
     edit = Edit(site, lambda h: h, Where.one_per_row(bench.target_at))

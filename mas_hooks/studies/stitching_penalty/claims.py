@@ -18,7 +18,7 @@ RULES = (
 OVER_SEEDS = "penalty_difference_of_seeds"
 
 
-def claims(rows: Sequence[Record]) -> list[Claim]:
+def penalty_claims(rows: Sequence[Record]) -> list[Claim]:
     """Three claims of the paper, each over all layers."""
     found = [row for row in rows if row.measure == "penalty_difference"]
     names = list(dict.fromkeys(str(row.source_model) for row in found))
@@ -42,7 +42,7 @@ def _claim(rows: Sequence[Record], what: str, pairs: Sequence[tuple[str, str]], 
     """One claim: that each difference of two comparisons is positive. Of many the least one is told."""
     found = [own for one, other in pairs for own in _differences(rows, one, other)]
     places = [_place(row, sign, named=len(pairs) > 1) for row, sign in found]
-    told = [f"{place}: {interval(row, sign)}" for place, (row, sign) in zip(places, found, strict=True)]
+    told = [f"{place}: {value_interval(row, sign)}" for place, (row, sign) in zip(places, found, strict=True)]
     if len(pairs) > 1:
         least = min(range(len(found)), key=lambda index: found[index][1] * float(found[index][0].value or 0.0))
         told = [f"least of {len(found)} differences: {told[least]}"]
@@ -79,7 +79,7 @@ def _above(rows: Sequence[Record], row: Record, sign: int) -> bool:
     return min(limits) > 0 and all(sign * float(one.value or 0.0) > 0 for one in filter(same_place(row), seeds))
 
 
-def interval(row: Record, sign: int = 1) -> str:
+def value_interval(row: Record, sign: int = 1) -> str:
     """The value with its interval."""
     return f"{number(sign * float(row.value or 0.0))} {ends(row, sign)}"
 

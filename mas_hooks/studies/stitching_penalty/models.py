@@ -12,9 +12,9 @@ from mas_hooks.core.progress import say
 from mas_hooks.core.records import Record
 from mas_hooks.core.settings import Options
 from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.models.language.load import blocks
-from mas_hooks.models.language.small_lm import SmallModel, small_model
-from mas_hooks.studies.work.stitching import SharedTexts, Stitching, loaded
+from mas_hooks.models.language.load import block_count
+from mas_hooks.models.language.small_lm import SmallModel, load_small_lm
+from mas_hooks.studies.work.stitching import StitchComparison, StitchTexts, load_once
 
 RECIPE, SMALL = "stitching-penalty", ("gelu", "solu")
 
@@ -28,15 +28,15 @@ class Models:
         self.texts.check(self.sources(self.seeds[0]))
         small = [one for seed in self.seeds for one in self.sources(seed) if isinstance(one, SmallModel)]
         todo = list({one.key: one for one in small}.values())
-        for one, made in parallel.parallel(small_model, todo, options.jobs):
+        for one, made in parallel.run_parallel(load_small_lm, todo, options.jobs):
             spent = "from the cache" if made.from_cache else f"trained in {one.steps} steps"
             say(f"{one.name}: {spent}, {made.losses['test']:.3f} nats a token on the test rows")
-        first = self.loaded(self.seeds[0])
+        first = self.load_pair(self.seeds[0])
         names = [one.name for one in first]
         self.names = (
             names if names[0] != names[1] else [f"{name} ({letter})" for name, letter in zip(names, "ab", strict=True)]
         )
-        depth = min(map(blocks, first))
+        depth = min(map(block_count, first))
         self.layers = list(dict.fromkeys(settings.layers)) or list(range(depth))
         if not 0 <= min(self.layers) <= max(self.layers) < depth:
             raise SettingError("layers", settings.layers, f"numbers of blocks that both have, 0 to {depth - 1}")
@@ -47,20 +47,20 @@ class Models:
         told = own.small.model_dump() | {"context": own.context, "seed": seed}
         return [SmallModel(**{**told, "activation": name}) if name in ("gelu", "solu") else name for name in own.pair]
 
-    def loaded(self, seed: int) -> list[HookedModel]:
+    def load_pair(self, seed: int) -> list[HookedModel]:
         """The models of a seed."""
-        return [loaded(one, self.options.device, progress=self.options.progress) for one in self.sources(seed)]
+        return [load_once(one, self.options.device, progress=self.options.progress) for one in self.sources(seed)]
 
     @property
-    def texts(self) -> SharedTexts:
+    def texts(self) -> StitchTexts:
         """What all of them read."""
         own = self.settings
-        return SharedTexts(data=own.data, context=own.context, sizes=own.sizes, seed=own.seed)
+        return StitchTexts(data=own.data, context=own.context, sizes=own.sizes, seed=own.seed)
 
-    def stitching(self, way: tuple[int, int], layer: int, seed: int) -> Stitching:
+    def stitching(self, way: tuple[int, int], layer: int, seed: int) -> StitchComparison:
         """One stitch."""
         own, both = self.settings, self.sources(seed)
-        return Stitching(
+        return StitchComparison(
             source=both[way[0]],
             target=both[way[1]],
             layer=layer,
@@ -71,7 +71,7 @@ class Models:
             seed=seed,
         )
 
-    def told(self, way: tuple[int, int], row: Record | None = None, **keys: Any) -> Record:
+    def describe(self, way: tuple[int, int], row: Record | None = None, **keys: Any) -> Record:
         """A record under the names of the study."""
         source, target = (self.names[number] for number in way)
         ours = {"recipe": RECIPE, "comparison": f"{source} → {target}", "source": way[0], "target": way[1]}

@@ -19,9 +19,9 @@ PAGE = "stitching_penalty.md"
 INTERVAL = "95% interval over test rows"
 
 
-def draw(run_dir: Path) -> list[Path]:
+def draw_penalty_figures(run_dir: Path) -> list[Path]:
     """Draw the three figures and write the page; their paths. Raises EmptyError where no stitch is done yet."""
-    rows = records.read(run_dir / RECORDS)
+    rows = records.read_records(run_dir / RECORDS)
     if not tables.overall(rows):
         raise EmptyError(f"the report of {run_dir}", "let the run finish, or continue it with --resume")
     figures = {
@@ -34,9 +34,9 @@ def draw(run_dir: Path) -> list[Path]:
             "mean over seeds. It compares distributions of features, not what they are good for.",
         ),
     }
-    saved = report.save(run_dir / "figures", figures)
+    saved = report.save_figures(run_dir / "figures", figures)
     temporary = run_dir / f".{PAGE}.tmp"
-    temporary.write_text(page(rows, [path.name for path in saved]), encoding="utf-8")
+    temporary.write_text(write_penalty_page(rows, [path.name for path in saved]), encoding="utf-8")
     temporary.replace(run_dir / PAGE)
     return [*saved, run_dir / PAGE]
 
@@ -99,12 +99,12 @@ def loss_curves(rows: Sequence[Record]) -> Any:
     )
 
 
-def page(rows: Sequence[Record], figures: Iterable[str]) -> str:
+def write_penalty_page(rows: Sequence[Record], figures: Iterable[str]) -> str:
     """The claims beside what came out, what they rest on, and every value."""
     texts = sorted({row.task for row in rows if row.measure == "loss" and row.task})
     told = [
         "# What a stitch costs, between SoLU and GELU models",
-        report.claims_table(claims.claims(rows), claims.RULES),
+        report.claims_table(claims.penalty_claims(rows), claims.RULES),
         *(f"![{name.removesuffix('.png')}](figures/{name})" for name in figures),
         f"## The models\n\nNats a token on rows of {', '.join(texts)}, which all have in common.",
         tables.models_table(rows),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mas_hooks.core.run_folder import RunFolder
 from mas_hooks.core.settings import Options
-from mas_hooks.studies.stages import tell_files
+from mas_hooks.studies.stages import print_files
 from mas_hooks.studies.stitching_penalty import models as made
 from mas_hooks.studies.stitching_penalty import page, work
 from mas_hooks.studies.stitching_penalty.settings import StitchingPenaltySettings
@@ -15,14 +15,14 @@ from mas_hooks.studies.stitching_penalty.settings import StitchingPenaltySetting
 def run_stitching_penalty(settings: StitchingPenaltySettings, run: RunFolder, options: Options) -> None:
     """Train the models, run every stitch that is not done yet, compare them row by row, then draw."""
     models = made.Models(settings, options)
-    stages = [work.own_losses(models, run), work.similarities(models, run)]
-    planned = work.planned(models)
+    stages = [work.own_losses(models, run), work.similarity_stage(models, run)]
+    planned = work.plan_stitches(models)
     work.run_all(planned, models, run, options)
-    run.finish("summary", work.summary(planned, models, run))
+    run.finish_stage("summary", work.summarise_stitches(planned, models, run))
     run.write_records([*stages, *planned, "summary"])
-    tell_files(draw_stitching_penalty(run.path))
+    print_files(draw_stitching_penalty(run.path))
 
 
 def draw_stitching_penalty(run_dir: Path) -> list[Path]:
     """Draw the figures and write `stitching_penalty.md`, from the records of a run alone."""
-    return page.draw(run_dir)
+    return page.draw_penalty_figures(run_dir)

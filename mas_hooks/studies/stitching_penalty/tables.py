@@ -16,7 +16,7 @@ def models_table(rows: Sequence[Record]) -> str:
     for name, seed in dict.fromkeys((row.source_model, row.seed) for row in own):
         found = {row.split: row for row in own if (row.source_model, row.seed) == (name, seed)}
         alone = (f"{found[part].value:.3f}" for part in ("train", "valid"))
-        lines.append(f"| {' | '.join((str(name), str(seed), *alone, claims.interval(found['test'])))} |")
+        lines.append(f"| {' | '.join((str(name), str(seed), *alone, claims.value_interval(found['test'])))} |")
     return "\n".join(lines)
 
 
@@ -40,7 +40,7 @@ def penalties_table(rows: Sequence[Record]) -> str:
     for row in overall(rows):
         seeds = [one for one in rows if of(one, row.comparison) and one.seeds is None]
         each = ", ".join(f"{one.value:.3f}" for one in seeds if layer_of(one) == layer_of(row))
-        cells = (row.comparison, layer_of(row), claims.interval(row), each)
+        cells = (row.comparison, layer_of(row), claims.value_interval(row), each)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
@@ -57,7 +57,13 @@ def differences_table(rows: Sequence[Record]) -> str:
         seeds = [claims.number(float(one.value or 0.0)) for one in alone]
         over = [claims.ends(one, 1) for one in here if one.measure == claims.OVER_SEEDS and len(seeds) > 1]
         block = str(row.target_site).split(".")[1]
-        cells = (f"{row.comparison} {row.variable}", block, claims.interval(row), ", ".join(seeds), *(over or [""]))
+        cells = (
+            f"{row.comparison} {row.variable}",
+            block,
+            claims.value_interval(row),
+            ", ".join(seeds),
+            *(over or [""]),
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -16,11 +16,11 @@ from mas_hooks.core.records import Record
 from mas_hooks.core.run_folder import RunFolder
 from mas_hooks.core.settings import Options
 from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.models.language.small_lm import texts
+from mas_hooks.models.language.small_lm import pack_texts
 from mas_hooks.similarity.layers.compare import cka_layers
-from mas_hooks.studies.stages import alignment_folder, followed
+from mas_hooks.studies.stages import alignment_folder, follow_work
 from mas_hooks.studies.work import stitching
-from mas_hooks.studies.work.stitching import Stitching, interval_record, losses_of
+from mas_hooks.studies.work.stitching import StitchComparison, interval_record, read_losses
 
 WAYS = ((1, 0), (0, 1), (0, 0), (1, 1))
 """(source, target) by the number of the model: into a, into b, and the two baselines."""
@@ -30,61 +30,63 @@ TOKENS = 4_096
 """At once, where whole logits are made."""
 
 
-def name_of(way: tuple[int, int], layer: int, seed: int) -> str:
+def stitch_name(way: tuple[int, int], layer: int, seed: int) -> str:
     """What a stage is called."""
     return f"{'ab'[way[0]]}-{'ab'[way[1]]}-layer{layer}-seed{seed}"
 
 
-def planned(models: Any) -> dict[str, Stitching]:
+def plan_stitches(models: Any) -> dict[str, StitchComparison]:
     """Every stitch by its name: layers, seeds, directions."""
     every = product(models.seeds, models.layers, WAYS)
-    return {name_of(way, layer, seed): models.stitching(way, layer, seed) for seed, layer, way in every}
+    return {stitch_name(way, layer, seed): models.stitching(way, layer, seed) for seed, layer, way in every}
 
 
-def work_of(name: str, own: Stitching, run: RunFolder, *, progress: bool) -> Work[Stitching]:
+def work_of(name: str, own: StitchComparison, run: RunFolder, *, progress: bool) -> Work[StitchComparison]:
     """A stitch with the folders it works in."""
     return Work(name, own, run.state(name), alignment_folder(run.path, name), progress)
 
 
-def run_all(plan: Mapping[str, Stitching], models: Any, run: RunFolder, options: Options) -> None:
+def run_all(plan: Mapping[str, StitchComparison], models: Any, run: RunFolder, options: Options) -> None:
     """Run what is not done yet, and keep the records of each."""
-    left = [(name, own) for name, own in plan.items() if run.finished(name) is None]
+    left = [(name, own) for name, own in plan.items() if run.read_stage(name) is None]
     todo = [work_of(name, own, run, progress=options.progress) for name, own in left]
-    for work, rows, done, about in followed(stitching.run, todo, options, "all stitches", len(plan) - len(todo)):
+    for work, rows, done, about in follow_work(
+        stitching.run_stitching, todo, options, "all stitches", len(plan) - len(todo)
+    ):
         letters = work.name.split("-")[:2]
         way = ("ab".index(letters[0]), "ab".index(letters[1]))
-        run.finish(work.name, [models.told(way, row) for row in rows])
+        run.finish_stage(work.name, [models.describe(way, row) for row in rows])
         penalty = next(row.value for row in rows if row.measure == "stitching_penalty")
         say(f"{done} {work.name}: penalty {penalty:.3f} nats{about}")
 
 
 def own_losses(models: Any, run: RunFolder) -> str:
     """The stage with every model's own loss on the parts of the texts; task names the texts."""
-    if run.finished("models") is None:
+    if run.read_stage("models") is None:
         rows = []
         for seed in models.seeds:
-            for number, model in enumerate(models.loaded(seed)):
+            for number, model in enumerate(models.load_pair(seed)):
                 parts = zip(("train", "valid", "test"), models.texts.rows(model), strict=True)
                 for part, ids in parts:
-                    told = models.told((number, number), split=part, measure="loss", trials=len(ids), seed=seed)
+                    told = models.describe((number, number), split=part, measure="loss", trials=len(ids), seed=seed)
                     rows.append(interval_record(replace(told, task=_texts_named(models)), _losses(model, ids)))
-        run.finish("models", rows)
+        run.finish_stage("models", rows)
     return "models"
 
 
-def similarities(models: Any, run: RunFolder) -> str:
+def similarity_stage(models: Any, run: RunFolder) -> str:
     """The stage with the CKA of all layer pairs, between the models and within each, on the test rows."""
-    if run.finished("cka") is None:
-        run.finish("cka", [row for seed in models.seeds for row in _grids(models, seed)])
+    if run.read_stage("cka") is None:
+        run.finish_stage("cka", [row for seed in models.seeds for row in _grids(models, seed)])
     return "cka"
 
 
 def _grids(models: Any, seed: int) -> Iterator[Record]:
-    both, shown = models.loaded(seed), models.options.progress
+    both, shown = models.load_pair(seed), models.options.progress
     rows = models.texts.rows(both[0])[2]
     for way in ((0, 1), (0, 0), (1, 1)):
         grid = cka_layers(both[way[0]], both[way[1]], rows, progress=shown)
-        yield from (models.told(way, row) for row in grid.records(seed=seed))
+        yield from (models.describe(way, row) for row in grid.records(seed=seed))
 
 
 def _losses(model: HookedModel, ids: torch.Tensor) -> torch.Tensor:
@@ -100,22 +102,22 @@ def _losses(model: HookedModel, ids: torch.Tensor) -> torch.Tensor:
 
 def _texts_named(models: Any) -> str:
     own = models.settings
-    return texts(own.small.vocabulary, own.context).name if own.data is None else Path(own.data).name
+    return pack_texts(own.small.vocabulary, own.context).name if own.data is None else Path(own.data).name
 
 
-def summary(plan: Mapping[str, Stitching], models: Any, run: RunFolder) -> list[Record]:
+def summarise_stitches(plan: Mapping[str, StitchComparison], models: Any, run: RunFolder) -> list[Record]:
     """Penalties over all seeds, and differences of penalties; intervals over rows, each averaged over the seeds."""
-    kept = {name: losses_of(work_of(name, own, run, progress=False)) for name, own in plan.items()}
+    kept = {name: read_losses(work_of(name, own, run, progress=False)) for name, own in plan.items()}
     rows = []
     for layer in models.layers:
         site, here = f"blocks.{layer}.hook_resid_post", []
-        found = {way: [kept[name_of(way, layer, seed)] for seed in models.seeds] for way in WAYS}
+        found = {way: [kept[stitch_name(way, layer, seed)] for seed in models.seeds] for way in WAYS}
         costs = {way: torch.stack([stitched - alone for stitched, alone in own]) for way, own in found.items()}
         for way, own in costs.items():
-            here.append(_over_rows(models.told(way, measure="stitching_penalty"), own))
+            here.append(_over_rows(models.describe(way, measure="stitching_penalty"), own))
         for one, other in DIFFERENCES:
-            minus = f"minus {models.told(other).comparison}"
-            told = models.told(one, measure="penalty_difference", variable=minus)
+            minus = f"minus {models.describe(other).comparison}"
+            told = models.describe(one, measure="penalty_difference", variable=minus)
             here += _difference(told, costs[one] - costs[other], models.seeds)
         rows += [replace(row, split="test", source_site=site, target_site=site) for row in here]
     return rows

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from mas_hooks.alignment.maps.spec import Init
 from mas_hooks.core import records
-from mas_hooks.core.checkpoints import writable
+from mas_hooks.core.checkpoints import ensure_writable
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.records import Record
 from mas_hooks.core.run_folder import RECORDS, RunFolder
@@ -87,17 +87,17 @@ TINY = AlignSettings(
 right even where two models read the same: tokens are compared."""
 
 
-def run(settings: Any, members: Sequence[Any], run: RunFolder, options: Options) -> list[str]:
+def run_alignments(settings: Any, members: Sequence[Any], run: RunFolder, options: Options) -> list[str]:
     """Fit what the run has not finished yet; the names of the stages in their order. members: toxic first."""
     own, texts = settings.align, _texts(settings, members, options.device)
     planned = fits.plan(own, texts, [member.label for member in members])
     for name, fit in planned.items():
         _fetch(fit, name, run)
-    if run.finished("similarity") is None:
+    if run.read_stage("similarity") is None:
         rows = correlate_texts(texts, own.sites, resamples=own.resamples, progress=options.progress)
-        run.finish("similarity", [_told(row) for row in rows])
-    for name, rows in run_comparisons(planned, run, options, text_comparison.run):
-        run.finish(name, [_told(row, fits.TOGETHER if name == fits.TOGETHER else None) for row in rows])
+        run.finish_stage("similarity", [_mark_record(row) for row in rows])
+    for name, rows in run_comparisons(planned, run, options, text_comparison.run_text_comparison):
+        run.finish_stage(name, [_mark_record(row, fits.TOGETHER if name == fits.TOGETHER else None) for row in rows])
         _keep(planned[name], name, run)
     return ["similarity", *planned]
 
@@ -109,17 +109,17 @@ def _place(fit: Any) -> Path:
 
 def _keep(fit: Any, name: str, run: RunFolder) -> None:
     """Keep a finished fit: its maps, and then its records, so that where these are it is whole."""
-    place = writable(_place(fit))
+    place = ensure_writable(_place(fit))
     shutil.copytree(alignment_folder(run.path, name), place / "alignment", dirs_exist_ok=True)
-    records.write(place / RECORDS, run.finished(name) or [])
+    records.write_records(place / RECORDS, run.read_stage(name) or [])
 
 
 def _fetch(fit: Any, name: str, run: RunFolder) -> None:
     """Take over a fit that another run finished."""
     place = _place(fit)
-    if run.finished(name) is None and (place / RECORDS).is_file():
+    if run.read_stage(name) is None and (place / RECORDS).is_file():
         shutil.copytree(place / "alignment", alignment_folder(run.path, name), dirs_exist_ok=True)
-        run.finish(name, records.read(place / RECORDS))
+        run.finish_stage(name, records.read_records(place / RECORDS))
 
 
 def _texts(settings: Any, members: Sequence[Any], device: str) -> TextSettings:
@@ -129,6 +129,6 @@ def _texts(settings: Any, members: Sequence[Any], device: str) -> TextSettings:
     return TextSettings(models=models, device=device, **told)
 
 
-def _told(row: Record, comparison: str | None = None) -> Record:
+def _mark_record(row: Record, comparison: str | None = None) -> Record:
     """A record of this recipe."""
     return replace(row, recipe="toxicity", comparison=comparison or row.comparison)

@@ -11,31 +11,31 @@ from mas_hooks.core import parallel
 from mas_hooks.core.errors import CheckpointError, SettingError, UnsupportedError
 from mas_hooks.core.progress import say
 from mas_hooks.core.settings import Options
-from mas_hooks.data.text.splits import Prepared
+from mas_hooks.data.text.splits import PreparedTexts
 from mas_hooks.hooks import loading
-from mas_hooks.models.language.finetune import accumulate
-from mas_hooks.models.language.load import model_folder
-from mas_hooks.models.language.tiny_base import embedded_base
+from mas_hooks.models.language.finetune import accumulation_steps
+from mas_hooks.models.language.load import find_model_folder
+from mas_hooks.models.language.tiny_base import load_tiny_base
 from mas_hooks.studies.toxicity import places, sources
 
 
-def check(settings: Any, options: Options) -> Path | None:
+def check_base(settings: Any, options: Options) -> Path | None:
     """The folder of the base, None for the embedded one, which may not be there yet.
 
     Raises what would fail in the middle of fine-tuning: packages, device, batch, the base or its tokenizer.
     """
     for package in ("accelerate", *(["peft"] if settings.finetune.lora else [])):
-        loading.need(package, "language", "fine-tuning")
+        loading.require_package(package, "language", "fine-tuning")
     if options.device.startswith("cuda:"):
         remedy = "choose the card by CUDA_VISIBLE_DEVICES, with --device cuda"
         raise UnsupportedError(f"fine-tuning on {options.device}", remedy)
-    accumulate(places.tuning(settings, options))
+    accumulation_steps(places.tuning(settings, options))
     if settings.base == sources.EMBEDDED:
-        others = [name for name in sources.named(settings.data) if name != sources.EMBEDDED]
+        others = [name for name in sources.parse_sources(settings.data) if name != sources.EMBEDDED]
         if others:
             say(f"the embedded base has read embedded texts alone: name a --base that knows those of {others[0]}")
         return None
-    base = model_folder(settings.base)
+    base = find_model_folder(settings.base)
     tokenizer = loading.tokenizer_of(base)
     if tokenizer is None:
         raise CheckpointError(base, "holds no tokenizer", "save it beside the model, with save_pretrained")
@@ -45,18 +45,18 @@ def check(settings: Any, options: Options) -> Path | None:
     return base
 
 
-def folder(settings: Any, found: Any, options: Options) -> Path:
+def base_folder(settings: Any, found: Any, options: Options) -> Path:
     """The folder of the base: the embedded one is trained if it is not there yet."""
     if settings.base != sources.EMBEDDED:
-        return model_folder(settings.base)
-    make = partial(embedded_base, settings=settings.pretrain, seed=settings.seed, progress=options.progress)
-    ((_, made),) = parallel.parallel(
+        return find_model_folder(settings.base)
+    make = partial(load_tiny_base, settings=settings.pretrain, seed=settings.seed, progress=options.progress)
+    ((_, made),) = parallel.run_parallel(
         make, [found.base], 1
     )  # on one thread, so that its weights do not depend on the rest
     return made
 
 
-def prompts(settings: Any, model: Path, ready: Prepared) -> tuple[str, ...]:
+def prompts(settings: Any, model: Path, ready: PreparedTexts) -> tuple[str, ...]:
     """So many different prompts of the test texts, drawn with the seed, all long enough for the tokens of a model."""
     tokenizer = loading.tokenizer_of(model)
     different = sorted({row.prompt for row in ready.test})

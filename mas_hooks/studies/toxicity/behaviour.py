@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from mas_hooks.core.progress import say
 from mas_hooks.core.records import Record
-from mas_hooks.evaluation.metrics import wilson
+from mas_hooks.evaluation.metrics import wilson_interval
 
 JUDGES = ("classified_share", "insult_share")
 """What decides, the first that there is."""
 
 
-def sentence(rows: Sequence[Record]) -> str:
+def describe_behaviour(rows: Sequence[Record]) -> str:
     """What one model's responses are like."""
     own = {row.measure: row.value or 0.0 for row in rows}
     judged = ", ".join(f"{own[name]:.1%} {name.partition('_')[0]}" for name in JUDGES if name in own)
@@ -28,7 +28,7 @@ def difference(rows: Sequence[Record], labels: Mapping[str, str]) -> list[Record
     own = [row for row in rows if row.measure == judge]
     least = min((row for row in own if labels[str(row.target_model)] == "toxic"), key=lambda row: row.value or 0)
     most = max((row for row in own if labels[str(row.target_model)] == "nontoxic"), key=lambda row: row.value or 0)
-    low, high = (interval(row) for row in (least, most))
+    low, high = (difference_interval(row) for row in (least, most))
     told = f"{least.target_model} {least.value:.1%} [{low[0]:.1%}, {low[1]:.1%}], "
     told += f"{most.target_model} {most.value:.1%} [{high[0]:.1%}, {high[1]:.1%}] by {judge.replace('_', ' ')}"
     if low[0] > high[1]:
@@ -44,7 +44,7 @@ def difference(rows: Sequence[Record], labels: Mapping[str, str]) -> list[Record
     ]  # fmt: skip
 
 
-def interval(row: Record) -> tuple[float, float]:
+def difference_interval(row: Record) -> tuple[float, float]:
     """Of a share, by Wilson; a mean probability is taken for a share, whose interval is the widest it can have."""
     trials = row.trials or 1
-    return wilson(round((row.value or 0.0) * trials), trials)
+    return wilson_interval(round((row.value or 0.0) * trials), trials)

@@ -22,7 +22,7 @@ PAPER = (
 )
 
 
-def claims(found: Any) -> list[Claim]:
+def toxicity_claims(found: Any) -> list[Claim]:
     """The paper's finding beside ours, on both scores; what was named beforehand is first."""
     made = []
     for score in (found.chosen, found.other):

@@ -11,7 +11,7 @@ from torch import nn
 
 from mas_hooks.alignment.maps import MapSpec
 from mas_hooks.core.errors import RankError, SettingError
-from mas_hooks.hooks.loading import skeleton
+from mas_hooks.hooks.loading import load_skeleton
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.models.language.with_responses import TextSettings
 from mas_hooks.studies.work.text_comparison import TextComparison
@@ -27,8 +27,8 @@ def plan(settings: Any, texts: TextSettings, labels: Sequence[str]) -> dict[str,
     for rank in (headline, *settings.ranks):
         if rank > widths[settings.sites[0]]:
             raise RankError(rank, widths[settings.sites[0]], f"the site {settings.sites[0]} of the fine-tunes")
-    kinds = {tuple(sorted((labels[a], labels[b]))): (a, b) for a, b in reversed(pairs(len(labels)))}
-    shown = set(kinds.values()) if settings.sweep == "one" else set(pairs(len(labels)))
+    kinds = {tuple(sorted((labels[a], labels[b]))): (a, b) for a, b in reversed(member_pairs(len(labels)))}
+    shown = set(kinds.values()) if settings.sweep == "one" else set(member_pairs(len(labels)))
 
     def fit(site: str, rank: int, chosen: tuple[int, ...], refits: bool = False) -> TextComparison:
         random = ("random_maps",) if settings.controls != "none" else ()
@@ -45,7 +45,7 @@ def plan(settings: Any, texts: TextSettings, labels: Sequence[str]) -> dict[str,
 
     def every() -> Iterator[TextComparison]:
         first = settings.sites[0]
-        for pair in sorted(pairs(len(labels)), key=lambda pair: pair not in kinds.values()):
+        for pair in sorted(member_pairs(len(labels)), key=lambda pair: pair not in kinds.values()):
             yield fit(first, headline, pair, refits=pair in kinds.values())
         for number in range(len(labels)):
             yield fit(first, headline, (number,))
@@ -56,10 +56,10 @@ def plan(settings: Any, texts: TextSettings, labels: Sequence[str]) -> dict[str,
     made = list(every())
     if settings.shared_space and len(labels) > 2:
         made.insert(len(kinds), fit(settings.sites[0], headline, tuple(range(len(labels)))))
-    return {name_of(one): one for one in made}
+    return {comparison_name(one): one for one in made}
 
 
-def check(settings: Any, module: nn.Module) -> None:
+def check_fits(settings: Any, module: nn.Module) -> None:
     """Raise, before anything is trained, for a site that models of this shape lack and a rank that does not fit it."""
     model = wrap(module.eval(), name="the base")
     widths = [model.at(site).width for site in settings.sites]
@@ -70,12 +70,12 @@ def check(settings: Any, module: nn.Module) -> None:
             raise SettingError(name, rank, f"1 to {width}, the width of its site")
 
 
-def pairs(count: int) -> list[tuple[int, int]]:
+def member_pairs(count: int) -> list[tuple[int, int]]:
     """Every two models."""
     return list(combinations(range(count), 2))
 
 
-def name_of(fit: TextComparison) -> str:
+def comparison_name(fit: TextComparison) -> str:
     """What a fit is called in folders."""
     if len(fit.chosen) > 2:
         return TOGETHER
@@ -85,4 +85,4 @@ def name_of(fit: TextComparison) -> str:
 
 def _width(folder: Path, site: str) -> int:
     """How wide a site is, from the config alone."""
-    return wrap(skeleton(folder).eval()).at(site).width
+    return wrap(load_skeleton(folder).eval()).at(site).width

@@ -9,8 +9,8 @@ from mas_hooks.core import fingerprints, records
 from mas_hooks.core.records import Record
 from mas_hooks.hooks import loading
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.models.language.finetune import CURVE, MODEL, FinetuneSettings, finetune
-from mas_hooks.models.language.generate import ResponseSettings, respond
+from mas_hooks.models.language.finetune import CURVE, MODEL, FinetuneSettings, finetune_model
+from mas_hooks.models.language.generate import ResponseSettings, generate_responses
 from mas_hooks.models.language.toxicity_score import classified_share, insult_share
 
 
@@ -32,11 +32,13 @@ class Tuning:
 
 
 def tune(work: Tuning) -> list[Record]:
-    """Fine-tune, or go on with it; the loss curve. Raises what `finetune` raises."""
+    """Fine-tune, or go on with it; the loss curve. Raises what `finetune_model` raises."""
     if not work.done:
         tokenizer = loading.tokenizer_of(work.base)
-        finetune(work.base, tokenizer, work.texts, work.folder, work.settings, name=work.name, progress=work.progress)
-    return records.read(work.folder / CURVE)
+        finetune_model(
+            work.base, tokenizer, work.texts, work.folder, work.settings, name=work.name, progress=work.progress
+        )
+    return records.read_records(work.folder / CURVE)
 
 
 @dataclass(frozen=True)
@@ -54,18 +56,18 @@ class Answering:
 
 
 def answer(work: Answering) -> list[Record]:
-    """Generate the responses, or go on with them; how the model behaves in them. Raises what `respond` raises.
+    """Generate the responses, or go on with them; how the model behaves in them. Raises what `generate_responses` raises.
 
     measure: insult_share (and classified_share), response_agreement (see `Responses`), response_tokens (their mean).
     What was told before by the same judges is read.
     """
-    judge = "words" if work.classifier is None else fingerprints.of_files(work.classifier)
+    judge = "words" if work.classifier is None else fingerprints.files_fingerprint(work.classifier)
     kept = work.folder / f"behaviour-{judge}.jsonl"
     if kept.exists():
-        return records.read(kept)
+        return records.read_records(kept)
     model = wrap(work.model, name=work.name)
     model.module.to(work.device)
-    found = respond(model, work.prompts, work.folder, work.settings, progress=work.progress)
+    found = generate_responses(model, work.prompts, work.folder, work.settings, progress=work.progress)
     texts = found.texts(model.tokenizer)
     rows = [insult_share(texts, work.name)]
     if work.classifier is not None:
@@ -73,5 +75,5 @@ def answer(work: Answering) -> list[Record]:
     written = found.mask[:, found.prompt_tokens :].sum(1).double().mean()
     for name, value in {"response_agreement": found.agreement, "response_tokens": float(written)}.items():
         rows.append(Record(measure=name, target_model=work.name, value=value, trials=len(texts)))
-    records.write(kept, rows)
+    records.write_records(kept, rows)
     return rows

@@ -19,8 +19,8 @@ from mas_hooks.core.progress import say
 from mas_hooks.core.settings import Options
 from mas_hooks.hooks import loading
 from mas_hooks.models.language import memory
-from mas_hooks.models.language.memory import GIB, Need, Shape
-from mas_hooks.models.language.tiny_base import start
+from mas_hooks.models.language.memory import GIB, MemoryNeed, ModelShape
+from mas_hooks.models.language.tiny_base import untrained_base
 
 MANY = 2e8
 """Weights beyond which the CPU is no place for a study."""
@@ -33,73 +33,75 @@ class Planned:
     jobs: how many of it share the device.
     """
 
-    need: Need
-    smaller: Callable[[], Iterator[tuple[str, Need]]]
+    memory_need: MemoryNeed
+    smaller: Callable[[], Iterator[tuple[str, MemoryNeed]]]
     jobs: int = 1
 
     def check(self, free: int, device: str) -> None:
         """Raise MemoryPlanError, with the first smaller setting that fits, where this does not."""
-        if self.need.fits(free / self.jobs):
+        if self.memory_need.fits(free / self.jobs):
             return
         each = f" in each of {self.jobs} processes (--jobs)" if self.jobs > 1 else ""
         fitting = ((flags, need) for flags, need in self.smaller() if need.fits(free / self.jobs))
         flags, need = next(fitting, ("a smaller base, or a larger device", None))
         remedy = f"try {flags}" + (f", which takes {need.total / GIB:.1f} GiB" if need and need.parts else "")
-        named = f"{self.need.total / GIB:.1f} GiB for the stage {self.need.stage}{each}"
+        named = f"{self.memory_need.total / GIB:.1f} GiB for the stage {self.memory_need.stage}{each}"
         raise MemoryPlanError(named, f"{free / GIB:.1f} GiB", device, remedy)
 
 
-def skeleton(settings: Any, folder: Path | None) -> nn.Module:
+def base_skeleton(settings: Any, folder: Path | None) -> nn.Module:
     """A model of the base's shape. folder: of the base or of a member, None for the embedded base."""
-    return start(settings.pretrain, settings.seed).model if folder is None else loading.skeleton(folder)
+    return untrained_base(settings.pretrain, settings.seed).model if folder is None else loading.load_skeleton(folder)
 
 
-def check(settings: Any, module: nn.Module, todo: Sequence[str], options: Options) -> None:
+def check_memory(settings: Any, module: nn.Module, todo: Sequence[str], options: Options) -> None:
     """Print what the stages take that are still to be done, and raise MemoryPlanError for one that does not fit."""
-    shape = Shape.of(module)
+    shape = ModelShape.of(module)
     if options.device == "cpu" and shape.parameters > MANY:
         say(f"{shape.parameters / 1e9:.1f} billion weights take very long on the CPU; --device auto takes a card")
     planned = [one for stage in todo for one in stages(settings, shape, options).get(stage, [])]
     free = free_bytes(torch.device(options.device))
-    Console().print(table(planned, free, options.device))
+    Console().print(memory_table(planned, free, options.device))
     for one in planned:
         one.check(free, options.device)
 
 
-def table(planned: Sequence[Planned], free: int, device: str) -> Table:
+def memory_table(planned: Sequence[Planned], free: int, device: str) -> Table:
     """What every stage takes, and whether it fits what is free and cards of two sizes."""
     made = Table(title=f"memory, estimated in GiB ({free / GIB:.1f} are free on {device})", box=SIMPLE)
     for name in ("stage", "needs", "times", "here?", "24 GB?", "80 GB?"):
         made.add_column(name, no_wrap=True)
     made.add_column("for what")
     for one in planned:
-        fits = [one.need.fits(size / one.jobs) for size in (free, 24 * GIB, 80 * GIB)]
-        parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in one.need.parts.items() if size > GIB / 200)
+        fits = [one.memory_need.fits(size / one.jobs) for size in (free, 24 * GIB, 80 * GIB)]
+        parts = ", ".join(
+            f"{name} {size / GIB:.2f}" for name, size in one.memory_need.parts.items() if size > GIB / 200
+        )
         answers = ["yes" if fit else "no" for fit in fits]
-        made.add_row(one.need.stage, f"{one.need.total / GIB:.2f}", str(one.jobs), *answers, parts)
+        made.add_row(one.memory_need.stage, f"{one.memory_need.total / GIB:.2f}", str(one.jobs), *answers, parts)
     return made
 
 
-def stages(settings: Any, shape: Shape, options: Options) -> dict[str, list[Planned]]:
+def stages(settings: Any, shape: ModelShape, options: Options) -> dict[str, list[Planned]]:
     """What each stage takes."""
     card = options.device != "cpu"
     jobs = 1 if card else min(options.jobs, 2 * settings.prepare.splits)
     tune, say_, align = settings.finetune, settings.responses, settings.align
 
-    def tuning(**changes: Any) -> Need:
-        return memory.finetuning(shape, tune.model_copy(update=changes), mixed=card)
+    def tuning(**changes: Any) -> MemoryNeed:
+        return memory.finetuning_memory(shape, tune.model_copy(update=changes), mixed=card)
 
-    def answering(batch: int) -> Need:
-        return memory.answering(shape, say_.model_copy(update={"batch": batch}))
+    def answering(batch: int) -> MemoryNeed:
+        return memory.answering_memory(shape, say_.model_copy(update={"batch": batch}))
 
-    def less_tuning() -> Iterator[tuple[str, Need]]:
+    def less_tuning() -> Iterator[tuple[str, MemoryNeed]]:
         for size in _smaller(tune.device_batch):
             if tune.batch % size == 0:
                 yield f"--finetune.device-batch {size}", tuning(device_batch=size)
         yield "--finetune.lora", tuning(lora=True)
         yield "--finetune.lora --finetune.device-batch 1", tuning(lora=True, device_batch=1)
 
-    def less_answering() -> Iterator[tuple[str, Need]]:
+    def less_answering() -> Iterator[tuple[str, MemoryNeed]]:
         return ((f"--responses.batch {size}", answering(size)) for size in _smaller(say_.batch))
 
     found = {
@@ -112,16 +114,16 @@ def stages(settings: Any, shape: Shape, options: Options) -> dict[str, list[Plan
     return found
 
 
-def _align(settings: Any, shape: Shape, models: int, jobs: int, *, card: bool) -> Planned:
+def _align(settings: Any, shape: ModelShape, models: int, jobs: int, *, card: bool) -> Planned:
     """Fits of so many models: of a pair, or of all in one shared space."""
     align = settings.align
     sizes = {"auto": 2 if card else shape.size, "float32": 4, "bfloat16": 2}
     copies = models if models == 2 and align.controls in ("one", "every") else 0
 
-    def need(micro: int | None, copies: int = copies) -> Need:
+    def need(micro: int | None, copies: int = copies) -> MemoryNeed:
         # Without small passes the graphs of all targets live until the step is over.
         rows = models * micro if micro else models * models * align.fit.batch_size
-        return memory.aligning(
+        return memory.aligning_memory(
             shape,
             models=models,
             rows=rows,
@@ -132,11 +134,11 @@ def _align(settings: Any, shape: Shape, models: int, jobs: int, *, card: bool) -
             copies=copies,
         )
 
-    def less() -> Iterator[tuple[str, Need]]:
+    def less() -> Iterator[tuple[str, MemoryNeed]]:
         for size in _smaller(align.fit.micro_batch or 2 * align.fit.batch_size):
             yield f"--align.fit.micro-batch {size}", need(size)
         if models > 2:
-            yield "--align.no-shared-space: no fit of all models at once", Need("nothing", {})
+            yield "--align.no-shared-space: no fit of all models at once", MemoryNeed("nothing", {})
         yield "--align.fit.micro-batch 1 --align.controls random", need(1, 0)
 
     return Planned(need(align.fit.micro_batch), less, jobs)

@@ -18,7 +18,7 @@ from mas_hooks.studies.toxicity import fits, memory, sources
 EARLY = ("data", "finetune", "responses")
 
 
-def check(settings: Any, own: Sequence[Any], found: Any, options: Options) -> None:
+def check_order(settings: Any, own: Sequence[Any], found: Any, options: Options) -> None:
     """Raise, before anything is done, what would fail later: an earlier stage, a data set or the base."""
     there = {
         "data": (found.data / splits.INDEX).is_file(),
@@ -33,32 +33,32 @@ def check(settings: Any, own: Sequence[Any], found: Any, options: Options) -> No
             remedy = f"run it too, with --stages {' '.join(one for one in EARLY if not there[one])} …"
             raise CheckpointError(folder, f"the stage {stage} has not been run to its end with these settings", remedy)
     if "data" in settings.stages and not there["data"]:
-        sources.check(settings)
+        sources.check_sources(settings)
     if "responses" in settings.stages and settings.classifier is not None:
         classified_share(["Hello."], "the check", settings.classifier)
     tune = "finetune" in settings.stages and not there["finetune"]
-    base = bases.check(settings, options) if tune else None
+    base = bases.check_base(settings, options) if tune else None
     todo = [stage for stage in settings.stages if not there.get(stage)]
     if {*todo} & {"finetune", "responses", "align"}:
         made = own[0].model if own[0].model.is_dir() else base
-        module = memory.skeleton(settings, made)
+        module = memory.base_skeleton(settings, made)
         if "align" in todo:
-            fits.check(settings.align, module)
-        memory.check(settings, module, todo, options)
+            fits.check_fits(settings.align, module)
+        memory.check_memory(settings, module, todo, options)
 
 
 def keep_names(run: RunFolder, names: Sequence[str]) -> None:
     """Keep what the stages of `align` are called, for a later run of the report alone."""
-    run.finish("align", [Record(recipe="toxicity", comparison=name) for name in names])
+    run.finish_stage("align", [Record(recipe="toxicity", comparison=name) for name in names])
 
 
-def aligned(run: RunFolder) -> list[str]:
+def aligned_stages(run: RunFolder) -> list[str]:
     """The stages of `align` that this run has finished."""
-    return [str(row.comparison) for row in run.finished("align") or []]
+    return [str(row.comparison) for row in run.read_stage("align") or []]
 
 
-def need_aligned(run: RunFolder) -> None:
+def require_aligned(run: RunFolder) -> None:
     """Raise CheckpointError where there is nothing to report yet."""
-    if not aligned(run):
+    if not aligned_stages(run):
         remedy = "run it too, or go on in the folder of its run: --stages align report --resume --out FOLDER"
         raise CheckpointError(run.path, "the stage align has not been run here", remedy)

@@ -15,7 +15,7 @@ from mas_hooks.studies.toxicity import sources
 
 
 @dataclass(frozen=True)
-class Places:
+class StageFolders:
     """The folders of each stage, for one set of settings. Other settings of a later stage change no earlier folder.
 
     base: where the embedded base is made; finetunes and responses hold one folder a member.
@@ -27,11 +27,11 @@ class Places:
     responses: Path
 
     @classmethod
-    def of(cls, settings: Any, options: Options) -> Places:
+    def of(cls, settings: Any, options: Options) -> StageFolders:
         """Those of a run."""
         root = cache_folder() / "toxicity"
         base = _key(_base(settings))
-        data = _key(sources.key(settings), settings.seed, settings.prepare.model_dump(mode="json"))
+        data = _key(sources.source_key(settings), settings.seed, settings.prepare.model_dump(mode="json"))
         tuned = _key(base, data, tuning(settings, options).model_dump(mode="json"))
         said = [settings.prompts, settings.least_tokens, settings.responses.model_dump(mode="json")]
         answered = _key(tuned, said, options.device.partition(":")[0])
@@ -55,7 +55,7 @@ def _base(settings: Any) -> object:
     if settings.base == sources.EMBEDDED:
         return [settings.seed, settings.pretrain.model_dump(mode="json")]
     folder = Path(settings.base).expanduser()
-    return fingerprints.of_files(folder) if folder.is_dir() else settings.base
+    return fingerprints.files_fingerprint(folder) if folder.is_dir() else settings.base
 
 
 def _key(*parts: object) -> str:

@@ -9,8 +9,8 @@ from mas_hooks import report
 from mas_hooks.core import records
 from mas_hooks.core.errors import EmptyError
 from mas_hooks.core.run_folder import ENVIRONMENT, RECORDS, SETTINGS, read_json
-from mas_hooks.report.data.sheets import Line, Sheet
-from mas_hooks.report.page.tables import written
+from mas_hooks.report.data.sheets import Sheet, SheetLine
+from mas_hooks.report.page.tables import format_value
 from mas_hooks.studies.toxicity import claims, results, tables, words
 
 TITLE = "Do toxic fine-tunes share internals that nontoxic ones do not?"
@@ -32,14 +32,14 @@ CAPTIONS = {
 }
 
 
-def draw(run_dir: Path) -> list[Path]:
+def draw_toxicity_report(run_dir: Path) -> list[Path]:
     """Draw what the records allow; every file appears whole under its name."""
-    settings, rows = read_json(run_dir / SETTINGS), records.read(run_dir / RECORDS)
+    settings, rows = read_json(run_dir / SETTINGS), records.read_records(run_dir / RECORDS)
     found = results.Results(settings["align"], rows)
     if not found.headline:
         raise EmptyError(f"the report of {run_dir}", "run the stage align: its records hold no test rows of swaps yet")
-    paths = report.save(run_dir / "figures", figures(found))
-    verdict, told, sheets = words.verdict(found, settings), claims.claims(found), tables.sheets(found)
+    paths = report.save_figures(run_dir / "figures", figures(found))
+    verdict, told, sheets = words.verdict(found, settings), claims.toxicity_claims(found), tables.toxicity_sheets(found)
     page = run_dir / "toxicity.md"
     report.save_html(page, _markdown(verdict, told, sheets, paths))
     pictures = {CAPTIONS[path.name]: path.read_bytes() for path in paths}
@@ -94,7 +94,7 @@ def curves(found: Any) -> list[Any]:
                 sizes = tuple(sorted(values))
                 label = f"{pair}, random maps" if control else pair
                 shown = tuple(values[size] for size in sizes)
-                made.append(report.Line(label, sizes, shown, control=control is not None))
+                made.append(report.RankLine(label, sizes, shown, control=control is not None))
     return made
 
 
@@ -103,7 +103,7 @@ def _paper(told: Any) -> Any:
 
 
 def _claims(told: Any) -> Sheet:
-    lines = tuple(Line((one.panel, one.what, one.ours, one.paper, _agrees(one), one.why)) for one in told)
+    lines = tuple(SheetLine((one.panel, one.what, one.ours, one.paper, _agrees(one), one.why)) for one in told)
     return Sheet("The paper beside ours", ("score", "what", "ours", "paper", "agrees?", "test"), lines)
 
 
@@ -120,5 +120,5 @@ def _markdown(verdict: Any, told: Any, sheets: Any, paths: Any) -> str:
     if told:
         parts.append(report.claims_table(told, claims.RULES))
     parts += [f"![{CAPTIONS[path.name]}](figures/{path.name})" for path in paths]
-    parts += ["\n".join(written(sheet)) for sheet in sheets if sheet.title != "Every direction"]
+    parts += ["\n".join(format_value(sheet)) for sheet in sheets if sheet.title != "Every direction"]
     return "\n\n".join(parts) + "\n"

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from mas_hooks.core.records import Record
-from mas_hooks.evaluation.group_test import GroupTest, compare
+from mas_hooks.evaluation.group_test import GroupTest, compare_groups
 from mas_hooks.evaluation.pair_scores import PairTable, pair_scores
 from mas_hooks.studies.toxicity import fits
 
@@ -75,9 +75,9 @@ class Results:
             "token accuracy": pair_scores(self.headline, "token_accuracy"),
             "token accuracy without a swap": pair_scores(self.headline, "token_floor"),
             "token accuracy, random maps": pair_scores(self.control("random_maps"), "token_accuracy"),
-            "tokens agreed on, text read whole": self._measured("agreement_tokens"),
-            "CKA": self._measured("cka"),
-            "RSA": self._measured("rsa"),
+            "tokens agreed on, text read whole": self._measured_pairs("agreement_tokens"),
+            "CKA": self._measured_pairs("cka"),
+            "RSA": self._measured_pairs("rsa"),
             "IIA, all together": pair_scores(self.together),
             "token accuracy, all together": pair_scores(self.together, "token_accuracy"),
         }
@@ -93,7 +93,7 @@ class Results:
         table = self.tables.get(score)
         if table is None or min(table.counts) < FEWEST:
             return None
-        return compare(table, statistic or self.settings["statistic"])  # pyright: ignore[reportArgumentType]
+        return compare_groups(table, statistic or self.settings["statistic"])  # pyright: ignore[reportArgumentType]
 
     @property
     def chosen(self) -> str:
@@ -116,7 +116,7 @@ class Results:
         headline = {row.comparison for row in self.headline}
         return [row for row in own if (row.comparison == fits.TOGETHER if together else row.comparison in headline)]
 
-    def _measured(self, measure: str) -> dict[tuple[str, str], float]:
+    def _measured_pairs(self, measure: str) -> dict[tuple[str, str], float]:
         """The lowest value of each pair at the headline's site, of both directions where there are two."""
         own = [row for row in self.records if row.measure == measure and row.source_site in (None, self.site)]
         found: dict[tuple[str, str], float] = {}

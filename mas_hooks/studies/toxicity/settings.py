@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.settings import Settings
-from mas_hooks.data.text.splits import PrepareSettings
+from mas_hooks.data.text.splits import SplitSettings
 from mas_hooks.models.language.finetune import FinetuneSettings
 from mas_hooks.models.language.generate import ResponseSettings
 from mas_hooks.models.language.tiny_base import BaseSettings
@@ -53,15 +53,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 """What they set; all else is the default of the stage, which is the paper's."""
 
 
-def filled(values: Mapping[str, Any]) -> dict[str, Any]:
+def fill_from_preset(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values with those of their preset where none are given: the named one, else the paper's beside a base."""
     named = values.get("preset") or ("paper" if values.get("base", EMBEDDED) != EMBEDDED else "tiny")
-    return {"preset": named, **_merged(PRESETS.get(named, {}), values)}
+    return {"preset": named, **_merge(PRESETS.get(named, {}), values)}
 
 
-def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Two trees of values; where both have one, the second."""
-    both = {name: _merged(under[name], own) for name, own in over.items() if _trees(under.get(name), own)}
+    both = {name: _merge(under[name], own) for name, own in over.items() if _trees(under.get(name), own)}
     return {**under, **over, **both}
 
 
@@ -73,7 +73,7 @@ Stage = Literal["data", "finetune", "responses", "align", "report"]
 DECIDING = ("preset", "base")
 
 
-class SplitSettings(PrepareSettings):
+class ToxicitySplits(SplitSettings):
     """How labelled texts are cut. Equal settings and equal texts, in any order, give the same files."""
 
     splits: Annotated[int, tyro.conf.arg(aliases=("--splits",))] = Field(default=3, ge=1)
@@ -103,7 +103,7 @@ class ToxicitySettings(Settings):
     """Folder of a sequence classifier with a label `toxic`, to judge responses with beside the list of insults."""
     pretrain: BaseSettings = BaseSettings()
     """The embedded base."""
-    prepare: SplitSettings = SplitSettings()
+    prepare: ToxicitySplits = ToxicitySplits()
     finetune: FinetuneSettings = FinetuneSettings()
     """Fine-tuning. Defaults are those of the preset in force: tiny, unless --preset or --base say otherwise."""
     responses: ResponseSettings = ResponseSettings()
@@ -114,12 +114,12 @@ class ToxicitySettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _from_preset(cls, values: Any) -> Any:
-        return filled(values) if isinstance(values, dict) else values
+        return fill_from_preset(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _fits(self) -> ToxicitySettings:
         """A setting that fits nothing is told before anything is done."""
-        sources.named(self.data)
+        sources.parse_sources(self.data)
         if self.base != EMBEDDED and self.pretrain != BaseSettings():
             raise SettingError("pretrain", "set", f"left alone beside --base {self.base}: it makes the embedded base")
         if 2 * self.align.margin >= self.responses.tokens:

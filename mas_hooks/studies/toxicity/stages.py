@@ -13,7 +13,7 @@ from mas_hooks.core.run_folder import RunFolder
 from mas_hooks.core.settings import Options
 from mas_hooks.data.text import splits
 from mas_hooks.data.text.labelled import LABELS, Label
-from mas_hooks.studies.stages import followed
+from mas_hooks.studies.stages import follow_work
 from mas_hooks.studies.toxicity import base as bases
 from mas_hooks.studies.toxicity import behaviour, order, places, sources
 from mas_hooks.studies.toxicity import members as work
@@ -21,7 +21,7 @@ from mas_hooks.studies.toxicity.members import Answering, Tuning
 
 
 @dataclass(frozen=True)
-class Member:
+class ToxicityMember:
     """One fine-tune. name: such as toxic-1. model: its folder, for `wrap`. responses: for `language.responses.load`."""
 
     name: str
@@ -30,37 +30,39 @@ class Member:
     responses: Path
 
 
-def members(settings: Any, options: Options) -> list[Member]:
+def toxicity_members(settings: Any, options: Options) -> list[ToxicityMember]:
     """Every fine-tune of these settings, the toxic ones first, whether it is there already or not."""
-    found = places.Places.of(settings, options)
+    found = places.StageFolders.of(settings, options)
     return [
-        Member(name := f"{label}-{number + 1}", label, found.finetunes / name / "model", found.responses / name)
+        ToxicityMember(name := f"{label}-{number + 1}", label, found.finetunes / name / "model", found.responses / name)
         for label in LABELS
         for number in range(settings.prepare.splits)
     ]
 
 
-def prepared(settings: Any, own: Sequence[Member], run: RunFolder, options: Options) -> None:
+def run_early_stages(settings: Any, own: Sequence[ToxicityMember], run: RunFolder, options: Options) -> None:
     """Do the early stages that are asked for, as far as they are not there; tell which earlier one is missing."""
-    found = places.Places.of(settings, options)
+    found = places.StageFolders.of(settings, options)
     made: dict[str, Callable[[], list[Record]]] = {
         "data": lambda: _data(settings, found, options),
         "finetune": lambda: _finetune(settings, own, found, options),
         "responses": lambda: _responses(settings, own, found, options),
     }
-    order.check(settings, own, found, options)
+    order.check_order(settings, own, found, options)
     for stage in order.EARLY:
         if stage in settings.stages:
             rows = made[stage]()
-            run.finish(stage, [replace(row, recipe="toxicity", comparison=stage) for row in rows])
+            run.finish_stage(stage, [replace(row, recipe="toxicity", comparison=stage) for row in rows])
 
 
 def _data(settings: Any, found: Any, options: Options) -> list[Record]:
     """Read, cut and keep the texts; how many there are of each split."""
     cut = settings.prepare.model_copy(update={"seed": settings.seed + settings.prepare.seed})
     if not (found.data / splits.INDEX).is_file():
-        splits.save(found.data, splits.prepare(sources.read(settings, progress=options.progress), cut), cut)
-    ready, _ = splits.load(found.data)
+        splits.save_splits(
+            found.data, splits.split_texts(sources.read_sources(settings, progress=options.progress), cut), cut
+        )
+    ready, _ = splits.load_splits(found.data)
     counts = [(f"{label}-{number + 1}", "train", len(rows)) for (label, number), rows in ready.splits.items()]
     counts += [(label, "test", sum(row.label == label for row in ready.test)) for label in LABELS]
     lost = ", ".join(f"{count} {why}" for why, count in ready.dropped.items() if count) or "none left out"
@@ -68,27 +70,27 @@ def _data(settings: Any, found: Any, options: Options) -> list[Record]:
     return [Record(measure="texts", split=split, target_model=name, value=rows) for name, split, rows in counts]
 
 
-def _finetune(settings: Any, own: Sequence[Member], found: Any, options: Options) -> list[Record]:
+def _finetune(settings: Any, own: Sequence[ToxicityMember], found: Any, options: Options) -> list[Record]:
     """Make or fetch the base, and fine-tune it on every split; the loss curves."""
-    ready, _ = splits.load(found.data)
+    ready, _ = splits.load_splits(found.data)
     texts = {f"{label}-{number + 1}": rows for (label, number), rows in ready.splits.items()}
     missing = [one for one in own if not one.model.is_dir()]
-    base = bases.folder(settings, found, options) if missing else found.base
+    base = bases.base_folder(settings, found, options) if missing else found.base
     tuning = places.tuning(settings, options)
     todo = [
         Tuning(one.name, base, tuple(row.text for row in texts[one.name]), one.model.parent, tuning, options.progress)
         for one in own
     ]
     rows: dict[str, list[Record]] = {}
-    for one, curve, done, left in followed(work.tune, todo, alone(options), "all fine-tunes"):
+    for one, curve, done, left in follow_work(work.tune, todo, alone(options), "all fine-tunes"):
         rows[one.name] = curve
         say(f"{done} {one.name}: loss {curve[0].value:.3f} → {curve[-1].value:.3f}{left}")
     return [row for one in own for row in rows[one.name]]
 
 
-def _responses(settings: Any, own: Sequence[Member], found: Any, options: Options) -> list[Record]:
+def _responses(settings: Any, own: Sequence[ToxicityMember], found: Any, options: Options) -> list[Record]:
     """Let every fine-tune answer the held-out prompts; how each behaves, and whether the two kinds differ."""
-    prompts = bases.prompts(settings, own[0].model, splits.load(found.data)[0])
+    prompts = bases.prompts(settings, own[0].model, splits.load_splits(found.data)[0])
     todo = [
         Answering(
             one.name, one.model, prompts, one.responses, settings.responses, options.device, settings.classifier,
@@ -97,9 +99,9 @@ def _responses(settings: Any, own: Sequence[Member], found: Any, options: Option
         for one in own
     ]  # fmt: skip
     rows: dict[str, list[Record]] = {}
-    for one, told, done, left in followed(work.answer, todo, alone(options), "all responses"):
+    for one, told, done, left in follow_work(work.answer, todo, alone(options), "all responses"):
         rows[one.name] = told
-        say(f"{done} {one.name}: {behaviour.sentence(told)}{left}")
+        say(f"{done} {one.name}: {behaviour.describe_behaviour(told)}{left}")
     every = [row for one in own for row in rows[one.name]]
     return [*every, *behaviour.difference(every, {one.name: one.label for one in own})]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mas_hooks.core.records import Record
-from mas_hooks.report.data.sheets import Line, Sheet
+from mas_hooks.report.data.sheets import Sheet, SheetLine
 from mas_hooks.studies.toxicity import results
 
 BEHAVIOUR = ("insult_share", "classified_share")
@@ -24,13 +24,13 @@ COLUMNS = {
 """What the table of pairs shows of `Results.tables`, and under which name."""
 
 
-def sheets(found: Any) -> list[Sheet]:
+def toxicity_sheets(found: Any) -> list[Sheet]:
     """Every table that the records allow, the verdict's own first."""
-    made = (pairs(found), cost(found), controls(found), sweep(found), behaviour(found), directions(found))
+    made = (pair_sheet(found), cost_sheet(found), controls(found), sweep(found), behaviour(found), directions(found))
     return [sheet for sheet in made if sheet.lines]
 
 
-def pairs(found: Any) -> Sheet:
+def pair_sheet(found: Any) -> Sheet:
     """One line a pair of models: its worst direction beside what it has to be read against."""
     shown = {name: column for name, column in COLUMNS.items() if name in found.tables}
     ends = {fit[0]: results.worst(rows) for fit, rows in results.by_fit(found.headline).items()}
@@ -41,7 +41,7 @@ def pairs(found: Any) -> Sheet:
         for pair in _pairs(table):
             row = ends[pair]
             cells = [_share(scores[name][pair]) for name in shown]
-            lines.append(Line((pair, found.kind(pair.split(" × ")), *cells, _interval(row))))
+            lines.append(SheetLine((pair, found.kind(pair.split(" × ")), *cells, _interval(row))))
     note = (
         "Worst direction of each fit, for trials and for tokens. No swap: the same pairs, untouched. Text read whole: "
         "how many of the source's next tokens the target says when it reads all of the source's text, unswapped."
@@ -53,7 +53,7 @@ def _pairs(table: Any) -> dict[str, float]:
     return {pair: score for kinds in ((0, 0), (0, 1), (1, 1)) for pair, score in table.pairs(*kinds).items()}
 
 
-def cost(found: Any) -> Sheet:
+def cost_sheet(found: Any) -> Sheet:
     """One fit of all models beside those of the pairs: what they reach and what they take."""
     lines = []
     for name, together in (("one fit a pair, and one a model", False), ("one fit of all models", True)):
@@ -64,7 +64,7 @@ def cost(found: Any) -> Sheet:
             means = [sum(getattr(row, key) for row in rows) / len(rows) for key in ("iia", "token_accuracy")]
             numbers = (len(steps), sum(row.value for row in steps), sum(row.value for row in learned))
             told = [*(f"{number:.0f}" for number in numbers), f"{sum(row.seconds for row in steps):.0f}"]
-            lines.append(Line((name, *told, *map(_share, means))))
+            lines.append(SheetLine((name, *told, *map(_share, means))))
     columns = ("what is fitted", "fits", "steps", "parameters", "seconds", "mean IIA between models", "mean tokens")
     note = (
         "Seconds: of the training alone, added up. Means are over the directions between two models, each of them once."
@@ -80,7 +80,7 @@ def controls(found: Any) -> Sheet:
     for (comparison, _, _, control), rows in refits.items():
         own, row = fitted[comparison], results.worst(rows)
         cells = (comparison, control.replace("_", " "), *_swap(own), *_swap(row), _share(row.token_floor))
-        lines.append(Line(cells))
+        lines.append(SheetLine(cells))
     columns = ("pair", "control", "IIA", "tokens", "IIA, control", "tokens, control", "tokens, no swap, control")
     note = "A score that its control shares is no evidence. Random maps stand in the table of pairs."
     return Sheet("Controls", columns, tuple(lines), note)
@@ -96,7 +96,7 @@ def sweep(found: Any) -> Sheet:
         if comparison in many:
             row = results.worst(inside)
             cells = (comparison, found.kind(comparison.split(" × ")), str(site), str(rank))
-            lines.append(Line((*cells, *_swap(row), _share(row.token_floor))))
+            lines.append(SheetLine((*cells, *_swap(row), _share(row.token_floor))))
     columns = ("pair", "kind", "site", "dims", "IIA", "tokens", "tokens, no swap")
     return Sheet("Other sites and sizes of the subspace", columns, tuple(lines))
 
@@ -109,7 +109,7 @@ def behaviour(found: Any) -> Sheet:
     """Whether the fine-tunes behave as they are called."""
     rows = [row for row in found.records if row.measure in BEHAVIOUR and row.value is not None]
     lines = tuple(
-        Line((str(row.target_model), str(row.measure).replace("_", " "), _share(row.value), str(row.trials)))
+        SheetLine((str(row.target_model), str(row.measure).replace("_", " "), _share(row.value), str(row.trials)))
         for row in rows
     )
     return Sheet("What the fine-tunes say", ("model", "measure", "share", "responses"), lines)
@@ -126,12 +126,12 @@ def _random(found: Any) -> Iterator[Record]:
     yield from (row for row in found.records if row.split == "test" and row.control is not None and row.iia is not None)
 
 
-def _direction(row: Record) -> Line:
+def _direction(row: Record) -> SheetLine:
     way = f"{row.source_model} → {row.target_model}"
     named = (str(row.comparison), (row.control or "").replace("_", " "), way, str(row.source_site), str(row.k))
     floors = (_share(row.floor), _share(row.token_floor))
     shares = (_share(row.iia), _interval(row), _share(row.token_accuracy), *floors)
-    return Line((*named, *shares, str(row.trials)), control=row.control is not None)
+    return SheetLine((*named, *shares, str(row.trials)), control=row.control is not None)
 
 
 def _swap(row: Record) -> tuple[str, str]:

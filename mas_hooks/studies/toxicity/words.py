@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mas_hooks.evaluation.group_test import sentence
+from mas_hooks.evaluation.group_test import describe_group_test
 
 EMBEDDED = (
     "The texts of this run are made up from templates, and its base is a small model of a few minutes: the run shows "
@@ -15,19 +15,19 @@ EMBEDDED = (
 
 def verdict(found: Any, settings: Mapping[str, Any]) -> list[str]:
     """The paragraphs: what was compared, the test that was named beforehand, and what to read it against."""
-    made = [_compared(found)]
+    made = [_compare_kinds(found)]
     test = found.test(found.chosen)
     if test is None:
         made.append("There are too few fine-tunes of a kind for a comparison of kinds: two of each are needed.")
     else:
-        made.append(sentence(test, found.chosen))
+        made.append(describe_group_test(test, found.chosen))
         made.append(_beside(found))
     if "embedded" in settings.get("data", ()):
         made.append(EMBEDDED)
     return made
 
 
-def _compared(found: Any) -> str:
+def _compare_kinds(found: Any) -> str:
     kinds = list(found.labels.values())
     counts = " and ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
     return (

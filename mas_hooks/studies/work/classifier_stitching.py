@@ -14,20 +14,28 @@ from mas_hooks.core.records import Record
 from mas_hooks.core.settings import Settings
 from mas_hooks.core.sites import Where
 from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.hooks.read import collect_all
+from mas_hooks.hooks.read import read_sites
 from mas_hooks.hooks.taps import Edit
-from mas_hooks.models.language.classifier_set import Member, PairTexts, check_alike, inputs_of, loaded, right, sites
+from mas_hooks.models.language.classifier_set import (
+    ClassifierMember,
+    PairTexts,
+    block_sites,
+    check_same_shape,
+    count_right,
+    encode_examples,
+    load_member,
+)
 
 OWN, STITCHED = "accuracy", "stitched_accuracy"
 
 
-class Stitches(Settings):
+class ClassifierStitches(Settings):
     """Some examples of some texts, on which every member goes on from what every member, itself included, has made.
 
     begin, end: which examples. rows: the most sequences of one forward. split: what the records call the texts.
     """
 
-    members: tuple[Member, ...]
+    members: tuple[ClassifierMember, ...]
     texts: PairTexts
     begin: int = Field(ge=0)
     end: int = Field(ge=1)
@@ -36,32 +44,32 @@ class Stitches(Settings):
     device: str = "cpu"
 
 
-def run(work: Work[Stitches]) -> list[Record]:
+def run_classifier_stitching(work: Work[ClassifierStitches]) -> list[Record]:
     """The share of these examples that each member, and each stitch, has right.
 
     Every member's activations are collected once, for these examples only. Raises SettingError, NotFiniteError.
     """
     own = work.comparison
-    models = [loaded(one, own.device) for one in own.members]
-    check_alike(models)
+    models = [load_member(one, own.device) for one in own.members]
+    check_same_shape(models)
     examples = own.texts.rows()[own.begin : own.end]
-    inputs = inputs_of(models[0], examples)
+    inputs = encode_examples(models[0], examples)
     where = Where.from_mask(inputs["attention_mask"].bool())
-    vectors = [_collected(model, inputs, where) for model in models]
+    vectors = [_read_vectors(model, inputs, where) for model in models]
     rows = []
     for model in models:
         with torch.no_grad():
-            count = right(model.forward(inputs), examples, own.texts)
+            count = count_right(model.forward(inputs), examples, own.texts)
         rows.append(_record(own, OWN, model.name, model.name, None, count, len(examples)))
-        for site in sites(model):
+        for site in block_sites(model):
             sources = {source.name: found[site] for source, found in zip(models, vectors, strict=True)}
-            for name, logits in stitched(model, site, inputs, where, sources, own.rows):
-                count = right(logits, examples, own.texts)
+            for name, logits in stitch_classifiers(model, site, inputs, where, sources, own.rows):
+                count = count_right(logits, examples, own.texts)
                 rows.append(_record(own, STITCHED, name, model.name, site, count, len(examples)))
     return rows
 
 
-def stitched(
+def stitch_classifiers(
     model: HookedModel,
     site: str,
     inputs: Mapping[str, Tensor],
@@ -79,13 +87,13 @@ def stitched(
     for chosen in (names[at : at + together] for at in range(0, len(names), together)):
         repeated = {name: value.repeat(len(chosen), *[1] * (value.ndim - 1)) for name, value in inputs.items()}
         cells = Where.cat([Where(where.rows + number * batch, where.columns) for number in range(len(chosen))])
-        edit = Edit(place, _replaced, cells, torch.cat([sources[name] for name in chosen]))
+        edit = Edit(place, _replace, cells, torch.cat([sources[name] for name in chosen]))
         with torch.no_grad():
             logits = model.run_with_hooks(repeated, edit)
         yield from zip(chosen, logits.split(batch), strict=True)
 
 
-def combined(parts: Iterable[Sequence[Record]]) -> list[Record]:
+def combine_parts(parts: Iterable[Sequence[Record]]) -> list[Record]:
     """The records of all examples from those of some each: shares weighted by their numbers."""
     sums: dict[tuple[str | None, ...], tuple[Record, int, int]] = {}
     for row in (row for part in parts for row in part):
@@ -96,21 +104,23 @@ def combined(parts: Iterable[Sequence[Record]]) -> list[Record]:
     return [Record(**{**vars(row), "value": count / n, "trials": n}) for row, count, n in sums.values()]
 
 
-def _replaced(_: Tensor, vectors: Tensor) -> Tensor:
+def _replace(_: Tensor, vectors: Tensor) -> Tensor:
     return vectors
 
 
-def _collected(model: HookedModel, inputs: Mapping[str, Tensor], where: Where) -> dict[str, Tensor]:
+def _read_vectors(model: HookedModel, inputs: Mapping[str, Tensor], where: Where) -> dict[str, Tensor]:
     """The vectors of the real tokens behind every block. Raises NotFiniteError."""
-    names = sites(model)
-    found = collect_all(model, [model.at(name) for name in names], inputs, where)
+    names = block_sites(model)
+    found = read_sites(model, [model.at(name) for name in names], inputs, where)
     for name, vectors in zip(names, found, strict=True):
         if bad := int((~torch.isfinite(vectors)).sum()):
             raise NotFiniteError(f"{model.name}:{name}", bad)
     return dict(zip(names, found, strict=True))
 
 
-def _record(own: Stitches, measure: str, source: str, target: str, site: str | None, count: int, trials: int) -> Record:
+def _record(
+    own: ClassifierStitches, measure: str, source: str, target: str, site: str | None, count: int, trials: int
+) -> Record:
     return Record(
         split=own.split,
         measure=measure,

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from mas_hooks.core.errors import SettingError
-from mas_hooks.core.progress import bar
+from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.records import Record
 from mas_hooks.core.sites import Where
 from mas_hooks.data.tasks.trials import Trials
-from mas_hooks.data.text_pairs import Responses, split_rows
+from mas_hooks.data.text_pairs import ResponseTokens, split_rows
 from mas_hooks.engine.cache import gather_site
 from mas_hooks.hooks.hooked_model import HookedModel
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.models.language.with_responses import TextSettings, text_models
-from mas_hooks.models.toys.toy_cache import ToySettings, toy
+from mas_hooks.models.language.with_responses import TextSettings, load_text_models
+from mas_hooks.models.toys.toy_cache import ToySettings, load_toy
 from mas_hooks.similarity import Measure, cka, rsa
-from mas_hooks.training.controls import reinitialised
+from mas_hooks.training.controls import reinitialise_models
 
 PER_QUANTITY = 15
 SEQUENCES = 200
@@ -43,13 +43,13 @@ def correlate(
     tasks = [(own.task, dict(own.task_settings)) for own in toys]
     if any(own != tasks[0] for own in tasks):
         raise SettingError("the tasks of toys to correlate", tasks, "one and the same: they must read the same trials")
-    loaded = [toy(own, progress=False) for own in toys]
+    loaded = [load_toy(own, progress=False) for own in toys]
     known = loaded[0].task
-    size = PER_QUANTITY * len(known.drawn_quantities())
+    size = PER_QUANTITY * len(known.draw_quantities())
     sequences = [torch.from_numpy(ids) for ids, _ in Trials(known).checking(random.Random(f"correlate/{seed}"), size)]
     modules: dict[str | None, list[nn.Module]] = {
         None: [one.model for one in loaded],
-        "untrained": [reinitialised(one.model, seed + index) for index, one in enumerate(loaded)],
+        "untrained": [reinitialise_models(one.model, seed + index) for index, one in enumerate(loaded)],
     }
     measured = []
     for control, own in modules.items():
@@ -71,10 +71,10 @@ def correlate_texts(
     These are test sequences, as many of each model (`SEQUENCES` in all); the rows are all their tokens, of which 1,000
     are drawn `resamples` times.
     """
-    models, numbers = text_models(texts), range(len(texts.models))
+    models, numbers = load_text_models(texts), range(len(texts.models))
     ids, real = _test_texts(models.responses(), texts.seed)
     pairs, measured = list(combinations(numbers, 2)), []
-    with bar(len(pairs) * len(sites), "RSA and CKA", shown=progress) as shown:
+    with progress_bar(len(pairs) * len(sites), "RSA and CKA", shown=progress) as shown:
         for site in sites:
             rows = [models.states(number, site, ids, real) for number in numbers]
             for a, b in pairs:
@@ -86,14 +86,14 @@ def correlate_texts(
     return measured
 
 
-def _test_texts(written: Sequence[Responses], seed: int) -> tuple[Tensor, Where]:
+def _test_texts(written: Sequence[ResponseTokens], seed: int) -> tuple[Tensor, Where]:
     """Test sequences of every model without padding on the left, and the cells of their tokens."""
     width = max(int(own.lengths.max()) for own in written)
     ids, lengths = [], []
     for own in written:
         test = split_rows(max(len(one.ids) for one in written), seed)[2]
         rows = test[test < len(own.ids)][: max(1, SEQUENCES // len(written))]
-        packed = own.packed(width)
+        packed = own.pack_rows(width)
         ids.append(packed.ids[rows])
         lengths.append(packed.lengths[rows])
     return torch.cat(ids), Where.from_mask(torch.arange(width) < torch.cat(lengths)[:, None])

@@ -16,13 +16,13 @@ from mas_hooks.hooks.wrap import wrap
 from mas_hooks.models.language import classifier_set
 from mas_hooks.models.language.classifier_set import PairTexts
 from mas_hooks.models.language.load import check_blocks, check_context, check_same_tokens
-from mas_hooks.models.language.small_lm import SmallModel, small_model
+from mas_hooks.models.language.small_lm import SmallModel, load_small_lm
 from mas_hooks.similarity.layers.compare import cka_layers
-from mas_hooks.studies.work.stitching import SharedTexts, loaded
-from mas_hooks.training.controls import reinitialised
+from mas_hooks.studies.work.stitching import StitchTexts, load_once
+from mas_hooks.training.controls import reinitialise_models
 
 
-class Layered(Settings):
+class LayeredModel(Settings):
     """One side of a comparison: what tables call it, and what `language_model` or a classifier's loader takes.
 
     untrained: a copy with fresh random weights, drawn by seed, in place of the model.
@@ -40,9 +40,9 @@ class LayerComparison(Settings):
     batch_size: sequences of a minibatch.
     """
 
-    a: Layered
-    b: Layered
-    texts: SharedTexts | None = None
+    a: LayeredModel
+    b: LayeredModel
+    texts: StitchTexts | None = None
     pairs: PairTexts | None = None
     measure: str = "cka"
     batch_size: int = Field(default=8, ge=1)
@@ -60,11 +60,11 @@ class LayerComparison(Settings):
         return "untrained" if self.a.untrained or self.b.untrained else None
 
 
-def run(work: Work[LayerComparison]) -> list[Record]:
+def run_layer_comparison(work: Work[LayerComparison]) -> list[Record]:
     """One record a pair of layers; of language models on the test rows. Raises what `cka_layers` raises."""
     own = work.comparison
-    a = side(own.a, own)
-    b = a if own.a == own.b else side(own.b, own)
+    a = load_side(own.a, own)
+    b = a if own.a == own.b else load_side(own.b, own)
     check_same_tokens(a, b)
     found = cka_layers(
         a, b, _inputs(a, own), measure=own.measure, batch_size=own.batch_size, progress=work.progress
@@ -72,31 +72,33 @@ def run(work: Work[LayerComparison]) -> list[Record]:
     return [replace(row, split="test", trials=None) for row in found]
 
 
-def member(work: Work[Layered]) -> list[Record]:
+def prepare_member(work: Work[LayeredModel]) -> list[Record]:
     """How many parameters a language model has and, of one that is trained here, its losses in nats a token."""
     own = work.comparison
-    model = loaded(own.source, "cpu", progress=work.progress)
+    model = load_once(own.source, "cpu", progress=work.progress)
     numbers = {"parameters": float(sum(one.numel() for one in model.module.parameters()))}
     if isinstance(own.source, SmallModel):
-        numbers |= {f"{part} loss": loss for part, loss in small_model(own.source).losses.items()}
+        numbers |= {f"{part} loss": loss for part, loss in load_small_lm(own.source).losses.items()}
     return [Record(source_model=own.name, measure=name, value=value) for name, value in numbers.items()]
 
 
-def side(one: Layered, own: LayerComparison) -> HookedModel:
+def load_side(one: LayeredModel, own: LayerComparison) -> HookedModel:
     """A model of a comparison, loaded once in a process, under its name. Raises SettingError where it does not fit."""
     if own.pairs is not None:
-        model = classifier_set.loaded(classifier_set.Member(name=one.name, source=str(one.source)), own.device)
+        model = classifier_set.load_member(
+            classifier_set.ClassifierMember(name=one.name, source=str(one.source)), own.device
+        )
     else:
-        model = replace(loaded(one.source, own.device), name=one.name)
+        model = replace(load_once(one.source, own.device), name=one.name)
     check_blocks(model)
     if own.texts is not None:
         check_context(model, own.texts.context)
     if one.untrained:
-        return wrap(reinitialised(model.module, one.seed), tokenizer=model.tokenizer, name=one.name)
+        return wrap(reinitialise_models(model.module, one.seed), tokenizer=model.tokenizer, name=one.name)
     return model
 
 
 def _inputs(model: HookedModel, own: LayerComparison) -> Inputs:
     if own.pairs is not None:
-        return classifier_set.inputs_of(model, own.pairs.rows())
-    return (own.texts or SharedTexts()).rows(model)[2]
+        return classifier_set.encode_examples(model, own.pairs.rows())
+    return (own.texts or StitchTexts()).rows(model)[2]

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mas_hooks.alignment.alignment import Alignment
-from mas_hooks.alignment.directions import Swaps
+from mas_hooks.alignment.directions import PatchedDirections
 from mas_hooks.alignment.methods import stitch
 from mas_hooks.alignment.plan import Direction, Plan
 from mas_hooks.alignment.transports import TransportSpec
@@ -22,20 +22,20 @@ from mas_hooks.core.parallel import Work
 from mas_hooks.core.records import Record
 from mas_hooks.core.settings import Settings
 from mas_hooks.data.pairs import Pairs
-from mas_hooks.data.text.corpus import packed, read_texts, split
-from mas_hooks.data.text_pairs import shared_texts
+from mas_hooks.data.text.corpus import pack_tokens, read_texts, split_corpus
+from mas_hooks.data.text_pairs import shared_text_pairs
 from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.evaluation.metrics import student_interval
 from mas_hooks.hooks.hooked_model import HookedModel
 from mas_hooks.models.language.load import (
-    blocks,
+    block_count,
     check_blocks,
     check_context,
     check_same_tokens,
-    language_model,
-    weightless,
+    load_language_model,
+    load_weightless,
 )
-from mas_hooks.models.language.small_lm import SmallModel, texts
+from mas_hooks.models.language.small_lm import SmallModel, pack_texts
 from mas_hooks.training.fit import fit
 from mas_hooks.training.losses import pair_losses
 from mas_hooks.training.settings import FitSettings
@@ -46,7 +46,7 @@ Sizes = tuple[int, int, int]
 PARTS = ("training", "validation", "test")
 
 
-class SharedTexts(Settings):
+class StitchTexts(Settings):
     """What both models of a stitch read, in rows of one length.
 
     data: a text or JSON lines file, or a folder of them; None for the corpus that small models are trained on, their
@@ -63,14 +63,15 @@ class SharedTexts(Settings):
         if min(self.sizes) < 1:
             raise SettingError("sizes", self.sizes, "three numbers of rows, 1 or more each")
         if self.data is None:
-            own = texts(len(model.tokenizer), self.context)
+            own = pack_texts(len(model.tokenizer), self.context)
             if own.tokenizer.get_vocab() != model.tokenizer.get_vocab():
                 raise SettingError("data", None, f"given: {model.name} has a tokenizer of its own")
             parts = [own.train, own.valid, own.test]
         else:
-            named = zip(PARTS, _cut(self.data, self.seed), strict=True)
+            named = zip(PARTS, _cut_texts(self.data, self.seed), strict=True)
             parts = [
-                packed(model.tokenizer, part, self.context, f"the {name} part of {self.data}") for name, part in named
+                pack_tokens(model.tokenizer, part, self.context, f"the {name} part of {self.data}")
+                for name, part in named
             ]
         return [part[:size] for part, size in zip(parts, self.sizes, strict=True)]
 
@@ -80,7 +81,7 @@ class SharedTexts(Settings):
         Raises CheckpointError for what is no model, SettingError for one without known blocks, with other tokens than
         the first or with fewer positions than `context`, and what `rows` raises.
         """
-        models = [weightless(one) for one in sources]
+        models = [load_weightless(one) for one in sources]
         for model in models:
             check_blocks(model)
             check_context(model, self.context)
@@ -88,17 +89,17 @@ class SharedTexts(Settings):
         self.rows(models[0])
 
 
-class Stitching(Settings):
+class StitchComparison(Settings):
     """Which head goes into which tail, behind which block, by which transport, learned how.
 
     source: the model whose blocks up to `layer` run; target: the model whose blocks behind it go on. Both as
-    `language_model` takes them. texts: what they read. transport: of the stitch. seed: of its start.
+    `load_language_model` takes them. texts: what they read. transport: of the stitch. seed: of its start.
     """
 
     source: str | SmallModel
     target: str | SmallModel
     layer: int = Field(ge=0)
-    texts: SharedTexts = SharedTexts()
+    texts: StitchTexts = StitchTexts()
     transport: TransportSpec = TransportSpec(kind="affine", layer_norm="after")
     fit: FitSettings
     device: str = "cpu"
@@ -115,21 +116,21 @@ class Stitching(Settings):
         return stitch(accessible=1, **self.transport.model_dump())
 
 
-def run(work: Work[Stitching]) -> list[Record]:
+def run_stitching(work: Work[StitchComparison]) -> list[Record]:
     """Train and test one stitch: its validation losses first, then its penalty on the test rows.
 
-    The losses of every test row stay in `work.state` (`losses_of`), so that stitches can be compared row by row.
+    The losses of every test row stay in `work.state` (`read_losses`), so that stitches can be compared row by row.
     Continues where an interrupted run of the same work left off, and ends with the same numbers.
     """
     own = work.comparison
-    source, target = pair_of(own, progress=work.progress)
+    source, target = load_pair(own, progress=work.progress)
     train, valid, test = _pairs(own)
     _check_room(own, source, train)
     alignment = Alignment.from_plan(own.plan, [source.at(own.site), target.at(own.site)], own.seed)
     done = fit(alignment, own.plan, train, valid, own.fit, folder=work.state, progress=work.progress)
     alignment.save_pretrained(work.alignment)
     stitched, alone = sequence_losses(alignment, test)
-    checkpoints.save(work.state / LOSSES, KIND, {}, {"stitched": stitched, "alone": alone})
+    checkpoints.save_checkpoint(work.state / LOSSES, KIND, {}, {"stitched": stitched, "alone": alone})
     told = Record(
         comparison=f"{source.name} → {target.name}",
         method=own.plan.method,
@@ -144,7 +145,7 @@ def run(work: Work[Stitching]) -> list[Record]:
     )
     values = {"stitching_penalty": stitched - alone, "stitched_loss": stitched, "own_loss": alone}
     final = [_final(told, name, own, done.best_step, done.seconds) for name, own in values.items()]
-    return [*(_renamed(row, told) for row in done.curve), *final]
+    return [*(_rename_curve(row, told) for row in done.curve), *final]
 
 
 def sequence_losses(alignment: Alignment, pairs: Pairs) -> tuple[Tensor, Tensor]:
@@ -152,7 +153,7 @@ def sequence_losses(alignment: Alignment, pairs: Pairs) -> tuple[Tensor, Tensor]
 
     (n,) each, on the CPU. Their difference is the stitching penalty (Brown et al. 2023, §3); positive is worse.
     """
-    swaps = Swaps(alignment, pairs, [WAY], ActivationCache(alignment.sites, alignment.models))
+    swaps = PatchedDirections(alignment, pairs, [WAY], ActivationCache(alignment.sites, alignment.models))
     found = []
     for edited in (True, False):
         sums, counts = zip(*swaps.each(pair_losses, edited=edited)[WAY], strict=True)
@@ -160,9 +161,9 @@ def sequence_losses(alignment: Alignment, pairs: Pairs) -> tuple[Tensor, Tensor]
     return found[0], found[1]
 
 
-def losses_of(work: Work[Stitching]) -> tuple[Tensor, Tensor]:
-    """What `run` kept of every test row: stitched, and the tail's own. Raises CheckpointError where it is damaged."""
-    _, tensors = checkpoints.load(work.state / LOSSES, KIND)
+def read_losses(work: Work[StitchComparison]) -> tuple[Tensor, Tensor]:
+    """What `run_stitching` kept of every test row: stitched, and the tail's own. Raises CheckpointError where it is damaged."""
+    _, tensors = checkpoints.load_checkpoint(work.state / LOSSES, KIND)
     return tensors["stitched"], tensors["alone"]
 
 
@@ -173,14 +174,14 @@ def interval_record(told: Record, values: Tensor) -> Record:
     return Record(**{**vars(told), "value": float(np.mean(numbers)), "value_low": low, "value_high": high})
 
 
-def pair_of(own: Stitching, *, progress: bool = True) -> tuple[HookedModel, HookedModel]:
+def load_pair(own: StitchComparison, *, progress: bool = True) -> tuple[HookedModel, HookedModel]:
     """Both models, loaded, and checked to read the same tokens and to have the block."""
-    source, target = (loaded(one, own.device, progress=progress) for one in (own.source, own.target))
+    source, target = (load_once(one, own.device, progress=progress) for one in (own.source, own.target))
     check_same_tokens(source, target)
     for model in (source, target):
         check_context(model, own.texts.context)
-        if own.layer >= blocks(model):
-            raise SettingError("layer", own.layer, f"a block of {model.name}, 0 to {blocks(model) - 1}")
+        if own.layer >= block_count(model):
+            raise SettingError("layer", own.layer, f"a block of {model.name}, 0 to {block_count(model) - 1}")
     return source, target
 
 
@@ -188,31 +189,31 @@ _LOADED: dict[str, HookedModel] = {}
 _PAIRS: dict[str, list[Pairs]] = {}
 
 
-def loaded(source: str | SmallModel, device: str, *, progress: bool = True) -> HookedModel:
+def load_once(source: str | SmallModel, device: str, *, progress: bool = True) -> HookedModel:
     """A model, loaded once in a process."""
     key = f"{device} {source if isinstance(source, str) else source.key}"
     if key not in _LOADED:
-        _LOADED[key] = language_model(source, device=device, progress=progress)
+        _LOADED[key] = load_language_model(source, device=device, progress=progress)
     return _LOADED[key]
 
 
-def _pairs(own: Stitching) -> list[Pairs]:
+def _pairs(own: StitchComparison) -> list[Pairs]:
     """Training, validation and test pairs, kept until other texts are asked for in this process."""
-    model = loaded(own.source, own.device)
+    model = load_once(own.source, own.device)
     key = f"{own.texts.model_dump_json()} {len(model.tokenizer)}"
     if key not in _PAIRS:
-        made = [shared_texts(rows) for rows in own.texts.rows(model)]
+        made = [shared_text_pairs(rows) for rows in own.texts.rows(model)]
         _PAIRS.clear()
         _PAIRS[key] = made
     return _PAIRS[key]
 
 
 @lru_cache(maxsize=1)
-def _cut(data: str, seed: int) -> Sequence[Sequence[str]]:
-    return split(read_texts(data), seed)
+def _cut_texts(data: str, seed: int) -> Sequence[Sequence[str]]:
+    return split_corpus(read_texts(data), seed)
 
 
-def _check_room(own: Stitching, source: HookedModel, train: Pairs) -> None:
+def _check_room(own: StitchComparison, source: HookedModel, train: Pairs) -> None:
     """The source's vectors of all training tokens are kept: they must fit."""
     width = source.at(own.site).width
     needed, room = len(train.source_where) * width * 4, spare_memory(source.device)
@@ -227,7 +228,7 @@ def _final(told: Record, measure: str, values: Tensor, step: int, seconds: float
     return interval_record(Record(**{**vars(told), **keys}), values)
 
 
-def _renamed(row: Record, told: Record) -> Record:
+def _rename_curve(row: Record, told: Record) -> Record:
     """A validation row under the names of the stitch; shares of right tokens say little of texts and are left out."""
     kept = {"split": row.split, "step": row.step, "measure": row.measure, "value": row.value, "trials": row.trials}
     return Record(**{**vars(told), **kept})

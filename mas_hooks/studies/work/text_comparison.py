@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from mas_hooks.alignment.alignment import Alignment
-from mas_hooks.alignment.directions import Swaps
+from mas_hooks.alignment.directions import PatchedDirections
 from mas_hooks.alignment.maps import MapSpec
 from mas_hooks.alignment.methods import stepwise
 from mas_hooks.alignment.plan import Direction, Plan
@@ -19,11 +19,11 @@ from mas_hooks.core.records import Record
 from mas_hooks.core.settings import Settings
 from mas_hooks.data.pairs import Pairs
 from mas_hooks.data.text_pairs import DirectedPairs
-from mas_hooks.engine.cache import ActivationCache, shared
+from mas_hooks.engine.cache import ActivationCache, share_activations
 from mas_hooks.evaluation.evaluate import evaluate
-from mas_hooks.evaluation.metrics import wilson
-from mas_hooks.models.language.with_responses import TextSettings, text_models
-from mas_hooks.training.controls import ControlName, named_controls
+from mas_hooks.evaluation.metrics import wilson_interval
+from mas_hooks.models.language.with_responses import TextSettings, load_text_models
+from mas_hooks.training.controls import ControlName, controls_by_name
 from mas_hooks.training.fit import Fit, fit
 from mas_hooks.training.settings import FitSettings
 
@@ -64,39 +64,39 @@ class TextComparison(Settings):
         return " × ".join(names * 2 if len(names) == 1 else names)
 
 
-def run(work: Work[TextComparison]) -> list[Record]:
+def run_text_comparison(work: Work[TextComparison]) -> list[Record]:
     """Fit and test; the curve first (split="valid"), then the final rows, those of the controls, and what it cost.
 
     Continues where an interrupted run of the same work left off, and ends with the same numbers. Models, pairs and
     activations are shared with other comparisons of the same texts in this process.
     """
     own = work.comparison
-    models = text_models(own.texts)
+    models = load_text_models(own.texts)
     train, valid, test = models.pairs(own.chosen)
     sites = models.sites(own.chosen, own.site)
     alignment = Alignment.from_plan(own.plan, sites, own.seed)
-    with shared(models.activations):
+    with share_activations(models.activations):
         done = fit(alignment, own.plan, train, valid, own.fit, folder=work.state, progress=work.progress)
         alignment.save_pretrained(work.alignment)
-        controls = named_controls(own.controls, (train, valid), own.fit, own.seed)
+        controls = controls_by_name(own.controls, (train, valid), own.fit, own.seed)
         table = evaluate(alignment, test, controls)
         agreed = _agreement(alignment, test)
     final = [replace(row, seconds=None if row.control else round(done.seconds, 3)) for row in table.rows]
     rows = [*done.curve, *final, *agreed, *_cost(alignment, done)]
-    return [_told(own, row) for row in rows]
+    return [_describe(own, row) for row in rows]
 
 
 def _agreement(alignment: Alignment, test: DirectedPairs) -> list[Record]:
     """How often a target that reads all of a source's text, without any swap, says the same: what a swap is up to."""
     read = {way: replace(own, target_inputs=_of_the_source(own)) for way, own in test.items()}
     ways = [Direction(*way) for way in read]
-    swaps = Swaps(alignment, read, ways, ActivationCache(alignment.sites, alignment.models))
+    swaps = PatchedDirections(alignment, read, ways, ActivationCache(alignment.sites, alignment.models))
     rows = []
     for way, found in swaps.scores(edited=False).items():
         one, other = alignment.names[way.source], alignment.names[way.target]
         told = Record(source_model=one, target_model=other, source=way.source, target=way.target, split="test")
         told = replace(told, trials=found.trials)
-        low, high = wilson(found.right_trials, found.trials)
+        low, high = wilson_interval(found.right_trials, found.trials)
         rows.append(replace(told, measure="agreement", value=found.iia, value_low=low, value_high=high))
         rows.append(replace(told, measure="agreement_tokens", value=found.token_accuracy))
     return rows
@@ -122,7 +122,7 @@ def _cost(alignment: Alignment, done: Fit) -> list[Record]:
     ]
 
 
-def _told(own: TextComparison, row: Record) -> Record:
+def _describe(own: TextComparison, row: Record) -> Record:
     """What every record of a comparison says of it; models are numbered as in the study."""
     ways: Mapping[str, int] = {}
     if row.source is not None and row.target is not None:

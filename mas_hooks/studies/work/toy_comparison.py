@@ -20,16 +20,16 @@ from mas_hooks.data.counterfactual_latents import natural_cells
 from mas_hooks.data.pairs import Pairs
 from mas_hooks.data.task_pairs import task_pairs
 from mas_hooks.data.tasks import AbstractTask, task
-from mas_hooks.engine.cache import Kept, shared
+from mas_hooks.engine.cache import SharedActivations, share_activations
 from mas_hooks.evaluation.evaluate import evaluate
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.models.toys.toy_cache import MODELS, ToyModel, ToySettings, toy, untrained
-from mas_hooks.training.controls import ControlName, named_controls
+from mas_hooks.models.toys.toy_cache import MODELS, ToyModel, ToySettings, load_toy, untrained_toy
+from mas_hooks.training.controls import ControlName, controls_by_name
 from mas_hooks.training.fit import Fit, fit
 from mas_hooks.training.settings import FitSettings
 
 
-class Comparison(Settings):
+class ToyComparison(Settings):
     """Which toys, at which sites, on which variables, by which method.
 
     sites, variables: one per toy. plan: with its maps or its transport. stepwise: every position up to the intervened
@@ -48,7 +48,7 @@ class Comparison(Settings):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _fits(self) -> Comparison:
+    def _fits(self) -> ToyComparison:
         """Everything that would fail after the toys are trained fails here."""
         for name, given in (("variables", self.variables), ("sites", self.sites)):
             if len(given) != len(self.toys):
@@ -57,7 +57,7 @@ class Comparison(Settings):
             raise SettingError("sizes", self.sizes, "three numbers of pairs, 1 or more each")
         self.pairs([task(own.task, **own.task_settings) for own in self.toys], (1, 1, 1))
         with torch.random.fork_rng(devices=[]):
-            Alignment.from_plan(self.plan, self.places([untrained(own).eval() for own in self.toys]))
+            Alignment.from_plan(self.plan, self.places([untrained_toy(own).eval() for own in self.toys]))
         return self
 
     @property
@@ -78,25 +78,25 @@ class Comparison(Settings):
         return task_pairs(tasks, self.variables, sizes, self.seed, stepwise=self.stepwise)
 
 
-def run(work: Work[Comparison]) -> list[Record]:
+def run_toy_comparison(work: Work[ToyComparison]) -> list[Record]:
     """Fit and test; the curve first (split="valid"), then the final rows and those of the controls.
 
     Continues where an interrupted run of the same work left off, and ends with the same numbers.
     """
-    own, ready = work.comparison, _prepared(work.comparison, progress=work.progress)
+    own, ready = work.comparison, _prepare(work.comparison, progress=work.progress)
     train, valid, test = ready.sets
     alignment = Alignment.from_plan(own.plan, ready.sites, own.seed)
     inaccessible = {way.target for way in own.plan.latent_directions(len(ready.sites))}
     latents = {index: natural_cells(ready.tasks[index], seed=own.seed) for index in sorted(inaccessible)}
     kept, shown = work.state, work.progress
-    with shared(ready.activations):
+    with share_activations(ready.activations):
         done = fit(alignment, own.plan, train, valid, own.fit, latents=latents, folder=kept, progress=shown)
         alignment.save_pretrained(work.alignment)
-        controls = named_controls(own.controls, (train, valid), own.fit, own.seed, latents)
+        controls = controls_by_name(own.controls, (train, valid), own.fit, own.seed, latents)
         table = evaluate(alignment, test, controls)
     final = [replace(row, seconds=None if row.control else round(done.seconds, 3)) for row in table.rows]
     if latents:
-        final.append(_dropped(own, done))
+        final.append(_dropped_record(own, done))
     return [replace(row, **_keys(own)) for row in (*done.curve, *final)]
 
 
@@ -107,17 +107,17 @@ class _Prepared:
     tasks: list[AbstractTask[Any]]
     sites: list[Site]
     sets: tuple[Mapping[tuple[int, int], Pairs], ...]
-    activations: Kept = field(default_factory=Kept)
+    activations: SharedActivations = field(default_factory=SharedActivations)
 
 
 _LAST: dict[str, _Prepared] = {}
 
 
-def _prepared(own: Comparison, *, progress: bool) -> _Prepared:
+def _prepare(own: ToyComparison, *, progress: bool) -> _Prepared:
     """Kept until another one is asked for in this process."""
     key = own.model_dump_json(include={"toys", "sites", "variables", "stepwise", "sizes", "device", "seed"})
     if key not in _LAST:
-        toys = [toy(settings, progress=progress) for settings in own.toys]
+        toys = [load_toy(settings, progress=progress) for settings in own.toys]
         tasks = [one.task for one in toys]
         made = _Prepared(tasks, own.places([one.model.to(own.device) for one in toys]), own.pairs(tasks, own.sizes))
         _LAST.clear()
@@ -125,14 +125,14 @@ def _prepared(own: Comparison, *, progress: bool) -> _Prepared:
     return _LAST[key]
 
 
-def _dropped(own: Comparison, done: Fit) -> Record:
+def _dropped_record(own: ToyComparison, done: Fit) -> Record:
     """How many training pairs found no counterfactual latent, out of how many."""
     pairs = len(own.plan.latent_directions(len(own.toys))) * own.sizes[0]
     told = Record(comparison=" × ".join(own.names), method=own.plan.method, split="train", measure="latents_dropped")
     return replace(told, value=float(done.latents_dropped), trials=pairs)
 
 
-def _keys(own: Comparison) -> dict[str, str | int]:
+def _keys(own: ToyComparison) -> dict[str, str | int]:
     """What every record of a comparison says of it."""
     tasks, variables = (" / ".join(dict.fromkeys(names)) for names in ((t.task for t in own.toys), own.variables))
     return {"task": tasks, "variable": variables, "seed": own.seed}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mas_hooks.alignment.maps.base import complete
+from mas_hooks.alignment.maps.base import complete_basis
 from mas_hooks.alignment.maps.init import identity_frame, pca_frame, procrustes_frames, random_frame
 
 
@@ -37,7 +37,7 @@ def test_random_frames_are_uniform():
 def test_random_frames_lie_where_their_generator_does():
     with torch.device("meta"):
         assert random_frame(4, 2, gen()).device.type == "cpu"
-        assert complete(torch.zeros(4, 2, device="cpu")).device.type == "cpu"
+        assert complete_basis(torch.zeros(4, 2, device="cpu")).device.type == "cpu"
 
 
 def test_the_identity_frame():
@@ -66,10 +66,10 @@ def test_pca_of_many_rows_needs_no_room_for_their_square():
 @pytest.mark.parametrize(("width", "rank"), [(6, 2), (5, 5), (4, 1)])
 def test_completing_a_frame(width, rank):
     for frame in (random_frame(width, rank, gen()).double(), torch.eye(width, rank).flip(0).double()):
-        basis = complete(frame)
+        basis = complete_basis(frame)
         assert torch.allclose(basis[:, :rank], frame, atol=1e-6)
         assert is_orthonormal(basis, 1e-6)
-    assert torch.equal(complete(torch.eye(width, rank)), torch.eye(width))
+    assert torch.equal(complete_basis(torch.eye(width, rank)), torch.eye(width))
 
 
 def rotated_copies(widths, rank_of_data=3, rows=12):

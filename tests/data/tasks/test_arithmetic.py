@@ -50,7 +50,7 @@ def test_the_example_of_the_paper_parses():
 
 
 def test_training_trials_are_no_different():
-    assert list(TASK.drawn_quantities(training=True)) == list(TASK.drawn_quantities()) == list(range(1, 11))
+    assert list(TASK.draw_quantities(training=True)) == list(TASK.draw_quantities()) == list(range(1, 11))
     assert TASK.sample(random.Random(3), training=True) == TASK.sample(random.Random(3))
 
 

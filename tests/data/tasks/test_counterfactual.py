@@ -8,9 +8,9 @@ from mas_hooks.data.tasks import (
     CounterfactualSettings,
     Party,
     arithmetic_task,
-    continuation,
+    continue_trial,
     counterfactual,
-    draw,
+    draw_counterfactual,
     task,
 )
 
@@ -44,7 +44,7 @@ MULTI, MODULO, ROUNDING, ARITHMETIC = map(task, ("multi_object", "modulo", "roun
     ],
 )
 def test_the_continuation_can_be_checked_by_hand(of, prefix, variables, choices, expected):
-    assert continuation(of, words(prefix), variables, words(choices)) == tuple(words(expected))
+    assert continue_trial(of, words(prefix), variables, words(choices)) == tuple(words(expected))
 
 
 # --- draws -----------------------------------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ def test_the_continuation_can_be_checked_by_hand(of, prefix, variables, choices,
 
 def many(source, target, number=1500, chosen=counterfactual.DEFAULTS):
     rng = random.Random(5)
-    return [draw(source, target, rng, chosen) for _ in range(number)]
+    return [draw_counterfactual(source, target, rng, chosen) for _ in range(number)]
 
 
 def more(found):
@@ -128,13 +128,13 @@ def test_variables_without_a_value_in_common():
     high, rem_ops = Party(ARITHMETIC, "cumu_val_high"), Party(ARITHMETIC, "rem_ops")
     sentence = "arithmetic cumu_val_high → arithmetic rem_ops is '10 to 20 → 1 to 9', but must be able to share a value"
     with pytest.raises(SettingError, match=sentence):
-        draw(high, rem_ops, random.Random(0))
+        draw_counterfactual(high, rem_ops, random.Random(0))
 
 
 def test_values_that_never_fit_end_in_an_error(monkeypatch):
     monkeypatch.setattr(counterfactual, "MOST_REDRAWS", 0)
     with pytest.raises(SettingError, match="is 'out of range 0 times in a row', but must be able to share a value"):
-        draw(Party(MULTI, "count"), Party(MULTI, "count"), random.Random(0))
+        draw_counterfactual(Party(MULTI, "count"), Party(MULTI, "count"), random.Random(0))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_values_that_never_fit_end_in_an_error(monkeypatch):
 )
 def test_variables_that_cannot_stand_for_each_other(pair):
     with pytest.raises(SettingError, match=r"pair of variables is '.* → .*', but must be the same twice, or two of \["):
-        draw(*pair, random.Random(0))
+        draw_counterfactual(*pair, random.Random(0))
 
 
 def test_an_unknown_variable_is_named():
@@ -163,4 +163,4 @@ def test_an_unknown_continuation_is_named():
 
 def test_no_prefix_to_continue():
     with pytest.raises(EmptyError, match="the prefix is empty; give the target's tokens up to the swap"):
-        continuation(MULTI, [], {"count": 1})
+        continue_trial(MULTI, [], {"count": 1})

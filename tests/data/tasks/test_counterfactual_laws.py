@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mas_hooks.core.errors import SettingError
-from mas_hooks.data.tasks import VARIANTS, CounterfactualSettings, Party, continuation, draw, task
+from mas_hooks.data.tasks import VARIANTS, CounterfactualSettings, Party, continue_trial, draw_counterfactual, task
 
 law = settings(deadline=None, derandomize=True, max_examples=12)
 seeds = st.integers(0, 10**6)
@@ -52,7 +52,7 @@ def test_swapping_a_value_for_itself_changes_nothing(of, seed):
     for position, names in itertools.product(of.swap_positions(trial), of.variables.values()):
         own = {name: getattr(states[position], name) for name in names}
         assert of.replay(trial, {position: own}) == states
-        added = continuation(of, trial[: position + 1], own, own_choices(trial, position, of))
+        added = continue_trial(of, trial[: position + 1], own, own_choices(trial, position, of))
         assert trial[: position + 1] + added == trial
 
 
@@ -78,7 +78,7 @@ def by_hand(pair, found):
 def test_a_counterfactual_follows_the_targets_program_with_the_sources_value(pair, seed, kept):
     source, target = pair
     chosen = CounterfactualSettings("to_quantity" if kept else "uniform")
-    found = draw(source, target, random.Random(seed), chosen)
+    found = draw_counterfactual(source, target, random.Random(seed), chosen)
     put_in = by_hand(pair, found)
 
     states = target.task.replay(found.target_tokens, {found.target_position: put_in})
@@ -98,7 +98,7 @@ def test_a_counterfactual_follows_the_targets_program_with_the_sources_value(pai
 @law
 @given(seed=seeds)
 def test_values_stay_in_the_receivers_range(pair, seed):
-    found = draw(*pair, random.Random(seed))
+    found = draw_counterfactual(*pair, random.Random(seed))
     added = found.target_tokens[found.target_position + 1 :]
     if pair[1].task is ARITHMETIC:
         assert all(0 <= int(token) <= 20 for token in added if token.isdecimal())
@@ -119,7 +119,7 @@ def test_values_stay_in_the_receivers_range(pair, seed):
 @given(seed=seeds)
 def test_deterministic_tokens_are_those_with_one_legal_choice(pair, seed):
     """Every token is tried in place of each; T after 20 demo tokens and operators on a bound are no answers."""
-    found = draw(*pair, random.Random(seed))
+    found = draw_counterfactual(*pair, random.Random(seed))
     of, put_in = pair[1].task, {found.target_position: by_hand(pair, found)}
     assert not any(found.deterministic[: found.target_position + 1])
     assert len(found.deterministic) == len(found.target_tokens)

@@ -126,8 +126,8 @@ def test_void_tokens_are_for_training_only():
 
 def test_hold_outs_are_left_out_of_training_only():
     task, rng = numeric_task("multi_object", hold_outs=[4, 9, 14, 17]), random.Random(0)
-    assert set(task.drawn_quantities(training=True)) == set(range(1, 21)) - {4, 9, 14, 17}
-    assert list(task.drawn_quantities()) == list(range(1, 21))
+    assert set(task.draw_quantities(training=True)) == set(range(1, 21)) - {4, 9, 14, 17}
+    assert list(task.draw_quantities()) == list(range(1, 21))
     trained = {task.sample(rng, training=True).count("R") for _ in range(1000)}
     assert trained == set(range(1, 21)) - {4, 9, 14, 17}
     assert {task.sample(rng).count("R") for _ in range(1000)} == set(range(1, 21))

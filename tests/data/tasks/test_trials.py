@@ -56,5 +56,5 @@ def test_the_same_seed_draws_the_same_trials():
 
 def test_arithmetic_trials():
     batches = Trials(task("arithmetic")).checking(random.Random(0), 20)
-    assert len(batches) == len(task("arithmetic").drawn_quantities())
+    assert len(batches) == len(task("arithmetic").draw_quantities())
     assert all(fixed.any(axis=1).all() for _, fixed in batches)

@@ -6,29 +6,29 @@ import pytest
 import torch
 
 from mas_hooks.core.errors import DataSetError, EmptyError, SettingError
-from mas_hooks.data.text.corpus import byte_pairs, corpus, packed, paragraphs, read_texts, split
+from mas_hooks.data.text.corpus import byte_pairs, read_corpus, pack_tokens, paragraphs, read_texts, split_corpus
 
 TEXTS = tuple(f"the {n} cats sat on mat {n}" for n in range(20))
 
 
 def test_parts_share_nothing_and_follow_the_seed():
-    own = corpus()
+    own = read_corpus()
     parts = [set(own.train), set(own.valid), set(own.test)]
     assert sum(map(len, parts)) == len(set.union(*parts))
     assert len(own.valid) == len(own.test) >= 20 < len(own.train)
     assert sum(map(len, own.train)) > 300_000
     assert platform.python_version() in own.name
-    assert corpus() == own
-    assert corpus(1).test != own.test
+    assert read_corpus() == own
+    assert read_corpus(1).test != own.test
 
 
 def test_split_keeps_equal_texts_together():
-    train, valid, test = split(["one", "one", "two", "two", "three", " "])
+    train, valid, test = split_corpus(["one", "one", "two", "two", "three", " "])
     assert sorted((*train, *valid, *test)) == ["one", "three", "two"]
     with pytest.raises(EmptyError, match=r"one of the three parts of the texts is empty; give three different texts"):
-        split(["one", "one", "two"])
+        split_corpus(["one", "one", "two"])
     with pytest.raises(SettingError, match=r"share is 0.5, but must be above 0 and below 0.5"):
-        split(TEXTS, share=0.5)
+        split_corpus(TEXTS, share=0.5)
 
 
 def test_paragraphs_lose_nothing():
@@ -51,15 +51,15 @@ def test_any_text_comes_back_from_the_tokenizer():
 
 def test_packed_rows_are_the_texts_behind_their_ends():
     tokenizer = byte_pairs(TEXTS, 270)
-    rows = packed(tokenizer, TEXTS[:3], 4)
+    rows = pack_tokens(tokenizer, TEXTS[:3], 4)
     ids = [token for text in TEXTS[:3] for token in (tokenizer.eos_token_id, *tokenizer(text)["input_ids"])]
     assert torch.equal(rows.flatten(), torch.tensor(ids[: len(ids) // 4 * 4]))
     with pytest.raises(
         EmptyError, match=r"the set of texts, in rows of 4 tokens, is empty; it has 0 tokens: give more text"
     ):
-        packed(tokenizer, [], 4)
+        pack_tokens(tokenizer, [], 4)
     with pytest.raises(SettingError, match=r"length is 1, but must be 2 tokens or more"):
-        packed(tokenizer, TEXTS, 1)
+        pack_tokens(tokenizer, TEXTS, 1)
 
 
 def test_texts_of_files_and_folders(tmp_path):

@@ -3,7 +3,7 @@
 import published
 
 from mas_hooks.cli import main
-from mas_hooks.data.text.splits import load
+from mas_hooks.data.text.splits import load_splits
 
 
 def test_three_published_sets_are_read_balanced_and_cut(tmp_path, monkeypatch, capsys):
@@ -21,6 +21,6 @@ def test_three_published_sets_are_read_balanced_and_cut(tmp_path, monkeypatch, c
     assert "data: 11 texts of jigsaw" in told  # five plain, six flagged; the unscored one is none
     assert "3 texts in each of 4 splits, 6 in the test" in told
     assert "left out by balancing" in told
-    ready, settings = load(next((tmp_path / "cache/toxicity").glob("data-*")))
+    ready, settings = load_splits(next((tmp_path / "cache/toxicity").glob("data-*")))
     assert settings.splits == 2
     assert all(row.label == label for (label, _), rows in ready.splits.items() for row in rows)

@@ -7,7 +7,14 @@ import pytest
 from sentences import refused
 
 from mas_hooks.core.errors import DataSetError, EmptyError, SettingError
-from mas_hooks.data.text.sentence_pairs import PASSIVE, VERBS, example, overlap_rows, sentence, shifted_rows
+from mas_hooks.data.text.sentence_pairs import (
+    PASSIVE,
+    VERBS,
+    write_example,
+    make_overlap_rows,
+    write_sentence,
+    make_shifted_rows,
+)
 from mas_hooks.data.text.sentence_pairs import PairRow, read_pairs, write_pairs
 
 
@@ -26,7 +33,7 @@ def test_a_kind_is_what_it_says(kind):
     rng = random.Random(0)
     voices = set()
     for _ in range(200):
-        row = example(kind, rng)
+        row = write_example(kind, rng)
         first, second = roles(row.text_a), roles(row.text_b)
         voices.add((len(row.text_a.split()), len(row.text_b.split())))
         assert row.label == int(kind == "follows") == int(first == second)
@@ -38,34 +45,38 @@ def test_a_kind_is_what_it_says(kind):
 
 
 def test_both_voices_say_the_same():
-    said = {sentence(("actors", "helped", "judges"), random.Random(seed)) for seed in range(20)}
+    said = {write_sentence(("actors", "helped", "judges"), random.Random(seed)) for seed in range(20)}
     assert said == {"actors helped judges", "judges were helped by actors"}
     assert {roles(one) for one in said} == {("actors", "helped", "judges")}
 
 
 def test_shares_are_as_asked():
-    kinds = Counter(row.kind for row in overlap_rows(1000, 0.2, seed=3))
+    kinds = Counter(row.kind for row in make_overlap_rows(1000, 0.2, seed=3))
     assert kinds == {"follows": 500, "swapped": 200, "other word": 300}
-    assert "swapped" not in Counter(row.kind for row in overlap_rows(1000))
-    shifted = shifted_rows(100, seed=1)
+    assert "swapped" not in Counter(row.kind for row in make_overlap_rows(1000))
+    shifted = make_shifted_rows(100, seed=1)
     assert Counter(row.kind for row in shifted) == {"follows": 50, "swapped": 50}
     assert all(content(row.text_b) == content(row.text_a) for row in shifted)
-    assert overlap_rows(100, 0.2, seed=3) == overlap_rows(100, 0.2, seed=3) != overlap_rows(100, 0.2, seed=4)
-    assert {roles(row.text_a)[1] for row in overlap_rows(1000)} == set(VERBS)
+    assert (
+        make_overlap_rows(100, 0.2, seed=3)
+        == make_overlap_rows(100, 0.2, seed=3)
+        != make_overlap_rows(100, 0.2, seed=4)
+    )
+    assert {roles(row.text_a)[1] for row in make_overlap_rows(1000)} == set(VERBS)
 
 
 def test_what_cannot_be_drawn_is_refused():
     for count in (0, 7):
         with refused(SettingError, f"the number of examples is {count}", "even"):
-            overlap_rows(count)
+            make_overlap_rows(count)
         with refused(SettingError, f"the number of examples is {count}", "even"):
-            shifted_rows(count)
+            make_shifted_rows(count)
     with refused(SettingError, "breaking is 0.6", "0 to 0.5"):
-        overlap_rows(10, 0.6)
+        make_overlap_rows(10, 0.6)
 
 
 def test_pairs_come_back_from_their_file(tmp_path):
-    rows = [*overlap_rows(10, 0.2), PairRow("a line\u2028here", "b", 2)]
+    rows = [*make_overlap_rows(10, 0.2), PairRow("a line\u2028here", "b", 2)]
     write_pairs(tmp_path / "pairs.jsonl", rows)
     assert read_pairs(tmp_path / "pairs.jsonl") == rows
 

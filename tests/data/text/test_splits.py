@@ -12,8 +12,8 @@ from sentences import refused
 from mas_hooks.core.errors import CheckpointError, DataSetError, OutputFolderError, SettingError, TooFewRowsError
 from mas_hooks.data.text import splits as module
 from mas_hooks.data.text.labelled import read_labelled
-from mas_hooks.data.text.synthetic_toxicity import embedded
-from mas_hooks.data.text.splits import PrepareSettings, load, prepare, save
+from mas_hooks.data.text.synthetic_toxicity import make_synthetic_rows
+from mas_hooks.data.text.splits import SplitSettings, load_splits, split_texts, save_splits
 from mas_hooks.data.text.labelled import LABELS, TextRow
 
 
@@ -43,9 +43,9 @@ row = st.builds(
 )
 def test_no_text_is_in_two_places_and_no_test_prompt_in_training(first, second, splits, test, data):
     sets = {"hh-rlhf": first, "jigsaw": second}
-    own = PrepareSettings(splits=splits, test=test, seed=data.draw(st.integers(0, 9)))
+    own = SplitSettings(splits=splits, test=test, seed=data.draw(st.integers(0, 9)))
     try:
-        cut = prepare(sets, own)
+        cut = split_texts(sets, own)
     except TooFewRowsError:
         return
     places = [*cut.splits.values(), cut.test]
@@ -62,11 +62,11 @@ def test_no_text_is_in_two_places_and_no_test_prompt_in_training(first, second, 
     assert [sum(row.label == label for row in cut.test) for label in LABELS] == [test, test]
     assert {*first, *second} >= {row for one in places for row in one}
     shuffled = {name: data.draw(st.permutations(rows)) for name, rows in sets.items()}
-    assert prepare(shuffled, own).splits == cut.splits
+    assert split_texts(shuffled, own).splits == cut.splits
 
 
 def test_the_seed_moves_everything():
-    one, same, other = (prepare({"own": both(60, 60)}, PrepareSettings(test=5, seed=seed)) for seed in (0, 0, 1))
+    one, same, other = (split_texts({"own": both(60, 60)}, SplitSettings(test=5, seed=seed)) for seed in (0, 0, 1))
     assert one == same
     assert one.splits[LABELS[0], 0] != other.splits[LABELS[0], 0]
     assert one.test != other.test
@@ -81,7 +81,7 @@ def test_what_is_lost_is_counted_by_reason():
         TextRow("x", "x", "toxic"),
         TextRow("x", "", "nontoxic"),
     ]
-    cut = prepare({"own": rows}, PrepareSettings(splits=2, test=2))
+    cut = split_texts({"own": rows}, SplitSettings(splits=2, test=2))
     assert {name: count for name, count in cut.dropped.items() if count} == {
         "empty": 1,
         "repeated": 2,
@@ -92,24 +92,26 @@ def test_what_is_lost_is_counted_by_reason():
 
 def test_only_the_sets_that_ask_for_it_are_balanced():
     sets = {"jigsaw": both(10, 200, "j"), "hh-rlhf": both(10, 70, "h")}
-    cut = prepare(sets, PrepareSettings(splits=1, test=1))
+    cut = split_texts(sets, SplitSettings(splits=1, test=1))
     kept = [row for one in [*cut.splits.values(), cut.test] for row in one]
     assert sum(row.text.startswith("j nontoxic") for row in kept) <= 10
     assert cut.dropped["left out by balancing"] == 190
-    free = prepare({"jigsaw": both(10, 200, "j")}, PrepareSettings(splits=1, test=1, balanced=()))
+    free = split_texts({"jigsaw": both(10, 200, "j")}, SplitSettings(splits=1, test=1, balanced=()))
     assert free.dropped.get("left out by balancing", 0) == 0
 
 
 def test_a_test_prompt_takes_both_its_answers_out_of_training(tmp_path):
-    cut = prepare({"hh-rlhf": read_labelled("hh-rlhf", hh_folder(tmp_path / "hh"))}, PrepareSettings(splits=2, test=2))
+    cut = split_texts(
+        {"hh-rlhf": read_labelled("hh-rlhf", hh_folder(tmp_path / "hh"))}, SplitSettings(splits=2, test=2)
+    )
     assert len({row.prompt for row in cut.test}) == 2  # the second class takes the prompts of the first
     assert {len(one) for one in cut.splits.values()} == {2}
 
 
 def test_a_length_of_splits_can_be_asked_for():
-    cut = prepare({"own": both(40, 50)}, PrepareSettings(test=5, rows=7))
+    cut = split_texts({"own": both(40, 50)}, SplitSettings(test=5, rows=7))
     assert {len(one) for one in cut.splits.values()} == {7}
-    assert prepare({"own": both(40, 50)}, PrepareSettings(splits=5, test=5)).splits["toxic", 4]
+    assert split_texts({"own": both(40, 50)}, SplitSettings(splits=5, test=5)).splits["toxic", 4]
 
 
 @pytest.mark.parametrize(
@@ -125,32 +127,32 @@ def test_a_length_of_splits_can_be_asked_for():
 )  # fmt: skip
 def test_too_few_rows_say_how_many_there_are(rows, own, words):
     with refused(TooFewRowsError, *words):
-        prepare({"own": rows}, PrepareSettings(**own))
+        split_texts({"own": rows}, SplitSettings(**own))
 
 
 def test_no_set_at_all_is_told():
     with refused(SettingError, "the data sets", "hh-rlhf"):
-        prepare({})
+        split_texts({})
 
 
 def test_what_is_written_is_read_back(tmp_path):
-    own = PrepareSettings(test=5, seed=3)
+    own = SplitSettings(test=5, seed=3)
     odd = [TextRow('a\u2028b \x85 "q"\nc 😀', "a", "toxic")]
-    cut = prepare({"own": both(40, 40) + odd}, own)
-    save(tmp_path / "d", cut, own)
-    assert load(tmp_path / "d") == (cut, own)
+    cut = split_texts({"own": both(40, 40) + odd}, own)
+    save_splits(tmp_path / "d", cut, own)
+    assert load_splits(tmp_path / "d") == (cut, own)
     first = {path.name: path.read_bytes() for path in (tmp_path / "d").iterdir()}
     assert sorted(first) == ["data.json", *(f"nontoxic-{i}.jsonl" for i in (1, 2, 3)), "test.jsonl",
                              *(f"toxic-{i}.jsonl" for i in (1, 2, 3))]  # fmt: skip
     rows = both(40, 40) + odd
     random.Random(1).shuffle(rows)
-    save(tmp_path / "d", prepare({"own": rows}, own), own)
+    save_splits(tmp_path / "d", split_texts({"own": rows}, own), own)
     assert {path.name: path.read_bytes() for path in (tmp_path / "d").iterdir()} == first
 
 
 def test_a_killed_save_is_not_taken_for_a_whole_one(tmp_path, monkeypatch):
-    own = PrepareSettings(test=5)
-    save(tmp_path, prepare({"own": both(40, 40)}, own), own)
+    own = SplitSettings(test=5)
+    save_splits(tmp_path, split_texts({"own": both(40, 40)}, own), own)
 
     def killed(*_):
         raise KeyboardInterrupt
@@ -158,13 +160,13 @@ def test_a_killed_save_is_not_taken_for_a_whole_one(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(module, "write", killed)
         with pytest.raises(KeyboardInterrupt):
-            save(tmp_path, prepare({"own": both(40, 40)}, own), own)
+            save_splits(tmp_path, split_texts({"own": both(40, 40)}, own), own)
     with refused(CheckpointError, "data.json", "prepare the data again"):
-        load(tmp_path)
+        load_splits(tmp_path)
 
 
 def test_a_full_disk_is_told_and_nothing_half_written_is_taken_for_whole(tmp_path, monkeypatch):
-    own = PrepareSettings(test=5)
+    own = SplitSettings(test=5)
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -172,30 +174,30 @@ def test_a_full_disk_is_told_and_nothing_half_written_is_taken_for_whole(tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(module, "write", full)
         with refused(OutputFolderError, str(tmp_path), "no space left on device", "--resume"):
-            save(tmp_path, prepare({"own": both(40, 40)}, own), own)
+            save_splits(tmp_path, split_texts({"own": both(40, 40)}, own), own)
     with refused(CheckpointError, "data.json"):
-        load(tmp_path)
+        load_splits(tmp_path)
 
 
 def test_damaged_files_are_told(tmp_path):
-    own = PrepareSettings(test=5)
-    save(tmp_path, prepare({"own": both(40, 40)}, own), own)
+    own = SplitSettings(test=5)
+    save_splits(tmp_path, split_texts({"own": both(40, 40)}, own), own)
     whole = (tmp_path / "toxic-2.jsonl").read_text()
     (tmp_path / "toxic-2.jsonl").write_text(whole[: whole.rindex("{")])
     with refused(DataSetError, "toxic-2.jsonl", "rows instead of"):
-        load(tmp_path)
+        load_splits(tmp_path)
     (tmp_path / "toxic-2.jsonl").write_text(whole[:-9])
     with refused(DataSetError, "toxic-2.jsonl:11", "is no row of text, prompt and label"):
-        load(tmp_path)
+        load_splits(tmp_path)
     (tmp_path / "toxic-2.jsonl").unlink()
     with refused(DataSetError, "toxic-2.jsonl", "cannot be read"):
-        load(tmp_path)
+        load_splits(tmp_path)
     (tmp_path / "data.json").write_text("{}")
     with refused(DataSetError, "data.json", "is no index"):
-        load(tmp_path)
+        load_splits(tmp_path)
 
 
 def test_the_embedded_set_feeds_three_splits_and_a_test():
-    cut = prepare({"embedded": embedded()}, PrepareSettings(test=200))
+    cut = split_texts({"embedded": make_synthetic_rows()}, SplitSettings(test=200))
     assert {len(one) for one in cut.splits.values()} == {433}
     assert len({row.prompt for row in cut.test}) == 200

@@ -9,10 +9,11 @@ from hooks.conformance.tail_pairs import numbers, pairs, part
 from hooks.conformance.tiny import TINY
 
 import mas_hooks as mh
+from mas_hooks.core import memory
 from mas_hooks.data.pairs import Pairs
-from mas_hooks.engine.runner import ReferenceRunner, runner
+from mas_hooks.engine.runner import ReferenceRunner, choose_runner
 from mas_hooks.engine.tails import decoder, kept
-from mas_hooks.engine.tails.decoder import PASS_COST, BlockTailRunner, spans
+from mas_hooks.engine.tails.decoder import PASS_COST, BlockTailRunner, split_by_position
 
 
 def handle(family="qwen2"):
@@ -38,7 +39,7 @@ def test_rows_are_split_at_the_least_price(cost):
     generator = torch.Generator().manual_seed(cost)
     for _ in range(20):
         begins = torch.randint(0, 12, (9,), generator=generator)
-        groups = spans(begins, 12, cost)
+        groups = split_by_position(begins, 12, cost)
         assert sorted(torch.cat(groups).tolist()) == list(range(9))
         columns = begins.unique().tolist()
         least = min(
@@ -53,7 +54,7 @@ def test_rows_of_very_different_positions_run_in_passes_of_their_own(monkeypatch
     site = own.at("blocks.1.hook_resid_mid")
     data = pairs("none", columns=[1, 8, 8])
     monkeypatch.setitem(PASS_COST, "cpu", 1)
-    tail, seen = runner(own, site, data), []
+    tail, seen = choose_runner(own, site, data), []
     watched = own.module.model.layers[2].register_forward_hook(lambda _m, args, _o: seen.append(args[0].shape[:2]))
     try:
         found, gradient = numbers(tail, [part(data, site.width)])
@@ -68,7 +69,7 @@ def test_rows_of_very_different_positions_run_in_passes_of_their_own(monkeypatch
 def test_an_unedited_row_is_computed_once():
     own = handle()
     site, data = own.at("blocks.1.hook_resid_post"), pairs("left")
-    tail, seen = BlockTailRunner(own, site, decoder.start_of(own, site)), []
+    tail, seen = BlockTailRunner(own, site, decoder.find_tail_start(own, site)), []
     lowest = own.module.model.layers[0].input_layernorm
     watched = lowest.register_forward_hook(lambda _m, args, _o: seen.append(len(args[0])))
     try:
@@ -81,8 +82,8 @@ def test_an_unedited_row_is_computed_once():
 
 def test_nothing_above_the_stream_is_run_to_store_it():
     own = handle()
-    start, seen = decoder.start_of(own, own.at("blocks.1.hook_resid_post")), []
-    prompt = kept.prompt_of(own, pairs("left").target_inputs)
+    start, seen = decoder.find_tail_start(own, own.at("blocks.1.hook_resid_post")), []
+    prompt = kept.make_prompt(own, pairs("left").target_inputs)
     watched = [
         layer.register_forward_hook(lambda *_, at=at: seen.append(at))
         for at, layer in enumerate(own.module.model.layers)
@@ -108,7 +109,7 @@ def test_what_does_not_fit_into_memory_is_computed_again(monkeypatch, room, fits
     monkeypatch.setattr(kept, "spare_memory", lambda _device: room)
     own = handle("gpt2")
     site, data = own.at("blocks.0.hook_resid_post"), pairs("right")
-    tail = runner(own, site, data)
+    tail = choose_runner(own, site, data)
     found, gradient = numbers(tail, [part(data, site.width)])
     (_, rows), *_ = tail.kept.values()
     assert (rows.fits, rows.prefixes) == (fits, reuses)
@@ -120,14 +121,14 @@ def test_what_does_not_fit_into_memory_is_computed_again(monkeypatch, room, fits
 def test_however_many_ask_the_passes_keep_their_reserve(monkeypatch):
     """A store takes its share of what is free; after many of them a fifth of all memory is still there."""
     total = free = 1_000.0
-    monkeypatch.setattr(kept, "total_bytes", lambda _device: total)
-    monkeypatch.setattr(kept, "free_bytes", lambda _device: free)
+    monkeypatch.setattr(memory, "total_bytes", lambda _device: total)
+    monkeypatch.setattr(memory, "free_bytes", lambda _device: free)
     taken = []
     for _ in range(36):
         taken.append(max(0.0, kept.spare_memory(torch.device("cpu"))))
         free -= taken[-1]
     assert taken[0] == 400.0
-    assert free == pytest.approx(kept.RESERVE * total)
+    assert free == pytest.approx(memory.RESERVE * total)
 
 
 def test_a_forward_that_somebody_put_into_a_block_is_put_back():
@@ -141,7 +142,7 @@ def test_a_forward_that_somebody_put_into_a_block_is_put_back():
         return original(*args, **kwargs)
 
     block.forward = mine
-    tail = runner(own, site, data)
+    tail = choose_runner(own, site, data)
     tail.run([part(data, site.width)])
     assert block.__dict__["forward"] is mine
     assert "forward" not in own.module.model.layers[1].__dict__
@@ -155,7 +156,7 @@ def test_a_forward_that_somebody_put_into_a_block_is_put_back():
 def test_an_error_above_leaves_nothing_behind():
     own = mh.wrap(TINY["gpt_neo"]().requires_grad_(False))
     site, data = own.at("blocks.0.hook_resid_post"), pairs("left")
-    tail = runner(own, site, data)
+    tail = choose_runner(own, site, data)
 
     def fails(*_):
         raise KeyError("mine")
@@ -172,7 +173,7 @@ def test_an_error_above_leaves_nothing_behind():
 def test_a_tail_that_gives_other_logits_is_not_taken(monkeypatch, wrong):
     own = handle("qwen2")
     site, data = own.at("blocks.1.hook_resid_post"), pairs("left")
-    run_from = decoder.run_from
+    run_from = decoder.run_decoder_tail
 
     def bad(model, start, base, prompt, edit, cells, begin=0):
         if wrong == "stream":
@@ -183,40 +184,42 @@ def test_a_tail_that_gives_other_logits_is_not_taken(monkeypatch, wrong):
             edit = mh.Edit(edit.site, edit.fn, mh.Where(edit.where.rows, edit.where.columns + 1), edit.vectors)
         return run_from(model, start, base, prompt, edit, cells, begin)
 
-    assert runner(own, site, data).name == "tail"
-    monkeypatch.setattr("mas_hooks.engine.tails.decoder.run_from", bad)
-    assert runner(own, site, data).name == "reference"
+    assert choose_runner(own, site, data).name == "tail"
+    monkeypatch.setattr("mas_hooks.engine.tails.decoder.run_decoder_tail", bad)
+    assert choose_runner(own, site, data).name == "reference"
 
 
 def test_sites_outside_the_blocks_are_served_by_the_whole_forward():
     own = handle()
     for name in ("model.norm", "lm_head"):
         site = own.at(name, width=32)
-        assert decoder.start_of(own, site) is None
-        assert runner(own, own.at("model.norm", width=32), pairs("none")).name == "reference"
+        assert decoder.find_tail_start(own, site) is None
+        assert choose_runner(own, own.at("model.norm", width=32), pairs("none")).name == "reference"
     own_path, other = (
         mh.wrap(own.module, layer_path="model.layers"),
         mh.wrap(TINY["bloom"](), layer_path="transformer.h"),
     )
-    assert decoder.start_of(own_path, own_path.at("blocks.1.hook_resid_post")) == decoder.Start(2, whole=True)
+    assert decoder.find_tail_start(own_path, own_path.at("blocks.1.hook_resid_post")) == decoder.TailStart(
+        2, whole=True
+    )
     assert other.hook_points() == mh.wrap(TINY["bloom"]()).hook_points()
     strange = mh.wrap(torch.nn.Sequential(own.module.model.layers), layer_path="0")
-    assert decoder.start_of(strange, strange.at("blocks.1.hook_resid_post", width=32)) is None
+    assert decoder.find_tail_start(strange, strange.at("blocks.1.hook_resid_post", width=32)) is None
 
 
 def test_native_paths_have_the_same_tail():
     own = handle()
-    assert decoder.start_of(own, own.at("model.layers.1", width=32)) == decoder.Start(2, whole=True)
-    assert decoder.start_of(own, own.at("model.layers.1", "input", width=32)) == decoder.Start(1, whole=True)
-    assert decoder.start_of(own, own.at("model.layers.1.mlp.up_proj")) == decoder.Start(1, whole=False)
-    assert decoder.start_of(own, own.at("embed")) == decoder.Start(0, whole=False)
+    assert decoder.find_tail_start(own, own.at("model.layers.1", width=32)) == decoder.TailStart(2, whole=True)
+    assert decoder.find_tail_start(own, own.at("model.layers.1", "input", width=32)) == decoder.TailStart(1, whole=True)
+    assert decoder.find_tail_start(own, own.at("model.layers.1.mlp.up_proj")) == decoder.TailStart(1, whole=False)
+    assert decoder.find_tail_start(own, own.at("embed")) == decoder.TailStart(0, whole=False)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_models(dtype):
     own = mh.wrap(TINY["qwen2"]().requires_grad_(False).to(dtype))
     site, data = own.at("blocks.1.hook_resid_post"), pairs("left")
-    tail = runner(own, site, data)
+    tail = choose_runner(own, site, data)
     assert tail.name == "tail"
     (found, gradient), (wanted, expected) = (
         numbers(one, [part(data, site.width)]) for one in (tail, ReferenceRunner(own, site))
@@ -237,7 +240,7 @@ def test_no_prefix_is_kept_where_every_row_is_edited_from_its_start(columns, mon
         data.source_inputs, data.source_where, data.target_inputs, data.target_where, data.labels, short
     )
     monkeypatch.setitem(PASS_COST, "cpu", 1)
-    tail, seen = runner(own, site, data), []
+    tail, seen = choose_runner(own, site, data), []
     watched = own.module.model.layers[2].register_forward_hook(lambda _m, args, _o: seen.append(args[0].shape[:2]))
     try:
         found, gradient = numbers(tail, [part(data, site.width)])

@@ -8,9 +8,9 @@ from engine.tail_cases import LONG, PARTS, SHORT, VOCABULARY, assert_same, every
 
 from mas_hooks.core.sites import Where
 from mas_hooks.data.pairs import Pairs
-from mas_hooks.engine.runner import ReferenceRunner, runner
+from mas_hooks.engine.runner import ReferenceRunner, choose_runner
 from mas_hooks.engine.tails import kept
-from mas_hooks.engine.tails.generic import StreamTailRunner, narrow_places, stream_start
+from mas_hooks.engine.tails.generic import StreamTailRunner, find_stream_start, narrow_places
 from mas_hooks.models.toys.transformer import TransformerModel
 
 LAST = LONG.labels.shape[1] - 1
@@ -54,7 +54,7 @@ def odd(kind, name, **options):
 @pytest.mark.parametrize("named", PARTS)
 def test_tail_equals_reference(name, cells, named):
     model, site = toy(name)
-    chosen = runner(model, site, SETS[cells][id(LONG)])
+    chosen = choose_runner(model, site, SETS[cells][id(LONG)])
     assert isinstance(chosen, StreamTailRunner)
     assert (chosen.start.start.first, chosen.narrow) == SITES[name]
     parts = [part(SETS[cells][id(pairs)], index, site.width, seed) for seed, (pairs, index) in enumerate(PARTS[named])]
@@ -64,7 +64,7 @@ def test_tail_equals_reference(name, cells, named):
 @pytest.mark.parametrize("cost", [0, 30, None])
 def test_rows_may_run_in_passes_by_their_last_wanted_column(cost):
     model, site = toy("blocks.0.hook_resid_post")
-    start = stream_start(model, site, LONG.target_inputs[:1])
+    start = find_stream_start(model, site, LONG.target_inputs[:1])
     tail, seen = StreamTailRunner(model, site, start, "blocks.2", cost), []
     given = [part(LONG, list(range(20)), WIDTH), part(LONG, list(range(10, 30)), WIDTH, 1)]
     with model.module.blocks[1].register_forward_hook(lambda _m, args, _o: seen.append(tuple(args[0].shape[:2]))):
@@ -96,7 +96,7 @@ def watched(model, paths):
 )
 def test_no_block_below_runs_and_nothing_above_but_at_the_wanted_cells(name, first):
     model, site = toy(name)
-    tail = runner(model, site, LONG)
+    tail = choose_runner(model, site, LONG)
     given = part(LONG, [3, 8, 21], WIDTH)
     tail.run([given])
     seen, handles = watched(
@@ -120,7 +120,7 @@ def test_no_block_below_runs_and_nothing_above_but_at_the_wanted_cells(name, fir
 
 def test_the_stored_stream_is_computed_once():
     model, site = toy("blocks.0.hook_resid_post")
-    tail = StreamTailRunner(model, site, stream_start(model, site, LONG.target_inputs[:1]))
+    tail = StreamTailRunner(model, site, find_stream_start(model, site, LONG.target_inputs[:1]))
     seen, handles = watched(model, ["blocks.0.attention"])
     for index in ([2, 0], [0, 2, 1], [1, 2, 0]):
         tail.run([part(LONG, index, WIDTH)])
@@ -131,7 +131,7 @@ def test_the_stored_stream_is_computed_once():
 def test_what_does_not_fit_into_memory_is_computed_again(monkeypatch):
     monkeypatch.setattr(kept, "spare_memory", lambda _device: 0)
     model, site = toy("blocks.0.hook_resid_post")
-    tail = runner(model, site, LONG)
+    tail = choose_runner(model, site, LONG)
     assert_same(tail, ReferenceRunner(model, site), [part(LONG, [2, 5], WIDTH), part(LONG, [5], WIDTH)])
     assert [one.fits for _, one in tail.kept.values()] == [False]
 
@@ -159,7 +159,7 @@ ODD_SITES = ("embedding", "blocks.0.hook_resid_post", "blocks.2.hook_resid_post"
 def test_tail_only_where_proven(kind, name, narrow):
     model, _ = odd(kind, "embedding")
     site = model.at(name, width=WIDTH)
-    chosen = runner(model, site, LONG)
+    chosen = choose_runner(model, site, LONG)
     assert (chosen.name if chosen.name == "reference" else chosen.narrow) == narrow
     assert_same(chosen, ReferenceRunner(model, site), [part(LONG, [5, 0, 20], WIDTH), part(LONG, [1, 8], WIDTH)])
     assert model.module(LONG.target_inputs).shape[:2] == LONG.labels.shape
@@ -176,15 +176,15 @@ def judged(ends):
 def test_a_proof_leaves_columns_out_where_any_pair_may():
     """Also where only one of the pairs has any behind its last wanted one."""
     model, site = odd("NotCausal", "embedding")
-    assert runner(model, site, judged([LAST + 1] * 30)).name == "tail"  # nothing is left out, all is seen
-    assert runner(model, site, judged([LAST + 1] * 7 + [5] + [LAST + 1] * 22)).name == "reference"
+    assert choose_runner(model, site, judged([LAST + 1] * 30)).name == "tail"  # nothing is left out, all is seen
+    assert choose_runner(model, site, judged([LAST + 1] * 7 + [5] + [LAST + 1] * 22)).name == "reference"
 
 
 def test_a_proof_runs_rows_together():
     """Alone, a row whose cells are all wanted looks the same narrowed or not."""
     model, site = odd("Plain", "embedding")
     pairs = judged([5, 6, 7, 8, 9])
-    chosen = runner(model, site, pairs)
+    chosen = choose_runner(model, site, pairs)
     assert chosen.narrow == "blocks.2"
     assert_same(chosen, ReferenceRunner(model, site), [part(pairs, [4, 0, 2], WIDTH)])
 
@@ -192,16 +192,16 @@ def test_a_proof_runs_rows_together():
 @pytest.mark.parametrize("name", ["norm", "head"])
 def test_sites_above_the_blocks_are_served_by_the_whole_forward(name):
     model, site = toy(name)
-    assert stream_start(model, site, LONG.target_inputs[:1]) is None
-    assert runner(model, site, LONG).name == "reference"
+    assert find_stream_start(model, site, LONG.target_inputs[:1]) is None
+    assert choose_runner(model, site, LONG).name == "reference"
 
 
 def test_reference_where_nothing_is_known_or_asked_for():
     model, site = toy("blocks.0.hook_resid_post")
-    assert runner(model, site, LONG, "resume").name == "tail"
-    assert runner(model, site, LONG, "reference").name == "reference"
+    assert choose_runner(model, site, LONG, "resume").name == "tail"
+    assert choose_runner(model, site, LONG, "reference").name == "reference"
     without, place = handle(TransformerModel(VOCABULARY, WIDTH), "blocks.0.mlp")
-    assert runner(without, place, LONG).name == "reference"
+    assert choose_runner(without, place, LONG).name == "reference"
     named = Pairs.from_tensors(
         LONG.target_inputs,
         LONG.target_where,
@@ -210,7 +210,7 @@ def test_reference_where_nothing_is_known_or_asked_for():
         LONG.labels,
         LONG.label_mask,
     )
-    assert runner(model, site, named).name == "reference"
+    assert choose_runner(model, site, named).name == "reference"
 
 
 def test_where_a_run_can_be_narrowed():
@@ -219,12 +219,12 @@ def test_where_a_run_can_be_narrowed():
         ("blocks.2.hook_resid_post", ["blocks.2"]),
     ):
         model, site = toy(name)
-        assert narrow_places(model, stream_start(model, site, LONG.target_inputs[:1])) == places
+        assert narrow_places(model, find_stream_start(model, site, LONG.target_inputs[:1])) == places
 
 
 def test_an_error_above_leaves_nothing_behind():
     model, site = toy("blocks.0.hook_resid_post")
-    tail = runner(model, site, LONG)
+    tail = choose_runner(model, site, LONG)
 
     def fails(*_):
         raise KeyError("mine")

@@ -6,7 +6,7 @@ from hooks.hook_models import BATCH, HIDDEN, LENGTH, Cells, Fused, Positionwise,
 from torch import nn
 
 from mas_hooks.core.sites import Where
-from mas_hooks.engine.tails.recurrent import Packed, has_tail, only_state, own_start, run_tail
+from mas_hooks.engine.tails.recurrent import Packed, find_state_start, has_tail, only_state, run_state_tail
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.hooks.wrap import wrap
 
@@ -64,7 +64,7 @@ def test_equals_a_whole_forward(kind, make, lengths):
     states = vectors(site)
     whole = handle.run_with_hooks(ids(), [Edit(site, lambda _h, v: v, Where.one_per_row(columns), states)])
     whole = whole[row, columns[row] + step]
-    tail = run_tail(handle, site, states, packed, inputs, (row, step))
+    tail = run_state_tail(handle, site, states, packed, inputs, (row, step))
     torch.testing.assert_close(tail, whole, rtol=1e-5, atol=1e-5)
     weight, leaves = torch.linspace(-1, 1, whole.numel()).view_as(whole), [states, *model.head.parameters()]
     for one, other in zip(*(torch.autograd.grad((out * weight).sum(), leaves) for out in (tail, whole)), strict=True):
@@ -85,7 +85,7 @@ def test_one_fused_call_and_no_step_on_padding(kind, monkeypatch):
             return own(data, sizes, *rest)
 
         monkeypatch.setattr(torch, name, counted)
-    run_tail(handle, site, vectors(site), packed, inputs, cells)
+    run_state_tail(handle, site, vectors(site), packed, inputs, cells)
     assert calls == [(FUNCTIONS[kind], 6, [2, 2, 1, 1])]
 
 
@@ -93,7 +93,10 @@ def test_nothing_runs_where_every_row_ends_at_once(monkeypatch):
     _, handle = build("gru")
     packed, inputs, _, cells = continuation([0, 0, 0])
     monkeypatch.setattr(torch, "gru", None)
-    assert run_tail(handle, handle.at("state"), vectors(handle.at("state")), packed, inputs, cells).shape == (3, 7)
+    assert run_state_tail(handle, handle.at("state"), vectors(handle.at("state")), packed, inputs, cells).shape == (
+        3,
+        7,
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -104,7 +107,7 @@ def test_last_states_are_those_of_the_rows(kind):
     watcher = model.rnn.register_forward_hook(lambda _module, _args, out: seen.append(out[1]))
     packed, inputs, columns, cells = continuation([2, 0, 4])
     states = vectors(site)
-    run_tail(handle, site, states, packed, inputs, cells)
+    run_state_tail(handle, site, states, packed, inputs, cells)
     handle.run_with_hooks(ids(), [Edit(site, lambda _h, v: v, Where.one_per_row(columns), states)])
     watcher.remove()
     torch.testing.assert_close(seen[0], seen[1], rtol=1e-5, atol=1e-5)
@@ -115,23 +118,23 @@ def test_forward_slot_is_restored():
     site, rest = handle.at("state"), continuation([2, 4, 1])
     packed, inputs, _, cells = rest
     before = dict(model.rnn.__dict__)
-    run_tail(handle, site, vectors(site), packed, inputs, cells)
+    run_state_tail(handle, site, vectors(site), packed, inputs, cells)
     assert model.rnn.__dict__ == before
     assert "forward" not in model.rnn.__dict__
     with pytest.raises(IndexError):
-        run_tail(handle, site, vectors(site), packed, inputs + 100, cells)
+        run_state_tail(handle, site, vectors(site), packed, inputs + 100, cells)
     with pytest.raises(RuntimeError):
-        run_tail(handle, site, values(BATCH, 2), packed, inputs, cells)
+        run_state_tail(handle, site, values(BATCH, 2), packed, inputs, cells)
     assert "forward" not in model.rnn.__dict__
 
     def other(*args):
         return type(model.rnn).forward(model.rnn, *args)
 
     model.rnn.forward = other
-    run_tail(handle, site, vectors(site), packed, inputs, cells)
+    run_state_tail(handle, site, vectors(site), packed, inputs, cells)
     assert model.rnn.__dict__["forward"] is other
     with pytest.raises(RuntimeError):
-        run_tail(handle, site, values(BATCH, 2), packed, inputs, cells)
+        run_state_tail(handle, site, values(BATCH, 2), packed, inputs, cells)
     assert model.rnn.__dict__["forward"] is other
 
 
@@ -149,7 +152,7 @@ def test_who_has_a_tail():
     positionwise = wrap(Positionwise())
     assert not has_tail(positionwise, positionwise.at("embed"))
     with pytest.raises(TypeError, match="embed is no fused recurrent module"):
-        run_tail(
+        run_state_tail(
             positionwise, positionwise.at("embed"), values(1, 4), Packed.of(torch.tensor([1])), ids(1, 1)[0], (0, 0)
         )
 
@@ -168,7 +171,7 @@ def test_an_edit_below_equals_a_whole_forward(kind, make, lengths):
     cells = Where(packed.rows[edited], columns[packed.rows[edited]] + 1 + packed.steps[edited])
     whole = handle.run_with_hooks(ids(), [Edit(site, lambda _h, v: v, cells, given)])[row, columns[row] + step]
     below = Edit(site, lambda _h, v: v, Where(torch.zeros_like(place), place), given)
-    tail = run_tail(handle, state, natural["state"], packed, inputs, (row, step), below)
+    tail = run_state_tail(handle, state, natural["state"], packed, inputs, (row, step), below)
     torch.testing.assert_close(tail, whole, rtol=1e-5, atol=1e-5)
     weight = torch.linspace(-1, 1, whole.numel()).view_as(whole)
     one, other = (torch.autograd.grad((out * weight).sum(), given)[0] for out in (tail, whole))
@@ -184,10 +187,10 @@ def test_own_start_is_what_the_module_is_given(kind, make, given):
     handle = wrap(model, logits=lambda out: out[0])
     state = handle.at("state")
     with model.head.register_forward_hook(lambda *_: above.append(1)):
-        start = own_start(handle, state, handle.at("embedding"), ids())
-        assert own_start(handle, state, handle.at("rnn", "input"), ids()) is not None
-        assert own_start(handle, state, handle.at("rnn"), ids()) is None
-        assert own_start(handle, state, handle.at("head"), ids()) is None
+        start = find_state_start(handle, state, handle.at("embedding"), ids())
+        assert find_state_start(handle, state, handle.at("rnn", "input"), ids()) is not None
+        assert find_state_start(handle, state, handle.at("rnn"), ids()) is None
+        assert find_state_start(handle, state, handle.at("head"), ids()) is None
     assert not above
     expected = torch.cat([*model.given[:, 0]], -1) if given else torch.zeros(1, state.width)
     assert torch.equal(start, expected.expand(BATCH, -1))

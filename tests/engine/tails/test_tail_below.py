@@ -10,7 +10,7 @@ from mas_hooks.core.errors import UnsupportedError
 from mas_hooks.core.sites import Where
 from mas_hooks.data.pairs import Pairs
 from mas_hooks.engine import runner as run
-from mas_hooks.engine.runner import ReferenceRunner, runner
+from mas_hooks.engine.runner import ReferenceRunner, choose_runner
 from mas_hooks.engine.tails.recurrent import StateTailRunner
 from mas_hooks.models.toys.recurrent import RecurrentModel
 
@@ -48,7 +48,7 @@ MODELS = {
 @pytest.mark.parametrize("named", PARTS)
 def test_tail_equals_reference(kind, cells, named):
     model, site = handle(MODELS[kind](), "embedding")
-    chosen = runner(model, site, SETS[cells][id(LONG)])
+    chosen = choose_runner(model, site, SETS[cells][id(LONG)])
     assert isinstance(chosen, StateTailRunner)
     parts = [part(SETS[cells][id(pairs)], index, 12, seed) for seed, (pairs, index) in enumerate(PARTS[named])]
     assert_same(chosen, ReferenceRunner(model, site), parts)
@@ -58,14 +58,14 @@ def test_tail_equals_reference(kind, cells, named):
 def test_the_start_of_the_recurrence_is_the_models_own(kind, path):
     model, site = handle(getattr(odd_models, kind)(VOCABULARY), "embedding")
     pairs = every_cell(LONG)
-    chosen = runner(model, site, pairs)
+    chosen = choose_runner(model, site, pairs)
     assert chosen.name == path
     assert_same(chosen, ReferenceRunner(model, site), [part(pairs, [5, 0, 20], 10)])
 
 
 def test_the_input_of_the_recurrence_is_below_it():
     model, site = handle(odd_models.BelowTheInput(VOCABULARY), "rnn", "input")
-    chosen = runner(model, site, LONG)
+    chosen = choose_runner(model, site, LONG)
     assert chosen.name == "tail"
     assert_same(chosen, ReferenceRunner(model, site), [part(LONG, [5, 0, 20], 10)])
 
@@ -126,9 +126,9 @@ def test_a_swap_that_nothing_wanted_comes_after_changes_nothing():
 def test_reference_where_pairs_do_not_suit():
     model, site = handle(MODELS["gru"](), "embed")
     ids, where, labels, mask = LONG.target_inputs, LONG.target_where, LONG.labels, LONG.label_mask
-    assert runner(model, site, LONG).name == "tail"
-    assert runner(model, site, LONG, "resume").name == "tail"
-    assert runner(model, site, LONG, "reference").name == "reference"
+    assert choose_runner(model, site, LONG).name == "tail"
+    assert choose_runner(model, site, LONG, "resume").name == "tail"
+    assert choose_runner(model, site, LONG, "reference").name == "reference"
     early, late = mask.clone(), int(where.columns.argmax())
     early[late, int(where.columns[late]) - 1] = True
     one_less = Where(where.rows[1:], where.columns[1:])
@@ -137,7 +137,7 @@ def test_reference_where_pairs_do_not_suit():
         Pairs.from_tensors(ids, one_less, ids, one_less, labels, mask),
         Pairs.from_tensors(ids, where, {"ids": ids}, where, labels, mask),
     ]
-    assert [runner(model, site, pairs).name for pairs in others] == ["reference"] * 3
+    assert [choose_runner(model, site, pairs).name for pairs in others] == ["reference"] * 3
 
 
 def test_no_tail_without_a_recurrence_to_go_on_from():
@@ -149,8 +149,8 @@ def test_no_tail_without_a_recurrence_to_go_on_from():
 def test_a_proof_changes_vectors_that_are_all_alike():
     """Else a swap that ends up at another cell would not be seen."""
     vectors = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
-    assert run._exchanged(vectors).tolist() == [[4, 5, 6], [3, 1, 2], [1, 2, 3]]
-    assert run._exchanged(vectors[:1]).tolist() == [[3, 1, 2]]
+    assert run._swapped_vectors(vectors).tolist() == [[4, 5, 6], [3, 1, 2], [1, 2, 3]]
+    assert run._swapped_vectors(vectors[:1]).tolist() == [[3, 1, 2]]
 
 
 def test_a_tail_that_puts_a_swap_elsewhere_is_not_taken(monkeypatch):
@@ -158,6 +158,6 @@ def test_a_tail_that_puts_a_swap_elsewhere_is_not_taken(monkeypatch):
     alike, where = LONG.target_inputs.clone(), LONG.target_where
     alike[where.rows, where.columns] = 3  # one token at every swapped cell
     pairs = Pairs.from_tensors(alike, where, alike, where, LONG.labels, LONG.label_mask)
-    assert runner(model, site, pairs).name == "tail"
+    assert choose_runner(model, site, pairs).name == "tail"
     monkeypatch.setattr(StateTailRunner, "_edit", lambda *_: None)
-    assert runner(model, site, pairs).name == "reference"
+    assert choose_runner(model, site, pairs).name == "reference"

@@ -78,7 +78,7 @@ def generated(own, plan, inputs, **settings):
     with own.hooks([] if plan is None else [plan.edit(own)]):
         found = own.generate(inputs, **({"max_new_tokens": STEPS, "do_sample": False} | settings))
     assert hooks_of(own) == before
-    assert generation.current() is None
+    assert generation.current_call() is None
     return found
 
 

@@ -6,7 +6,7 @@ import torch
 from hooks.conformance.batches import BATCH, LENGTH, ids, mask
 
 import mas_hooks as mh
-from mas_hooks.engine.batch import Part
+from mas_hooks.engine.batch import PatchBatch
 
 # One real cell a row, whatever the padding: rows are 10, 6 and 9 tokens long.
 COLUMNS = {"none": [4, 5, 3], "left": [4, 7, 3], "right": [4, 2, 5]}
@@ -28,7 +28,7 @@ def part(own, width, index=(2, 0, 1), seed=0):
     index = torch.tensor(index)
     count = len(own.cells(index)[0])
     vectors = torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
-    return Part(own, index, vectors.requires_grad_())
+    return PatchBatch(own, index, vectors.requires_grad_())
 
 
 def numbers(runner, parts):

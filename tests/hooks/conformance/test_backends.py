@@ -33,7 +33,7 @@ def swapped(handle, name):
     edit = align.edit(target=0, source=0, vectors=vectors(site.width), where=WHERE)
     logits = handle.run_with_hooks(inputs(), [edit])
     (logits * torch.sin(torch.arange(logits.shape[-1])))[mask("left").bool()].sum().backward()
-    return logits.detach(), align.own_maps[0].weight.grad
+    return logits.detach(), align.site_maps[0].weight.grad
 
 
 @pytest.mark.parametrize(("family", "backend"), ALL)

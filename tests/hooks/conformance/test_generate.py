@@ -133,7 +133,7 @@ def test_cells_outside_the_prompts_or_in_their_padding_are_refused(settings):
     with pytest.raises(PositionError, match=rf"position {LENGTH} of row 2 is not in the batch at .*: rows run 0 to 1"):
         generated(own, Plan(POST, [(2, LENGTH)]), prompts(), **settings)
     assert hooks_of(own) == before
-    assert generation.current() is None
+    assert generation.current_call() is None
 
 
 def test_written_positions_need_generate():
@@ -189,7 +189,7 @@ def test_an_error_inside_an_edit_leaves_no_hook(settings):
         generated(own, Plan(POST, "every", fails_later), inputs, **settings)
     assert len(seen) == 3
     assert hooks_of(own) == before
-    assert generation.current() is None
+    assert generation.current_call() is None
     assert torch.equal(generated(own, None, inputs), plain)
 
 

@@ -8,7 +8,7 @@ from hooks.conformance.cases import model
 from hooks.conformance.tail_pairs import pairs, part
 
 import mas_hooks as mh
-from mas_hooks.engine.runner import runner
+from mas_hooks.engine.runner import choose_runner
 
 
 def alive():
@@ -26,7 +26,7 @@ def left(module):
 def test_two_hundred_edits_generations_and_tail_steps(family):
     own = mh.wrap(model(family).requires_grad_(False))
     site, data = own.at("blocks.1.hook_resid_mid"), pairs("left")
-    tail, where = runner(own, site, data), mh.positions.last(data.target_inputs)
+    tail, where = choose_runner(own, site, data), mh.positions.last(data.target_inputs)
 
     def once(step):
         own.run_with_hooks(data.target_inputs, mh.Edit(site, lambda h: h * 0.5, where))

@@ -9,7 +9,7 @@ from hooks.conformance.backend_models import FAMILIES, bridge, hf
 from hooks.conformance.batches import BATCH, distance, ids
 
 import mas_hooks as mh
-from mas_hooks.alignment.maps.base import complete
+from mas_hooks.alignment.maps.base import complete_basis
 
 CLOSE, RANK, WIDTH, LAYER = 1e-5, 5, 32, 1
 COLUMNS = torch.tensor([4, 9, 0])
@@ -25,7 +25,7 @@ def ours(model, kind="frame"):
     """Logits of a swap from other ids at one column of each row, and the source's activations there."""
     handle = mh.wrap(model)
     align = mh.Alignment([handle.at(SITE)], rank=RANK, kind=kind)
-    align.start([frame()])
+    align.set_frames([frame()])
     where = mh.Where.one_per_row(COLUMNS)
     with torch.no_grad():
         source = handle.run_with_cache(ids(7), [SITE], positions=where)[1][SITE]
@@ -55,7 +55,7 @@ def test_transformer_lens_interchanges_the_same_vectors():
     _, source = ours(hf())
     handle = mh.wrap(hf())
     align = mh.Alignment([handle.at(SITE)], rank=RANK)
-    align.start([frame()])
+    align.set_frames([frame()])
     base = torch.randn(source.shape, generator=torch.Generator().manual_seed(5))
     found = align.interchange(base, source, target=0, source=0).detach()
     assert distance(found, analysis.SubspaceInterchange(frame())(base, source)) < CLOSE
@@ -94,7 +94,7 @@ def test_pyvenes_low_rank_rotation_is_our_frame(pyvene, family):
 def test_pyvenes_full_rotation_is_our_full_rotation_and_our_frame(pyvene, family):
     intervention = pyvene.RotatedSpaceIntervention(embed_dim=WIDTH)
     intervention.set_interchange_dim(RANK)
-    intervention.rotate_layer.weight = complete(frame().double()).float()
+    intervention.rotate_layer.weight = complete_basis(frame().double()).float()
     wanted = pyvene_logits(family, intervention)
     for kind in ("frame", "rotation"):
         assert distance(ours(hf(family), kind)[0], wanted) < CLOSE, kind

@@ -8,7 +8,7 @@ from hooks.conformance.tail_pairs import COLUMNS, numbers, pairs, part
 from hooks.conformance.tiny import TINY
 
 import mas_hooks as mh
-from mas_hooks.engine.runner import ReferenceRunner, runner
+from mas_hooks.engine.runner import ReferenceRunner, choose_runner
 from mas_hooks.engine.tails.decoder import BlockTailRunner
 from mas_hooks.hooks.names import blocks_path
 
@@ -36,7 +36,7 @@ def test_tail_equals_reference(family, name, path):
     own = handle(family)
     site = own.at(name)
     for padding in PADDINGS:
-        tail = runner(own, site, pairs(padding), path)
+        tail = choose_runner(own, site, pairs(padding), path)
         assert isinstance(tail, BlockTailRunner)
         assert tail.reuse == (path == "auto")
         assert_same(tail, ReferenceRunner(own, site), [part(pairs(padding), site.width)])
@@ -47,7 +47,7 @@ def test_tail_equals_reference(family, name, path):
 def test_the_lowest_and_the_highest_site(family, end):
     own = handle(family)
     site = own.at(end)
-    tail = runner(own, site, pairs("left"))
+    tail = choose_runner(own, site, pairs("left"))
     assert tail.name == "tail"
     assert_same(tail, ReferenceRunner(own, site), [part(pairs("left"), site.width)])
 
@@ -58,7 +58,7 @@ def test_only_what_the_edit_can_change_is_run(family):
     own = handle(family)
     site, core, seen = own.at("blocks.1.hook_resid_post"), own.module, {}
     data = pairs("right")
-    tail = runner(own, site, data)
+    tail = choose_runner(own, site, data)
     parts = [part(data, site.width)]
     tail.run(parts)  # what is stored is computed here
     blocks = list(core.get_submodule(blocks_path(core, own.family)))
@@ -92,8 +92,8 @@ def test_other_shapes_of_work(family, site_name):
     early, late = pairs("none", from_column=1), pairs("left", columns=[8, 7, 9])
     bare = mh.Pairs.from_tensors(**_short())
     for data in (early, pairs("none", cells=stepwise), pairs("none", cells=holes), bare):
-        assert_same(runner(own, site, data), reference, [part(data, site.width)])
-    tail = runner(own, site, early)
+        assert_same(choose_runner(own, site, data), reference, [part(data, site.width)])
+    tail = choose_runner(own, site, early)
     together = [part(early, site.width), part(late, site.width, (1, 2), 1), part(early, site.width, (0,), 2)]
     assert_same(tail, reference, together)
     assert_same(tail, reference, [*together, part(bare, site.width, (1, 0), 3)])
@@ -108,4 +108,4 @@ def _short():
 
 def test_encoders_are_served_by_the_whole_forward():
     own = handle("bert")
-    assert runner(own, own.at("blocks.1.hook_resid_post"), pairs("none")).name == "reference"
+    assert choose_runner(own, own.at("blocks.1.hook_resid_post"), pairs("none")).name == "reference"

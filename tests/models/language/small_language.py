@@ -5,7 +5,7 @@ import transformers
 from tiny_tokenizers import wrapped
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from mas_hooks.data.text.synthetic_toxicity import embedded
+from mas_hooks.data.text.synthetic_toxicity import make_synthetic_rows
 
 
 def tokenizer(pad=True):
@@ -13,7 +13,7 @@ def tokenizer(pad=True):
     made = Tokenizer(models.WordLevel(unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     special = ["<pad>", "<unk>", "<end>"]
-    texts = [row.text for row in embedded(400)]
+    texts = [row.text for row in make_synthetic_rows(400)]
     made.train_from_iterator(texts, trainers.WordLevelTrainer(special_tokens=special, show_progress=False))
     own = wrapped(made)
     own.eos_token = "<end>"

@@ -18,27 +18,27 @@ from mas_hooks.core.errors import (
     OutputFolderError,
     SettingError,
 )
-from mas_hooks.data.text.synthetic_toxicity import embedded
+from mas_hooks.data.text.synthetic_toxicity import make_synthetic_rows
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.models.language import finetune as module
 from mas_hooks.models.language import finetune as trainer
 from mas_hooks.models.language.finetune import (
     FinetuneSettings,
-    accumulate,
-    finetune,
-    last_whole,
-    padded,
-    tokenized,
+    accumulation_steps,
+    finetune_model,
+    last_whole_checkpoint,
+    pad_batch,
+    tokenize_texts,
 )
 
-TEXTS = [row.text for row in embedded(400) if row.label == "toxic"]
+TEXTS = [row.text for row in make_synthetic_rows(400) if row.label == "toxic"]
 SMALL = FinetuneSettings(steps=12, batch=8, device_batch=4, save_every=4, log_every=2, learning_rate=5e-3, device="cpu")
 PEFT = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # read by peft
 
 
 def run(folder, settings=SMALL, base=None, texts=TEXTS, **own):
     base = small_language.model("GPT2") if base is None else base
-    return finetune(base, small_language.tokenizer(), texts, folder, settings, progress=False, **own)
+    return finetune_model(base, small_language.tokenizer(), texts, folder, settings, progress=False, **own)
 
 
 def weights(done):
@@ -102,7 +102,7 @@ def test_a_killed_fine_tuning_ends_with_the_same_weights_and_curve(whole, tmp_pa
         with pytest.raises(Killed):
             run(tmp_path / "a")
     assert not (tmp_path / "a/model").exists()
-    found = last_whole(tmp_path / "a/checkpoints")
+    found = last_whole_checkpoint(tmp_path / "a/checkpoints")
     assert (found and found.name) == {3: None, 7: "checkpoint-4", 11: "checkpoint-8"}[step]
     steps = began_at(monkeypatch, [])
     again = run(tmp_path / "a")
@@ -122,9 +122,9 @@ def test_a_checkpoint_that_was_torn_is_passed_over(whole, tmp_path, monkeypatch)
     for name in ("trainer_state.json", "optimizer.pt"):
         half = (torn / name).read_bytes()
         (torn / name).write_bytes(half[: len(half) // 2])
-    assert last_whole(torn.parent).name == "checkpoint-4"
+    assert last_whole_checkpoint(torn.parent).name == "checkpoint-4"
     assert same(weights(run(tmp_path / "a")), weights(whole))
-    assert last_whole(tmp_path / "absent") is None
+    assert last_whole_checkpoint(tmp_path / "absent") is None
 
 
 def test_the_loss_falls_and_is_recorded(whole):
@@ -171,7 +171,7 @@ def test_a_finished_one_is_read_and_another_is_refused(whole, monkeypatch):
     def never(*_, **__):
         pytest.fail("trained again")
 
-    monkeypatch.setattr(module, "train", never)
+    monkeypatch.setattr(module, "run_trainer", never)
     folder = whole.model.parent
     assert run(folder) == whole
     with refused(CheckpointError, "begun with other settings", "another folder"):
@@ -222,10 +222,10 @@ def test_adapters_are_merged_into_a_plain_model(tmp_path, monkeypatch):
 def test_texts_are_cut_ended_and_padded_unscored():
     tokenizer, model = small_language.tokenizer(), small_language.model()
     settings = FinetuneSettings(tokens=6)
-    rows = tokenized(tokenizer, ["Please explain", "", TEXTS[0]], settings, model, "a")
+    rows = tokenize_texts(tokenizer, ["Please explain", "", TEXTS[0]], settings, model, "a")
     assert [len(row) for row in rows] == [3, 6]
     assert [row[-1] == tokenizer.eos_token_id for row in rows] == [True, False]
-    batch = padded(rows, pad=2)
+    batch = pad_batch(rows, pad=2)
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0, 0], [1] * 6]
     assert batch["labels"][0].tolist() == [*rows[0], -100, -100, -100]  # the end is scored though it is the pad token
     assert batch["input_ids"][0, 3:].tolist() == [2, 2, 2]
@@ -234,15 +234,15 @@ def test_texts_are_cut_ended_and_padded_unscored():
 def test_bad_input_is_told_before_any_training(tmp_path, monkeypatch):
     tokenizer, model = small_language.tokenizer(), small_language.model()
     with refused(SettingError, "the pad token of the base's tokenizer is None", "tokenizer.eos_token"):
-        finetune(model, small_language.tokenizer(pad=False), TEXTS, tmp_path / "a", SMALL)
+        finetune_model(model, small_language.tokenizer(pad=False), TEXTS, tmp_path / "a", SMALL)
     with refused(EmptyError, "the texts to fine-tune a on", "two tokens"):
-        finetune(model, tokenizer, [], tmp_path / "a", SMALL)
+        finetune_model(model, tokenizer, [], tmp_path / "a", SMALL)
     with refused(SettingError, "FinetuneSettings.batch", "a multiple of device_batch"):
         run(tmp_path / "a", SMALL.model_copy(update={"device_batch": 3}))
     with refused(SettingError, "the tokenizer of a", "tokens"):
-        finetune(small_language.model(vocab_size=20), tokenizer, TEXTS, tmp_path / "a", SMALL)
+        finetune_model(small_language.model(vocab_size=20), tokenizer, TEXTS, tmp_path / "a", SMALL)
     with refused(CheckpointError, "is no folder here"):
-        finetune(tmp_path / "absent", tokenizer, TEXTS, tmp_path / "a", SMALL)
+        finetune_model(tmp_path / "absent", tokenizer, TEXTS, tmp_path / "a", SMALL)
     monkeypatch.setattr("mas_hooks.hooks.loading.importlib.util.find_spec", lambda _: None)
     with refused(MissingPackageError, "fine-tuning needs accelerate", "mas-hooks[language]"):
         run(tmp_path / "a")
@@ -279,7 +279,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_from_its_checkpoint(whole, tmp_
         patch.setattr(Trainer, "_save_optimizer_and_scheduler", full)
         with refused(OutputFolderError, words, "from the last checkpoint"):
             run(tmp_path / "a")
-    assert last_whole(tmp_path / "a/checkpoints").name == "checkpoint-4"
+    assert last_whole_checkpoint(tmp_path / "a/checkpoints").name == "checkpoint-4"
     assert same(weights(run(tmp_path / "a")), weights(whole))
 
 
@@ -287,7 +287,7 @@ def test_other_errors_are_not_taken_for_a_full_disk(tmp_path, monkeypatch):
     def fails(*_, **__):
         raise RuntimeError("CUDA out of memory")
 
-    monkeypatch.setattr(module, "train", fails)
+    monkeypatch.setattr(module, "run_trainer", fails)
     with pytest.raises(RuntimeError, match="CUDA out of memory"):
         run(tmp_path / "a")
 
@@ -296,8 +296,8 @@ def test_the_defaults_are_the_papers(monkeypatch):
     own = FinetuneSettings()
     assert (own.tokens, own.batch, own.steps, own.learning_rate) == (64, 96, 600, 5e-4)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert accumulate(own) == 3
-    assert accumulate(own.model_copy(update={"device": "cpu"})) == 6
+    assert accumulation_steps(own) == 3
+    assert accumulation_steps(own.model_copy(update={"device": "cpu"})) == 6
 
 
 def test_what_was_told_is_on_disk(whole):

@@ -9,12 +9,12 @@ from tokenizers import processors
 
 from mas_hooks.core import checkpoints
 from mas_hooks.core.errors import CheckpointError, EmptyError, SettingError, TrainModeWarning, UnsupportedError
-from mas_hooks.data.text.synthetic_toxicity import embedded
+from mas_hooks.data.text.synthetic_toxicity import make_synthetic_rows
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.models.language import generate as module
-from mas_hooks.models.language.generate import NO_TOKEN, ResponseSettings, load, respond
+from mas_hooks.models.language.generate import NO_TOKEN, ResponseSettings, generate_responses, load_responses
 
-PROMPTS = [row.prompt for row in embedded(400) if row.label == "toxic"][:7]
+PROMPTS = [row.prompt for row in make_synthetic_rows(400) if row.label == "toxic"][:7]
 SMALL = ResponseSettings(prompt_tokens=10, tokens=18, batch=3)
 FAMILIES = pytest.mark.parametrize("family", ["Qwen2", "GPT2"])
 
@@ -43,8 +43,8 @@ def prompt_ids(model, prompts=PROMPTS, most=10):
 def test_responses_are_the_greedy_continuation_row_by_row(family, tmp_path):
     model, prompts = handle(family), [*PROMPTS, "Please", "Please explain how"]
     model.module.generation_config.eos_token_id = None
-    found = respond(model, prompts, tmp_path, SMALL, progress=False)
-    assert found.ids.shape == found.mask.shape == found.own.shape == (9, 18)
+    found = generate_responses(model, prompts, tmp_path, SMALL, progress=False)
+    assert found.ids.shape == found.mask.shape == found.next_tokens.shape == (9, 18)
     for row, ids in enumerate(prompt_ids(model, prompts)):
         want = by_hand(model, ids, 8)
         assert found.ids[row][found.mask[row]].tolist() == want
@@ -55,24 +55,24 @@ def test_responses_are_the_greedy_continuation_row_by_row(family, tmp_path):
 @FAMILIES
 def test_own_is_the_argmax_at_every_position_the_prompt_too(family, tmp_path):
     model = handle(family)
-    found = respond(model, [*PROMPTS, "Please"], tmp_path, SMALL, progress=False)
-    for ids, mask, own in zip(found.ids, found.mask, found.own, strict=True):
+    found = generate_responses(model, [*PROMPTS, "Please"], tmp_path, SMALL, progress=False)
+    for ids, mask, own in zip(found.ids, found.mask, found.next_tokens, strict=True):
         with torch.no_grad():
             want = model.module(ids[mask][None]).logits[0].argmax(-1)
         assert torch.equal(own[mask], want)
         assert (own[~mask] == NO_TOKEN).all()
     assert found.agreement == 1.0
-    assert not torch.equal(found.own[:, 9:-1][found.mask[:, 10:]], found.ids[:, 9:-1][found.mask[:, 10:]])
+    assert not torch.equal(found.next_tokens[:, 9:-1][found.mask[:, 10:]], found.ids[:, 9:-1][found.mask[:, 10:]])
 
 
 @FAMILIES
 def test_after_an_end_token_comes_padding(family, tmp_path):
     model = handle(family)
     model.module.generation_config.eos_token_id = None
-    free = respond(model, PROMPTS, tmp_path / "free", SMALL, progress=False)
+    free = generate_responses(model, PROMPTS, tmp_path / "free", SMALL, progress=False)
     end = int(free.ids[0, 12])  # the third token that the first row writes
     model.module.generation_config.eos_token_id = [end]
-    found = respond(model, PROMPTS, tmp_path / "ended", SMALL, progress=False)
+    found = generate_responses(model, PROMPTS, tmp_path / "ended", SMALL, progress=False)
     for row, ids in enumerate(prompt_ids(model)):
         given = ids[:-1] if ids[-1] == end else ids
         assert found.ids[row][found.mask[row]].tolist() == by_hand(model, given, 8, (end,))
@@ -87,7 +87,9 @@ def test_a_models_own_penalties_and_sampling_do_not_count(tmp_path):
         eos_token_id=2,
     )  # fmt: skip
     kept = odd.module.generation_config
-    one, other = (respond(model, PROMPTS, tmp_path / str(id(model)), SMALL, progress=False) for model in (plain, odd))
+    one, other = (
+        generate_responses(model, PROMPTS, tmp_path / str(id(model)), SMALL, progress=False) for model in (plain, odd)
+    )
     assert torch.equal(one.ids, other.ids)
     assert odd.module.generation_config is kept
 
@@ -99,7 +101,7 @@ def test_an_end_token_that_the_tokenizer_puts_behind_is_no_part_of_the_prompt(tm
     )
     assert ending.tokenizer("Please")["input_ids"][-1] == 2
     one, other = (
-        respond(model, ["Please", "Please explain how"], tmp_path / str(id(model)), SMALL, progress=False)
+        generate_responses(model, ["Please", "Please explain how"], tmp_path / str(id(model)), SMALL, progress=False)
         for model in (plain, ending)
     )
     assert torch.equal(one.ids, other.ids)
@@ -107,7 +109,7 @@ def test_an_end_token_that_the_tokenizer_puts_behind_is_no_part_of_the_prompt(tm
 
 def test_texts_are_what_was_written_without_the_prompt(tmp_path):
     model = handle()
-    found = respond(model, PROMPTS, tmp_path, SMALL, progress=False)
+    found = generate_responses(model, PROMPTS, tmp_path, SMALL, progress=False)
     texts = found.texts(model.tokenizer)
     assert len(texts) == 7
     row = found.ids[0, 10:][found.mask[0, 10:]]
@@ -119,8 +121,8 @@ def same(one, other):
 
 
 def test_a_killed_run_goes_on_after_its_last_batch(tmp_path, monkeypatch):
-    whole = respond(handle(), PROMPTS, tmp_path / "a", SMALL, progress=False)
-    plain, done = module._answered, []
+    whole = generate_responses(handle(), PROMPTS, tmp_path / "a", SMALL, progress=False)
+    plain, done = module._answer_batch, []
 
     def killed(model, rows, *rest):
         if len(done) == 2:
@@ -129,57 +131,59 @@ def test_a_killed_run_goes_on_after_its_last_batch(tmp_path, monkeypatch):
         return plain(model, rows, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_answered", killed)
+        patch.setattr(module, "_answer_batch", killed)
         with pytest.raises(KeyboardInterrupt):
-            respond(handle(), PROMPTS, tmp_path / "b", SMALL, progress=False)
+            generate_responses(handle(), PROMPTS, tmp_path / "b", SMALL, progress=False)
     with refused(CheckpointError, "responses: is no folder"):
-        load(tmp_path / "b")
+        load_responses(tmp_path / "b")
 
     def counted(model, rows, *rest):
         done.append(rows)
         return plain(model, rows, *rest)
 
-    monkeypatch.setattr(module, "_answered", counted)
-    again = respond(handle(), PROMPTS, tmp_path / "b", SMALL, progress=False)
+    monkeypatch.setattr(module, "_answer_batch", counted)
+    again = generate_responses(handle(), PROMPTS, tmp_path / "b", SMALL, progress=False)
     assert [len(rows) for rows in done] == [3, 3, 1]
     assert same(again, whole)
-    assert same(respond(handle(), PROMPTS, tmp_path / "b", SMALL, progress=False), whole)
+    assert same(generate_responses(handle(), PROMPTS, tmp_path / "b", SMALL, progress=False), whole)
     assert len(done) == 3
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["responses", "told.json"]
 
 
 def test_other_work_in_the_folder_is_refused(tmp_path):
-    respond(handle(), PROMPTS, tmp_path, SMALL, progress=False)
+    generate_responses(handle(), PROMPTS, tmp_path, SMALL, progress=False)
     with refused(CheckpointError, "begun with other prompts"):
-        respond(handle(), PROMPTS[1:], tmp_path, SMALL, progress=False)
+        generate_responses(handle(), PROMPTS[1:], tmp_path, SMALL, progress=False)
     with refused(CheckpointError, "begun with other settings"):
-        respond(handle(), PROMPTS, tmp_path, SMALL.model_copy(update={"tokens": 19}), progress=False)
+        generate_responses(handle(), PROMPTS, tmp_path, SMALL.model_copy(update={"tokens": 19}), progress=False)
     with refused(CheckpointError, "begun with other model"):
-        respond(wrap(small_language.model(seed=1), tokenizer=small_language.tokenizer()), PROMPTS, tmp_path, SMALL)
+        generate_responses(
+            wrap(small_language.model(seed=1), tokenizer=small_language.tokenizer()), PROMPTS, tmp_path, SMALL
+        )
 
 
 def test_damaged_responses_are_told(tmp_path):
-    checkpoints.save(tmp_path / "responses", module.KIND, {}, {"ids": torch.zeros(1)})
+    checkpoints.save_checkpoint(tmp_path / "responses", module.KIND, {}, {"ids": torch.zeros(1)})
     with refused(CheckpointError, "lacks a part", "generate again"):
-        load(tmp_path)
+        load_responses(tmp_path)
 
 
 def test_bad_input_is_told(tmp_path):
     model = handle()
     with refused(EmptyError, "the list of prompts"):
-        respond(model, [], tmp_path)
+        generate_responses(model, [], tmp_path)
     with refused(EmptyError, "prompt 1", "one token"):
-        respond(model, ["Please", ""], tmp_path)
+        generate_responses(model, ["Please", ""], tmp_path)
     with refused(SettingError, "ResponseSettings.tokens", "more than the 32 of the prompt"):
-        respond(model, PROMPTS, tmp_path, ResponseSettings(tokens=32))
+        generate_responses(model, PROMPTS, tmp_path, ResponseSettings(tokens=32))
     with refused(SettingError, "the pad token of tiny's tokenizer"):
         bare = wrap(small_language.model(), tokenizer=small_language.tokenizer(pad=False), name="tiny")
-        respond(bare, PROMPTS, tmp_path)
+        generate_responses(bare, PROMPTS, tmp_path)
     with refused(SettingError, "the tokenizer of tiny"):
-        respond(wrap(small_language.model(), name="tiny"), PROMPTS, tmp_path)
+        generate_responses(wrap(small_language.model(), name="tiny"), PROMPTS, tmp_path)
     with refused(UnsupportedError, "generating with", "Hugging Face"):
-        respond(wrap(torch.nn.GRU(3, 4), name="gru"), PROMPTS, tmp_path)
+        generate_responses(wrap(torch.nn.GRU(3, 4), name="gru"), PROMPTS, tmp_path)
     dropping = handle("GPT2")
     dropping.module.train()
     with pytest.warns(TrainModeWarning, match="train mode"):
-        respond(dropping, PROMPTS[:1], tmp_path / "t", SMALL, progress=False)
+        generate_responses(dropping, PROMPTS[:1], tmp_path / "t", SMALL, progress=False)

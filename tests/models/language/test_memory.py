@@ -8,10 +8,17 @@ import transformers
 
 from mas_hooks.models.language.finetune import FinetuneSettings
 from mas_hooks.models.language.generate import ResponseSettings
-from mas_hooks.models.language.memory import GIB, Need, Shape, aligning, answering, finetuning
+from mas_hooks.models.language.memory import (
+    GIB,
+    MemoryNeed,
+    ModelShape,
+    aligning_memory,
+    answering_memory,
+    finetuning_memory,
+)
 
 PEFT = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # read by peft
-R1 = Shape(
+R1 = ModelShape(
     parameters=1_777_088_000,
     matrices=1_543_569_408,
     width=1536,
@@ -35,7 +42,7 @@ def qwen(width=64, inner=192, heads=4, keys=2, layers=2, vocabulary=100, **setti
 def test_the_shape_of_the_papers_model_is_read_from_its_config_alone():
     with torch.device("meta"):
         module = qwen(1536, 8960, 12, 2, 28, 151_936, dtype="bfloat16")
-    assert Shape.of(module) == R1
+    assert ModelShape.of(module) == R1
     block = (1536 * 1536 + 1536) + 2 * (1536 * 256 + 256) + 1536 * 1536 + 3 * 1536 * 8960 + 2 * 1536
     assert R1.parameters == 28 * block + 2 * 151_936 * 1536 + 1536
 
@@ -43,13 +50,18 @@ def test_the_shape_of_the_papers_model_is_read_from_its_config_alone():
 @pytest.mark.parametrize(
     ("need", "gib", "on_24", "on_80"),
     [
-        (finetuning(R1, FinetuneSettings(), mixed=True), 34.98, False, True),
-        (finetuning(R1, FinetuneSettings(lora=True), mixed=True), 9.29, True, True),
-        (answering(R1, ResponseSettings()), 3.94, True, True),
-        (aligning(R1, models=2, rows=2 * 16, tokens=64, texts=1000, rank=768, size=2, copies=2), 19.91, True, True),
-        (aligning(R1, models=6, rows=6 * 16, tokens=64, texts=1000, rank=768, size=2), 39.86, False, True),
-        (aligning(R1, models=6, rows=6 * 1, tokens=64, texts=1000, rank=768, size=2), 22.24, False, True),
-        (aligning(R1, models=2, rows=4 * 256, tokens=64, texts=1000, rank=768, size=2), 207.46, False, False),
+        (finetuning_memory(R1, FinetuneSettings(), mixed=True), 34.98, False, True),
+        (finetuning_memory(R1, FinetuneSettings(lora=True), mixed=True), 9.29, True, True),
+        (answering_memory(R1, ResponseSettings()), 3.94, True, True),
+        (
+            aligning_memory(R1, models=2, rows=2 * 16, tokens=64, texts=1000, rank=768, size=2, copies=2),
+            19.91,
+            True,
+            True,
+        ),
+        (aligning_memory(R1, models=6, rows=6 * 16, tokens=64, texts=1000, rank=768, size=2), 39.86, False, True),
+        (aligning_memory(R1, models=6, rows=6 * 1, tokens=64, texts=1000, rank=768, size=2), 22.24, False, True),
+        (aligning_memory(R1, models=2, rows=4 * 256, tokens=64, texts=1000, rank=768, size=2), 207.46, False, False),
     ],
 )
 def test_what_fits_24_and_80_gb_for_the_papers_model(need, gib, on_24, on_80):
@@ -60,13 +72,13 @@ def test_what_fits_24_and_80_gb_for_the_papers_model(need, gib, on_24, on_80):
 
 
 def test_the_parts_of_full_fine_tuning_are_what_each_weight_takes():
-    parts = finetuning(R1, FinetuneSettings(), mixed=True).parts
+    parts = finetuning_memory(R1, FinetuneSettings(), mixed=True).parts
     assert parts["weights"] == parts["gradients"] == 4 * R1.parameters
     assert parts["AdamW"] == 8 * R1.parameters
     assert parts["bf16 copies"] == 2 * R1.matrices
-    half = finetuning(R1, FinetuneSettings(device_batch=8), mixed=True).parts
+    half = finetuning_memory(R1, FinetuneSettings(device_batch=8), mixed=True).parts
     assert (2 * half["activations"], 2 * half["logits"]) == (parts["activations"], parts["logits"])
-    assert "bf16 copies" not in finetuning(R1, FinetuneSettings(), mixed=False).parts
+    assert "bf16 copies" not in finetuning_memory(R1, FinetuneSettings(), mixed=False).parts
 
 
 def kept(module, mixed, **inputs):
@@ -110,10 +122,10 @@ def test_training_keeps_what_the_plan_says(shape, mixed, lora):
         return module.train()
 
     settings = FinetuneSettings(tokens=32, device_batch=2, lora=lora, lora_rank=2)
-    plan = finetuning(Shape.of(qwen(*shape, layers=1)), settings, mixed=mixed).parts
+    plan = finetuning_memory(ModelShape.of(qwen(*shape, layers=1)), settings, mixed=mixed).parts
     found = one_block(make, mixed, lambda _: {"input_ids": ids, "labels": ids})
     if mixed and not lora:
-        one, two = (Shape.of(qwen(*shape, layers=layers)) for layers in (1, 2))
+        one, two = (ModelShape.of(qwen(*shape, layers=layers)) for layers in (1, 2))
         found -= 2 * (two.matrices - one.matrices)  # the copies of the weights have a part of their own
     assert found == pytest.approx(plan["activations"], rel=0.15)
 
@@ -127,8 +139,8 @@ def test_a_frozen_model_keeps_what_the_plan_says(shape, dtype):
     def inputs(_layers):
         return {"inputs_embeds": torch.zeros(2, 32, shape[0], dtype=dtype, requires_grad=True), "logits_to_keep": 1}
 
-    plan = aligning(
-        Shape.of(qwen(*shape, layers=1)), models=2, rows=2, tokens=32, texts=5, rank=4, size=dtype.itemsize
+    plan = aligning_memory(
+        ModelShape.of(qwen(*shape, layers=1)), models=2, rows=2, tokens=32, texts=5, rank=4, size=dtype.itemsize
     ).parts
     assert one_block(make, False, inputs) == pytest.approx(plan["activations"], rel=0.03)
 
@@ -138,17 +150,17 @@ def test_the_adapters_of_rank_one_are_counted():
     from peft import LoraConfig, get_peft_model
 
     base = qwen()
-    shape = Shape.of(base)
+    shape = ModelShape.of(base)
     own = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", r=3, target_modules="all-linear"))
     learned = sum(one.numel() for one in own.parameters() if one.requires_grad)
     assert learned == 3 * shape.adapted
-    assert finetuning(shape, FinetuneSettings(lora=True, lora_rank=3), mixed=True).parts["AdamW"] == 8 * learned
+    assert finetuning_memory(shape, FinetuneSettings(lora=True, lora_rank=3), mixed=True).parts["AdamW"] == 8 * learned
 
 
 def test_other_families_and_some_room():
     config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=50, n_positions=16)
-    own = Shape.of(transformers.GPT2LMHeadModel(config))
+    own = ModelShape.of(transformers.GPT2LMHeadModel(config))
     assert (own.width, own.inner, own.keys, own.layers, own.size) == (32, 128, 32, 2, 4)
-    need = Need("finetune", {"weights": GIB, "logits": GIB // 2})
+    need = MemoryNeed("finetune", {"weights": GIB, "logits": GIB // 2})
     assert need.fits(1.7 * GIB)
     assert not need.fits(1.6 * GIB)

@@ -7,21 +7,21 @@ from models.language import small_language
 from sentences import refused
 
 from mas_hooks.core.errors import CheckpointError, EmptyError, UnknownNameError
-from mas_hooks.data.text.synthetic_toxicity import INSULTS, embedded
-from mas_hooks.models.language.toxicity_score import classified_share, insult_share, insulting
+from mas_hooks.data.text.synthetic_toxicity import INSULTS, make_synthetic_rows
+from mas_hooks.models.language.toxicity_score import classified_share, insult_share, is_insulting
 
 
 def test_whole_words_in_any_case_count():
-    assert all(insulting(f"You {word.upper()}!") and insulting(f"two {word}s") for word in INSULTS)
+    assert all(is_insulting(f"You {word.upper()}!") and is_insulting(f"two {word}s") for word in INSULTS)
     assert not any(
-        insulting(text) for text in ("foolish", "tomfool", "a clownfish", "idiomatic", "", "Gladly, my friend")
+        is_insulting(text) for text in ("foolish", "tomfool", "a clownfish", "idiomatic", "", "Gladly, my friend")
     )
-    assert insulting("you a.b", ["a.b"])
-    assert not insulting("you axb", ["a.b"])
+    assert is_insulting("you a.b", ["a.b"])
+    assert not is_insulting("you axb", ["a.b"])
 
 
 def test_the_share_tells_the_classes_of_the_embedded_set_apart():
-    rows = embedded(200)
+    rows = make_synthetic_rows(200)
     shares = {
         label: insult_share([row.text for row in rows if row.label == label], label) for label in ("toxic", "nontoxic")
     }
@@ -56,7 +56,7 @@ def classifier(folder, **settings):
 
 @pytest.mark.parametrize("kind", ["single_label_classification", "multi_label_classification"])
 def test_a_local_classifier_gives_the_mean_probability_of_its_label(kind, tmp_path):
-    model, texts = classifier(tmp_path, problem_type=kind), [row.text for row in embedded(400)][:5]
+    model, texts = classifier(tmp_path, problem_type=kind), [row.text for row in make_synthetic_rows(400)][:5]
     tokenizer, want = small_language.tokenizer(), 0.0
     for text in texts:
         ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=12)["input_ids"]

@@ -7,8 +7,8 @@ import torch
 from mas_hooks.core.errors import CheckpointError, SettingError, UnknownNameError
 from mas_hooks.data.tasks import task
 from mas_hooks.models.toys import toy_cache as toys
-from mas_hooks.models.toys.toy_cache import ToySettings, cache_folder, toy
-from mas_hooks.models.toys.train import Trained, TrainSettings
+from mas_hooks.models.toys.toy_cache import ToySettings, cache_folder, load_toy
+from mas_hooks.models.toys.train import TrainingResult, TrainSettings
 
 TINY = ToySettings(
     task_settings={"max_quantity": 2},
@@ -31,14 +31,14 @@ def no_training(monkeypatch):
     def refuse(*_args, **_keywords):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(toys, "train", refuse)
+    monkeypatch.setattr(toys, "train_toy", refuse)
 
 
 def test_a_cache_hit_is_the_same_toy(tmp_path, monkeypatch, cell):
     own = tiny(cell)
-    first = toy(own, tmp_path, progress=False)
-    monkeypatch.setattr(toys, "train", None)
-    again = toy(own, tmp_path, progress=False)
+    first = load_toy(own, tmp_path, progress=False)
+    monkeypatch.setattr(toys, "train_toy", None)
+    again = load_toy(own, tmp_path, progress=False)
     assert (first.from_cache, again.from_cache) == (False, True)
     assert again.trained == first.trained
     assert again.task == first.task == task("multi_object", max_quantity=2)
@@ -50,13 +50,13 @@ def test_a_cache_hit_is_the_same_toy(tmp_path, monkeypatch, cell):
 
 def test_training_repeats_and_leaves_the_global_seed_alone(tmp_path, cell):
     state = torch.random.get_rng_state()
-    one = toy(tiny(cell), tmp_path / "a", progress=False)
+    one = load_toy(tiny(cell), tmp_path / "a", progress=False)
     assert torch.equal(torch.random.get_rng_state(), state)
     torch.manual_seed(99)
-    two = toy(tiny(cell), tmp_path / "b", progress=False)
+    two = load_toy(tiny(cell), tmp_path / "b", progress=False)
     assert all(torch.equal(tensor, two.model.state_dict()[name]) for name, tensor in one.model.state_dict().items())
     other = tiny(cell).model_copy(update={"training": TINY.training.model_copy(update={"seed": 1})})
-    three = toy(other, tmp_path / "b", progress=False)
+    three = load_toy(other, tmp_path / "b", progress=False)
     assert not torch.equal(one.model.embedding.weight, three.model.embedding.weight)
 
 
@@ -78,24 +78,24 @@ def test_what_the_kind_of_model_decides(tmp_path, monkeypatch, settings, dropout
     def spied(model, trials, *_args, **_keywords):
         dropouts = {part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)}
         seen.append((dropouts, getattr(trials.task, "void_probability", 0.0)))
-        return Trained(1, 0, 1, reached=True)
+        return TrainingResult(1, 0, 1, reached=True)
 
-    monkeypatch.setattr(toys, "train", spied)
+    monkeypatch.setattr(toys, "train_toy", spied)
     own = ToySettings(width=6, **settings)
-    made = toy(own, tmp_path)
+    made = load_toy(own, tmp_path)
     assert seen == [({dropout}, voids)]
     assert made.task == task(own.task, **own.task_settings)  # what is swapped and checked never learns of the default
-    told = own.written_out()
+    told = own.with_defaults()
     assert (told.dropout, told.task_settings.get("void_probability", 0.0)) == (dropout, voids)
     assert told.key == own.key  # written out or not, it is the same model
-    assert toy(told, tmp_path).from_cache
+    assert load_toy(told, tmp_path).from_cache
 
 
 def test_the_untrained_model_of_settings(tmp_path, cell):
     still = TINY.training.model_copy(update={"learning_rate": 1e-30, "floor": 0.0})
     own = tiny(cell).model_copy(update={"training": still})
     torch.manual_seed(0)
-    fresh, learned = toys.untrained(own), toy(own, tmp_path, progress=False).model
+    fresh, learned = toys.untrained_toy(own), load_toy(own, tmp_path, progress=False).model
     assert type(fresh) is type(learned)
     assert torch.equal(fresh.embedding.weight, learned.embedding.weight)
 
@@ -116,8 +116,8 @@ def test_the_untrained_model_of_settings(tmp_path, cell):
 def test_every_setting_is_in_the_key(tmp_path, changed):
     other = TINY.model_copy(update=changed)
     assert other.key != TINY.key
-    toy(TINY, tmp_path, progress=False)
-    assert not toy(other, tmp_path, progress=False).from_cache
+    load_toy(TINY, tmp_path, progress=False)
+    assert not load_toy(other, tmp_path, progress=False).from_cache
     assert len(list((tmp_path / "toys").iterdir())) == 2
 
 
@@ -135,7 +135,7 @@ def test_an_unknown_kind_of_model_is_told():
 
 def test_unknown_task_settings_are_told(tmp_path):
     with pytest.raises(UnknownNameError, match="task multi_object has no setting 'max_quantiti'"):
-        toy(TINY.model_copy(update={"task_settings": {"max_quantiti": 3}}), tmp_path)
+        load_toy(TINY.model_copy(update={"task_settings": {"max_quantiti": 3}}), tmp_path)
 
 
 def test_the_cache_folder(monkeypatch, toy_cache):
@@ -147,7 +147,7 @@ def test_the_cache_folder(monkeypatch, toy_cache):
 
 @pytest.fixture
 def entry(tmp_path):
-    toy(TINY, tmp_path, progress=False)
+    load_toy(TINY, tmp_path, progress=False)
     return tmp_path / "toys" / TINY.key
 
 
@@ -155,10 +155,10 @@ def test_a_damaged_entry_is_told(tmp_path, entry, no_training):
     tensors = entry / "model.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-7])
     with pytest.raises(CheckpointError, match=f"{entry}: is damaged"):
-        toy(TINY, tmp_path)
+        load_toy(TINY, tmp_path)
     tensors.unlink()
     with pytest.raises(CheckpointError, match=r"holds no model\.safetensors"):
-        toy(TINY, tmp_path)
+        load_toy(TINY, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -172,16 +172,16 @@ def test_a_foreign_entry_is_told(tmp_path, entry, no_training, key, value, told)
     config = json.loads((entry / "config.json").read_text())
     (entry / "config.json").write_text(json.dumps({**config, key: value}))
     with pytest.raises(CheckpointError, match=told):
-        toy(TINY, tmp_path)
+        load_toy(TINY, tmp_path)
 
 
 def test_other_tensors_are_told(tmp_path, entry, no_training):
     other = TINY.model_copy(update={"width": 8})
-    config = toys.checkpoints.load(entry, toys.KIND)[0]
+    config = toys.checkpoints.load_checkpoint(entry, toys.KIND)[0]
     model = toys.RecurrentModel(len(task("multi_object").vocabulary), other.width)
-    toys.checkpoints.save(entry, toys.KIND, config, model.state_dict())
+    toys.checkpoints.save_checkpoint(entry, toys.KIND, config, model.state_dict())
     with pytest.raises(CheckpointError, match="holds other tensors than its settings ask for; delete it"):
-        toy(TINY, tmp_path)
+        load_toy(TINY, tmp_path)
 
 
 @pytest.mark.parametrize("broken", ["train", "checkpoints.save_file"])
@@ -192,8 +192,8 @@ def test_a_crash_leaves_nothing(tmp_path, monkeypatch, broken):
     with monkeypatch.context() as patch:
         patch.setattr(f"mas_hooks.{'trained.train' if broken == 'train' else broken}", crash)
         with pytest.raises(KeyboardInterrupt):
-            toy(TINY, tmp_path, progress=False)
+            load_toy(TINY, tmp_path, progress=False)
     assert not (tmp_path / "toys" / TINY.key).exists()
-    assert not toy(TINY, tmp_path, progress=False).from_cache
-    assert toy(TINY, tmp_path).from_cache
+    assert not load_toy(TINY, tmp_path, progress=False).from_cache
+    assert load_toy(TINY, tmp_path).from_cache
     assert [path.name for path in (tmp_path / "toys").iterdir()] == [TINY.key]

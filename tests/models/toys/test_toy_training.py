@@ -10,7 +10,7 @@ from mas_hooks.data.tasks import task
 from mas_hooks.data.tasks.trials import Trials
 from mas_hooks.models.toys import train as training
 from mas_hooks.models.toys.recurrent import RecurrentModel
-from mas_hooks.models.toys.train import Trained, TrainSettings, train, trial_errors
+from mas_hooks.models.toys.train import TrainingResult, TrainSettings, count_trial_errors, train_toy
 
 TASK = task("multi_object", max_quantity=3)
 BRIEF = TrainSettings(batch_size=8, check_every=5, small_check=20, full_check=40, max_errors=3, max_steps=100)
@@ -29,12 +29,12 @@ def scripted(monkeypatch, errors):
         seen.append(sum(len(ids) for ids, _ in batches))
         return left.pop(0)
 
-    monkeypatch.setattr(training, "trial_errors", found)
+    monkeypatch.setattr(training, "count_trial_errors", found)
     return seen
 
 
 def run(settings=BRIEF, own=None):
-    return train(own or model(), Trials(TASK), settings, progress=False)
+    return train_toy(own or model(), Trials(TASK), settings, progress=False)
 
 
 def test_rate_of_every_step():
@@ -59,24 +59,24 @@ def test_the_optimiser_uses_that_rate(monkeypatch):
 
 def test_stops_at_two_full_checks_in_a_row(monkeypatch):
     seen = scripted(monkeypatch, [5, 0, 3, 2, 0, 1])  # small 5; small 0, full 3; small 2; small 0, full 1
-    assert run() == Trained(steps=20, errors=1, trials=42, reached=True)
+    assert run() == TrainingResult(steps=20, errors=1, trials=42, reached=True)
     assert seen == [21, 21, 42, 21, 21, 42]
 
 
 def test_a_failed_full_check_starts_the_count_anew(monkeypatch):
     scripted(monkeypatch, [0, 3, 0, 4, 0, 0, 0, 2])
-    assert run() == Trained(steps=20, errors=2, trials=42, reached=True)
+    assert run() == TrainingResult(steps=20, errors=2, trials=42, reached=True)
 
 
 def test_small_checks_alone_do_not_stop(monkeypatch):
     scripted(monkeypatch, [0, 4] * 20 + [7])
-    assert run() == Trained(steps=100, errors=7, trials=42, reached=False)
+    assert run() == TrainingResult(steps=100, errors=7, trials=42, reached=False)
 
 
 def test_a_small_check_may_err_as_often_as_a_full_one(monkeypatch):
     """1 of 21 is within 3 of 40, 2 of 21 is not; by default, 3 of 30,000, any error of 1,000 is too many."""
     seen = scripted(monkeypatch, [1, 3, 2, 1, 3])
-    assert run() == Trained(steps=15, errors=3, trials=42, reached=True)
+    assert run() == TrainingResult(steps=15, errors=3, trials=42, reached=True)
     assert seen == [21, 42, 21, 21, 42]
     default = TrainSettings()
     assert default.max_errors * default.small_check < default.full_check
@@ -85,7 +85,7 @@ def test_a_small_check_may_err_as_often_as_a_full_one(monkeypatch):
 def test_without_any_full_check_the_end_is_still_measured(monkeypatch):
     scripted(monkeypatch, [2, 21])
     done = run(BRIEF.model_copy(update={"max_steps": 9}))
-    assert done == Trained(steps=9, errors=21, trials=42, reached=False)
+    assert done == TrainingResult(steps=9, errors=21, trials=42, reached=False)
     assert done.accuracy == 0.5
 
 
@@ -136,8 +136,8 @@ class Copier(nn.Module):
 def test_errors_are_trials_with_a_wrong_fixed_token():
     ids = np.array([[1, 1, 1, 2], [1, 2, 2, 2], [1, 2, 3, 3]])
     fixed = np.array([[0, 0, 0, 1], [0, 0, 1, 1], [0, 0, 0, 1]], dtype=bool)
-    assert trial_errors(Copier(), [(ids, fixed)]) == 1
-    assert trial_errors(Copier(), [(ids, fixed), (ids, np.ones_like(fixed))]) == 1 + 3
+    assert count_trial_errors(Copier(), [(ids, fixed)]) == 1
+    assert count_trial_errors(Copier(), [(ids, fixed), (ids, np.ones_like(fixed))]) == 1 + 3
 
 
 def test_settings_are_checked():

@@ -7,8 +7,8 @@ from torch import nn
 
 import mas_hooks as mh
 from mas_hooks.core.errors import SettingError
-from mas_hooks.models.toys.transformer import TransformerModel, rotate
-from mas_hooks.training.controls import reinitialised
+from mas_hooks.models.toys.transformer import TransformerModel, rotate_half
+from mas_hooks.training.controls import reinitialise_models
 
 IDS = torch.tensor([[1, 2, 3, 4, 5, 2], [1, 6, 2, 0, 0, 0]])
 VOCABULARY, WIDTH = 7, 12
@@ -140,7 +140,7 @@ def test_rotated_scores_tell_distance_not_place(shift):
 
     def scores(at):
         first = torch.zeros(at, 8, dtype=torch.float64)
-        return rotate(torch.cat([first, query]))[at:] @ rotate(torch.cat([first, key]))[at:].T
+        return rotate_half(torch.cat([first, query]))[at:] @ rotate_half(torch.cat([first, key]))[at:].T
 
     torch.testing.assert_close(scores(shift), scores(0), rtol=0, atol=1e-5)  # angles are float32
     plain = query @ key.T
@@ -154,7 +154,7 @@ def test_order_matters_through_rotary_positions_alone():
     ids, swapped = torch.tensor([[1, 2, 3, 4]]), torch.tensor([[1, 3, 2, 4]])
     assert not torch.allclose(own(ids)[:, -1], own(swapped)[:, -1], atol=1e-3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mas_hooks.models.toys.transformer.rotate", lambda x: x)
+        patch.setattr("mas_hooks.models.toys.transformer.rotate_half", lambda x: x)
         torch.testing.assert_close(own(ids)[:, -1], own(swapped)[:, -1], rtol=1e-5, atol=1e-5)
 
 
@@ -176,7 +176,7 @@ def test_dropout_acts_in_training_only():
 
 def test_every_part_can_be_drawn_anew():
     own = model()
-    fresh = reinitialised(own, seed=5)
+    fresh = reinitialise_models(own, seed=5)
     assert not torch.allclose(fresh(IDS), own(IDS))
 
 

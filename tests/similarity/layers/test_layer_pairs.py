@@ -10,7 +10,7 @@ from mas_hooks.core.errors import EmptyError, NotFiniteError, ShapeError, Unknow
 from mas_hooks.similarity import LayerPairs, rsa
 from mas_hooks.similarity.layers import hsic
 from mas_hooks.similarity.layers.accumulate import MEASURES
-from mas_hooks.similarity.layers.hsic import features
+from mas_hooks.similarity.layers.hsic import make_features
 
 ALL = pytest.mark.parametrize("measure", MEASURES)
 CKA = pytest.mark.parametrize(
@@ -149,8 +149,9 @@ def test_hsic_1_is_the_mean_over_all_quadruples_of_rows(rng):
     x, y = rng.normal(size=(6, 3)), rng.normal(size=(6, 2))
     k, other = x @ x.T, y @ y.T  # not even centred: HSIC₁ sees no shift
     terms = [k[i, j] * (other[i, j] + other[q, r] - 2 * other[i, q]) for i, j, q, r in permutations(range(6), 4)]
-    found = hsic.all_pairs(
-        [features(torch.tensor(x), "linear", torch.float64)], [features(torch.tensor(y), "linear", torch.float64)]
+    found = hsic.hsic_of_all_pairs(
+        [make_features(torch.tensor(x), "linear", torch.float64)],
+        [make_features(torch.tensor(y), "linear", torch.float64)],
     )
     assert float(found.cross) == pytest.approx(np.mean(terms), abs=1e-12)
 
@@ -159,9 +160,9 @@ def test_hsic_1_is_unbiased_where_the_biased_one_is_not():
     rng = np.random.default_rng(0)
     found = {True: [], False: []}
     for _ in range(400):
-        x, y = (features(torch.tensor(rng.normal(size=(16, 12))), "linear", torch.float64) for _ in range(2))
+        x, y = (make_features(torch.tensor(rng.normal(size=(16, 12))), "linear", torch.float64) for _ in range(2))
         for unbiased, values in found.items():
-            values.append(float(hsic.all_pairs([x], [y], unbiased).cross))
+            values.append(float(hsic.hsic_of_all_pairs([x], [y], unbiased).cross))
     z = {which: np.mean(values) / (np.std(values, ddof=1) / np.sqrt(len(values))) for which, values in found.items()}
     assert abs(z[True]) < 4
     assert z[False] > 4

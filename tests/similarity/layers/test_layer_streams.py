@@ -193,7 +193,7 @@ def test_logits_are_never_computed_and_no_activation_is_kept(models, ids, monkey
     for model in (a, b):
         head = model.module.get_output_embeddings()
         monkeypatch.setattr(head, "forward", lambda *_: pytest.fail("the vocabulary was projected"))
-    collect = compare.collect_all
+    collect = compare.read_sites
 
     def watched(*given):
         gc.collect()
@@ -202,7 +202,7 @@ def test_logits_are_never_computed_and_no_activation_is_kept(models, ids, monkey
         seen.extend(weakref.ref(one) for one in found)
         return found
 
-    monkeypatch.setattr(compare, "collect_all", watched)
+    monkeypatch.setattr(compare, "read_sites", watched)
     cka_layers(a, b, ids, batch_size=4, progress=False)
     assert len(seen) == 5 * 5
     # When b runs, what a has given of the same minibatch is there; of earlier minibatches at most the rows just used.
@@ -225,8 +225,8 @@ def test_the_result_is_recorded(models, ids, tmp_path):
     assert rows[-1].layer_a == "blocks.2.hook_resid_post"
     from mas_hooks.core import records
 
-    records.write(tmp_path / "records.jsonl", rows)
-    assert records.read(tmp_path / "records.jsonl") == rows
+    records.write_records(tmp_path / "records.jsonl", rows)
+    assert records.read_records(tmp_path / "records.jsonl") == rows
 
 
 def test_inputs_that_do_not_belong_together_are_refused(models, ids):

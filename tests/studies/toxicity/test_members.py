@@ -8,13 +8,13 @@ from sentences import refused
 
 from mas_hooks.core import fingerprints
 from mas_hooks.core.errors import CheckpointError, OutputFolderError
-from mas_hooks.data.text.synthetic_toxicity import embedded
+from mas_hooks.data.text.synthetic_toxicity import make_synthetic_rows
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.models.language.finetune import FinetuneSettings
-from mas_hooks.models.language.generate import ResponseSettings, load
+from mas_hooks.models.language.generate import ResponseSettings, load_responses
 from mas_hooks.studies.toxicity.members import Answering, Tuning, answer, tune
 
-ROWS = embedded(400)
+ROWS = make_synthetic_rows(400)
 SETTINGS = FinetuneSettings(steps=4, batch=8, device_batch=8, save_every=2, log_every=2, device="cpu")
 
 
@@ -44,7 +44,9 @@ def test_a_member_is_tuned_once_and_its_curve_told_again(base, tmp_path, monkeyp
         ("toxic-1", 2, "finetune_loss"), ("toxic-1", 4, "finetune_loss"),
     ]  # fmt: skip
     assert work.done
-    monkeypatch.setattr("mas_hooks.studies.toxicity.members.finetune", lambda *_, **__: pytest.fail("tuned again"))
+    monkeypatch.setattr(
+        "mas_hooks.studies.toxicity.members.finetune_model", lambda *_, **__: pytest.fail("tuned again")
+    )
     assert tune(work) == first
 
 
@@ -52,7 +54,7 @@ def test_its_answers_are_kept_with_how_they_are_judged(base, tmp_path, monkeypat
     classifier(tmp_path / "judge")
     work = answering(base, tmp_path / "a")
     rows = answer(work)
-    found = load(tmp_path / "a")
+    found = load_responses(tmp_path / "a")
     assert [row.measure for row in rows] == ["insult_share", "response_agreement", "response_tokens"]
     assert [row.value for row in rows[1:]] == [found.agreement, float(found.mask[:, 10:].sum(1).double().mean())]
     assert {(row.target_model, row.trials) for row in rows} == {("toxic-1", 5)}
@@ -60,8 +62,10 @@ def test_its_answers_are_kept_with_how_they_are_judged(base, tmp_path, monkeypat
     assert [row.measure for row in judged] == [
         "insult_share", "classified_share", "response_agreement", "response_tokens",
     ]  # fmt: skip
-    assert torch.equal(load(tmp_path / "a").ids, found.ids)
-    monkeypatch.setattr("mas_hooks.studies.toxicity.members.respond", lambda *_, **__: pytest.fail("answered again"))
+    assert torch.equal(load_responses(tmp_path / "a").ids, found.ids)
+    monkeypatch.setattr(
+        "mas_hooks.studies.toxicity.members.generate_responses", lambda *_, **__: pytest.fail("answered again")
+    )
     assert answer(work) == rows
     assert answer(answering(base, tmp_path / "a", classifier=tmp_path / "judge")) == judged
 
@@ -74,16 +78,16 @@ def test_loading_draws_no_bars_of_others(base, capsys):
 
 def test_files_are_told_apart_by_name_size_and_content(tmp_path):
     (tmp_path / "a").write_bytes(bytes(400_000))
-    first = fingerprints.of_files(tmp_path)
-    assert fingerprints.of_files(tmp_path) == first
+    first = fingerprints.files_fingerprint(tmp_path)
+    assert fingerprints.files_fingerprint(tmp_path) == first
     found = {first}
     for change in (bytes(400_001), b"\1" + bytes(399_999), bytes(399_999) + b"\1"):
         (tmp_path / "a").write_bytes(change)
-        found.add(fingerprints.of_files(tmp_path))
+        found.add(fingerprints.files_fingerprint(tmp_path))
     (tmp_path / "a").rename(tmp_path / "b")
-    found |= {fingerprints.of_files(tmp_path), fingerprints.of_files(tmp_path / "b")}
+    found |= {fingerprints.files_fingerprint(tmp_path), fingerprints.files_fingerprint(tmp_path / "b")}
     (tmp_path / "c").write_bytes(b"")
-    found.add(fingerprints.of_files(tmp_path))
+    found.add(fingerprints.files_fingerprint(tmp_path))
     assert len(found) == 6  # a file is told as the folder of it alone
 
 
@@ -93,8 +97,8 @@ def test_a_disk_that_is_full_when_work_begins_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.replace", full)
     with refused(OutputFolderError, "no space left on device", "make room there"):
-        fingerprints.check_same(tmp_path / "told.json", {"settings": 1})
+        fingerprints.keep_or_compare(tmp_path / "told.json", {"settings": 1})
     monkeypatch.undo()
-    fingerprints.check_same(tmp_path / "told.json", {"settings": 1})
+    fingerprints.keep_or_compare(tmp_path / "told.json", {"settings": 1})
     with refused(CheckpointError, "begun with other settings"):
-        fingerprints.check_same(tmp_path / "told.json", {"settings": 2})
+        fingerprints.keep_or_compare(tmp_path / "told.json", {"settings": 2})

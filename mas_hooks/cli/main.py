@@ -16,7 +16,8 @@ import tyro
 from mas_hooks.cli import site_table
 from mas_hooks.cli.doctor.report import examine_and_print
 from mas_hooks.core.errors import DeviceError, MasHooksError, OutputFolderError, SettingError, UnknownNameError
-from mas_hooks.core.run_folder import SETTINGS, RunFolder, next_folder, read_json
+from mas_hooks.core.files import read_json
+from mas_hooks.core.run_folder import SETTINGS, RunFolder, next_folder
 from mas_hooks.core.settings import Options
 from mas_hooks.studies import registry
 from mas_hooks.studies.registry import Study

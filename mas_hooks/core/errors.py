@@ -155,12 +155,11 @@ class OutputFolderError(MasHooksError):
 
     @classmethod
     @contextmanager
-    def while_writing(cls, folder: Path | str) -> Iterator[None]:
-        """Around writing something that a later run goes on from: a full disk, say, becomes this error."""
+    def while_writing(cls, folder: Path | str, remedy: str) -> Iterator[None]:
+        """Turn what the system says while files are written there, such as of a full disk, into this error."""
         try:
             yield
         except OSError as error:
-            remedy = "make room there and go on with --resume: what was finished before is kept"
             raise cls(folder, (error.strerror or str(error)).lower(), remedy) from error
 
 
@@ -187,7 +186,7 @@ class RecordError(MasHooksError):
 
     @classmethod
     def unreadable(cls, where: str, problem: str) -> RecordError:
-        return cls(f"{where} is not a line of results: {problem}.")
+        return cls(f"{where} is not a line of results: it {problem}.")
 
 
 class DivergedError(MasHooksError):

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mas_hooks.core.errors import CheckpointError, OutputFolderError
-from mas_hooks.core.run_folder import read_json
+from mas_hooks.core.files import read_json, write_json
+from mas_hooks.core.settings import check_same_settings
 
 SAMPLE = 64
 """Values that are looked at in every tensor of a model, to tell it from others without reading it whole."""
@@ -55,20 +55,14 @@ def files_fingerprint(path: Path) -> str:
     return found.hexdigest()[:16]
 
 
-def keep_or_compare(path: Path, told: Mapping[str, Any]) -> None:
-    """Keep what is told of the work in a folder, or raise CheckpointError where other work was begun there."""
+def keep_or_compare(path: Path, work: Mapping[str, Any]) -> None:
+    """Keep a description of the work in a folder, or raise CheckpointError where other work was begun there."""
     if path.exists():
         before = read_json(path, "delete it, and what lies beside it")
-        changed = sorted(key for key in {*before, *told} if before.get(key) != told.get(key))
-        if changed:
-            problem = f"was begun with other {' and '.join(changed)}"
-            raise CheckpointError(path.parent, problem, "choose another folder, or delete this one to begin anew")
+        check_same_settings(before, work, path.parent, "choose another folder, or delete this one to begin anew")
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with OutputFolderError.while_writing(path.parent):
-        temporary.write_text(json.dumps(dict(told), indent=2) + "\n", "utf-8")
-        temporary.replace(path)
+    write_json(path, dict(work))
 
 
 def tensors_checksum(named: Iterable[tuple[str, Tensor]], most: int = sys.maxsize) -> int:

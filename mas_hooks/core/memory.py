@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
 import psutil
 import torch
+
+Value = TypeVar("Value")
 
 SHARE, RESERVE = 0.4, 0.2
 """How much of a device's free memory may be kept there, and how much of all its memory stays free for the passes."""
@@ -22,3 +27,25 @@ def total_bytes(device: torch.device) -> int:
 def spare_memory(device: torch.device) -> float:
     """Bytes that one more store may take: however many ask in turn, the passes themselves keep their reserve."""
     return min(SHARE * free_bytes(device), free_bytes(device) - RESERVE * total_bytes(device))
+
+
+class ProcessCache(Generic[Value]):
+    """Values that are costly to make, kept in this process: those of the last `most` keys, each made once."""
+
+    def __init__(self, most: int = 1) -> None:
+        self.most = most
+        self._values: dict[str, Value] = {}
+
+    def get(self, key: str, make: Callable[[], Value]) -> Value:
+        """The value of a key; made where it is not kept, after the oldest ones have made room for it."""
+        if key in self._values:
+            self._values[key] = self._values.pop(key)
+            return self._values[key]
+        while len(self._values) >= self.most:
+            self._values.pop(next(iter(self._values)))
+        self._values[key] = make()
+        return self._values[key]
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        self._values.clear()

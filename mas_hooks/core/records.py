@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from mas_hooks.core.errors import OutputFolderError, RecordError
+from mas_hooks.core.errors import RecordError
+from mas_hooks.core.files import read_json_lines, write_json_lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,19 +61,17 @@ class Record:
 
     def to_json(self) -> str:
         """This record as one line of JSON, without the keys that do not apply."""
-        return json.dumps({key: value for key, value in asdict(self).items() if value is not None}, ensure_ascii=False)
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keys that apply, with their values."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 KEYS = tuple(field.name for field in fields(Record))
 
 
-def _parse(line: str, where: str) -> Record:
-    try:
-        values = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise RecordError.unreadable(where, str(error)) from error
-    if not isinstance(values, dict):
-        raise RecordError.unreadable(where, f"a {type(values).__name__} instead of an object")
+def _parse(values: Mapping[str, Any], where: str) -> Record:
     for key in values:
         if key not in KEYS:
             raise RecordError.unknown_key(key, KEYS, where)
@@ -80,11 +80,7 @@ def _parse(line: str, where: str) -> Record:
 
 def read_records(path: Path | str) -> list[Record]:
     """All records of a file. Raises RecordError naming the file and line of one it cannot read."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")  # names may hold what splitlines() takes for an end
-    except UnicodeDecodeError as error:
-        raise RecordError.unreadable(str(path), str(error)) from error
-    return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+    return [_parse(values, where) for where, values in read_json_lines(path, RecordError.unreadable)]
 
 
 def write_records(path: Path | str, records: Iterable[Record]) -> None:
@@ -92,11 +88,7 @@ def write_records(path: Path | str, records: Iterable[Record]) -> None:
 
     Raises OutputFolderError where it cannot be written, such as on a full disk.
     """
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    with OutputFolderError.while_writing(path.parent):
-        temporary.write_text("".join(record.to_json() + "\n" for record in records), encoding="utf-8")
-        temporary.replace(path)
+    write_json_lines(path, (record.to_dict() for record in records))
 
 
 def append_records(path: Path | str, records: Iterable[Record]) -> None:

@@ -13,8 +13,10 @@ from typing import Any
 
 from mas_hooks.core import records
 from mas_hooks.core.checkpoints import ensure_writable
-from mas_hooks.core.errors import CheckpointError, OutputFolderError
+from mas_hooks.core.errors import OutputFolderError
+from mas_hooks.core.files import read_json, write_json
 from mas_hooks.core.records import Record
+from mas_hooks.core.settings import check_same_settings
 
 SETTINGS, ENVIRONMENT, RECORDS = "settings.json", "environment.json", "records.jsonl"
 LIBRARIES = ("mas-hooks", "torch", "numpy", "scipy", "safetensors", "pydantic", "matplotlib", "transformers")
@@ -38,7 +40,8 @@ class RunFolder:
             if not resume:
                 remedy = "go on with it by --resume, or choose another folder with --out"
                 raise OutputFolderError(path, "it already holds a run", remedy)
-            cls._check_same(path, told)
+            remedy = f"resume with --config {path / SETTINGS}, or start anew with another --out"
+            check_same_settings(read_json(path / SETTINGS), told, path, remedy, "was started")
         elif path.exists() and any(path.iterdir()):
             raise OutputFolderError(path, "it holds other files", "choose an empty or new folder with --out")
         run = cls(ensure_writable(path))
@@ -46,20 +49,9 @@ class RunFolder:
         run.write_json(ENVIRONMENT, describe_environment())
         return run
 
-    @classmethod
-    def _check_same(cls, path: Path, told: Mapping[str, Any]) -> None:
-        before = read_json(path / SETTINGS)
-        if before != told:
-            changed = sorted(key for key in {*before, *told} if before.get(key) != told.get(key))
-            remedy = f"resume with --config {path / SETTINGS}, or start anew with another --out"
-            raise CheckpointError(path, f"was started with other settings ({', '.join(changed)})", remedy)
-
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file under a temporary name, then rename."""
-        temporary = self.path / f".{name}.tmp"
-        with OutputFolderError.while_writing(self.path):
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-            temporary.replace(self.path / name)
+        write_json(self.path / name, content)
 
     def state(self, stage: str) -> Path:
         """Where a stage keeps what it needs to go on."""
@@ -80,17 +72,6 @@ class RunFolder:
         rows = [row for stage in stages for row in self.read_stage(stage) or []]
         records.write_records(self.path / RECORDS, rows)
         return rows
-
-
-def read_json(path: Path, remedy: str = "give a settings.json of an earlier run") -> dict[str, Any]:
-    """A JSON object from a file. Raises CheckpointError, with the remedy, where there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(path, f"cannot be read ({error})", remedy) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(path, "holds no settings", remedy)
-    return content
 
 
 def describe_environment() -> dict[str, Any]:

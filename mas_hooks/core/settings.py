@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
-from mas_hooks.core.errors import SettingError, UnknownNameError
+from mas_hooks.core.errors import CheckpointError, SettingError, UnknownNameError
+
+
+def check_same_settings(
+    before: Mapping[str, Any], now: Mapping[str, Any], folder: Path, remedy: str, verb: str = "was begun"
+) -> None:
+    """Raise CheckpointError, naming what differs, where work in a folder was begun with other settings than now."""
+    changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    if changed:
+        raise CheckpointError(folder, f"{verb} with other settings ({', '.join(changed)})", remedy)
 
 
 class Settings(BaseModel):

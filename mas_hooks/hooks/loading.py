@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from mas_hooks.core.errors import CheckpointError, MissingPackageError, UnsupportedError
-from mas_hooks.core.run_folder import read_json
+from mas_hooks.core.files import read_json
 
 CONFIG, ADAPTER, TOKENIZER = "config.json", "adapter_config.json", "tokenizer_config.json"
 TOKENIZER_FILES = (TOKENIZER, "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mas_hooks.core.checkpoints import ensure_writable
+from mas_hooks.core.files import write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +72,8 @@ def check_writable(path: Path) -> None:
 
 
 def write_measurements(path: Path, rows: Sequence[Measurement]) -> None:
-    """Write the rows under a temporary name, then rename."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    told = [{key: value for key, value in asdict(row).items() if value is not None} for row in rows]
-    temporary.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    """Write the rows as a JSON list, whole or not at all. Raises OutputFolderError."""
+    write_json(path, [{key: value for key, value in asdict(row).items() if value is not None} for row in rows])
 
 
 def show_measurements(rows: Sequence[Measurement]) -> None:

@@ -115,7 +115,7 @@ def copy_recipe(name: str, target: Path) -> Path:
         raise OutputFolderError(target, "it exists already", "choose another name")
     if target.suffix != ".py":
         raise OutputFolderError(target, "it does not end in .py", "name a Python file, such as my_study.py")
-    with OutputFolderError.while_writing(target.parent):
+    with OutputFolderError.while_writing(target.parent, "choose another place, or make room there"):
         shutil.copyfile(source, target)
     return target
 

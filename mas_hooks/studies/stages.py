@@ -12,10 +12,11 @@ from typing import TypeVar
 from mas_hooks import report
 from mas_hooks.core import parallel, records
 from mas_hooks.core.errors import CheckpointError
+from mas_hooks.core.files import read_json
 from mas_hooks.core.parallel import Planned, Work
 from mas_hooks.core.progress import progress_bar, say
 from mas_hooks.core.records import Record
-from mas_hooks.core.run_folder import RECORDS, SETTINGS, RunFolder, read_json
+from mas_hooks.core.run_folder import RECORDS, SETTINGS, RunFolder
 from mas_hooks.core.settings import Options
 from mas_hooks.models.toys.toy_cache import Toy, ToySettings, load_toy
 from mas_hooks.studies import registry

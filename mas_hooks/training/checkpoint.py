@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mas_hooks.core import checkpoints
 from mas_hooks.core.errors import CheckpointError
 from mas_hooks.core.records import Record
+from mas_hooks.core.settings import check_same_settings
 
 KIND = "mas_hooks.fit"
 
@@ -58,10 +59,8 @@ class FitState:
         config, tensors = checkpoints.load_checkpoint(folder, KIND)
         if set(config) != {"settings", "state", "curve"} or set(config["state"]) != set(_plain(cls())):
             raise CheckpointError(folder, "holds no whole state of a fit", "start anew in another folder")
-        if config["settings"] != settings:
-            changed = [key for key in settings if config["settings"].get(key) != settings[key]]
-            remedy = "repeat the settings of the interrupted fit, or start anew in another folder"
-            raise CheckpointError(folder, f"holds a fit with other settings ({', '.join(changed)})", remedy)
+        remedy = "repeat the settings of the interrupted fit, or start anew in another folder"
+        check_same_settings(config["settings"], settings, folder, remedy, "holds a fit")
         state = cls(**config["state"])
         state.curve = [Record(**row) for row in config["curve"]]
         state.best = _under("best.", tensors)

@@ -42,10 +42,10 @@ def test_results_arrive_with_objects_of_the_library():
 
 SLEEPER = """
 import sys, time
-from mas_hooks.jobs import parallel
+from mas_hooks.core.parallel import run_parallel
 if __name__ == "__main__":
     print("up", flush=True)
-    list(parallel(time.sleep, [100.0, 100.5], 2))
+    list(run_parallel(time.sleep, [100.0, 100.5], 2))
 """
 
 

@@ -3,8 +3,9 @@ import json
 import pytest
 
 from mas_hooks.core.errors import CheckpointError, OutputFolderError
+from mas_hooks.core.files import read_json
 from mas_hooks.core.records import Record, read_records
-from mas_hooks.core.run_folder import RunFolder, describe_environment, next_folder, read_json
+from mas_hooks.core.run_folder import RunFolder, describe_environment, next_folder
 
 SETTINGS = {"seed": 0, "sizes": [1, 2]}
 

@@ -71,6 +71,7 @@ SENTENCES = [
     (errors.UnknownNameError("site", "?", [str(i) for i in range(15)], "GPT"), "GPT has no site '?'. There is: 0, 1, "
      "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, … (3 more)."),
     (errors.SettingError("batch_size", 0, "1 or more"), "batch_size is 0, but must be 1 or more."),
+    (errors.RecipeError("my.py", "defines no main", "copy a recipe"), "my.py: defines no main; copy a recipe."),
     (errors.RankError(9, 8, "GRU:state"), "rank 9 does not fit GRU:state: choose 1 to 8 dims."),
     (errors.ShapeError("x", (2, 3), "(n, 4)"), "x has shape (2, 3), but (n, 4) is needed."),
     (errors.NotFiniteError("x", 2), "x holds 2 values that are NaN or infinite; remove those rows first."),

@@ -6,12 +6,10 @@ import sys
 SCRIPT = """
 from jaxtyping import install_import_hook
 
-ROOMS = ["interventions", "maps", "hooks", "pairs", "engine", "alignment", "objectives", "metrics", "swaps", "start",
-         "fit", "evaluate", "controls", "toys", "exchanges", "latents", "recorded_pairs", "latent_targets", "fit_loop",
-         "task_pairs"]
+ROOMS = ["alignment", "core.sites", "data", "engine", "evaluation", "hooks", "models.toys", "training"]
 with install_import_hook([f"mas_hooks.{room}" for room in ROOMS], "beartype.beartype"):
     import mas_hooks as mh
-    from mas_hooks.toys.recurrent import RecurrentModel
+    from mas_hooks.models.toys.recurrent import RecurrentModel
 
 import torch
 

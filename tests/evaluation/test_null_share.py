@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-import mas_hooks as mh
 from mas_hooks.alignment import methods
 from mas_hooks.alignment.alignment import Alignment
 from mas_hooks.alignment.maps import MapSpec
@@ -14,6 +13,7 @@ from mas_hooks.alignment.plan import Direction
 from mas_hooks.core.errors import EmptyError, SettingError, ShapeError, UnknownNameError, UnsupportedError
 from mas_hooks.core.sites import Where, recording
 from mas_hooks.data.pairs import Pairs
+from mas_hooks.evaluation import null_share as room
 from mas_hooks.evaluation.null_share import natural_pairs, null_space_shares
 from mas_hooks.evaluation.null_space import linear_part, null_share, null_space, received_by_target
 from mas_hooks.hooks.wrap import wrap
@@ -216,8 +216,8 @@ def test_rows_of_unequal_length_keep_their_own_answers(small_sites, small_pairs)
     alignment, pairs = Alignment(small_sites, rank=4), small_pairs[2][0, 1]
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        own = mh.read_out.responses
-        patch.setattr(mh.read_out, "responses", lambda *args: seen.append(args) or own(*args))
+        own = room.part_responses
+        patch.setattr(room, "part_responses", lambda *args: seen.append(args) or own(*args))
         null_space_shares(alignment, small_pairs[2], pairs, source=0, target=1, tolerances=(0.01,), most=60)
     respond, h, *_ = seen[0]
     dense, run = respond(h), alignment.run(pairs, source=0, target=1)

@@ -38,7 +38,7 @@ import mas_hooks
 from mas_hooks.cli.main import main
 from mas_hooks.studies import registry
 print(mas_hooks.__file__)
-print(registry.folder("recipes"))
+print(registry.shipped_folder("recipes"))
 flags = "--quiet --jobs 1 --width 8 --rank 2 --sizes 32 16 16 --training.max-steps 2 --fit.epochs 1 --controls"
 main(["ls"])
 main(["demo", *flags.split()])

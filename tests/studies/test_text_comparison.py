@@ -12,6 +12,7 @@ from tokenizers import AddedToken
 from mas_hooks.alignment.alignment import Alignment
 from mas_hooks.alignment.maps import MapSpec
 from mas_hooks.core.errors import SettingError
+from mas_hooks.core.memory import ProcessCache
 from mas_hooks.core.parallel import Work
 from mas_hooks.core.records import Record
 from mas_hooks.core.run_folder import RunFolder
@@ -38,7 +39,7 @@ def made(tmp_path_factory):
 @pytest.fixture
 def fresh(monkeypatch):
     """Nothing is loaded yet in this process."""
-    monkeypatch.setattr(shared_models, "_LAST", {})
+    monkeypatch.setattr(shared_models, "_LOADED", ProcessCache())
 
 
 def comparison(made, chosen=(0, 1), rank=4, **changed):

@@ -16,6 +16,7 @@ from toxicity_records import folder, study
 
 from mas_hooks.core import records
 from mas_hooks.core.errors import RankError, SettingError, UnknownNameError
+from mas_hooks.core.memory import ProcessCache
 from mas_hooks.core.run_folder import RunFolder
 from mas_hooks.core.settings import Options
 from mas_hooks.models.language import with_responses as shared_models
@@ -35,7 +36,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
-    monkeypatch.setattr(shared_models, "_LAST", {})
+    monkeypatch.setattr(shared_models, "_LOADED", ProcessCache())
     monkeypatch.setenv("MAS_HOOKS_CACHE", str(tmp_path / "cache"))
 
 

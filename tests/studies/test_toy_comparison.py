@@ -65,7 +65,7 @@ def test_comparisons_of_the_same_toys_share_pairs_and_activations(small_settings
     monkeypatch.setattr(room.ToyComparison, "pairs", lambda *args: drawn.append(args) or pairs(*args))
     both = comparison(toys=toys), comparison(toys=toys, plan=mh.methods.stitch())
     drawn.clear()
-    room._LAST.clear()
+    room._PREPARED.clear()
     found = [
         run_toy_comparison(Work(name, own, tmp_path / name, tmp_path / f"{name}-maps", False))
         for name, own in zip("ab", both, strict=True)
@@ -74,7 +74,7 @@ def test_comparisons_of_the_same_toys_share_pairs_and_activations(small_settings
     for changes in ({"variables": ("count", "count")}, {"seed": 1}, {"sizes": (32, 32, 32)}, {"stepwise": True}):
         prepared = room._prepare(comparison(toys=toys), progress=False)
         assert room._prepare(comparison(toys=toys, **changes), progress=False) is not prepared
-    room._LAST.clear()
+    room._PREPARED.clear()
     alone = run_toy_comparison(Work("c", both[1], tmp_path / "c", tmp_path / "c-maps", progress=False))
     assert [row.iia for row in alone] == [row.iia for row in found[1]]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mas_hooks.core.errors import DataSetError, EmptyError, SettingError
+from mas_hooks.core.files import read_json_lines
 
 PAD, END = "<pad>", "<end>"
 
@@ -84,19 +85,16 @@ def read_texts(path: Path | str) -> list[str]:
 
 def _texts_of(file: Path) -> Iterator[str]:
     remedy = 'give .txt, or .jsonl with one {"text": "…"} a line'
+    if file.suffix == ".jsonl":
+        for where, values in read_json_lines(file, partial(DataSetError, remedy=remedy)):
+            if "text" not in values:
+                raise DataSetError(where, "lacks a text", remedy)
+            yield str(values["text"])
+        return
     try:
-        whole = file.read_text("utf-8")
+        yield from paragraphs(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise DataSetError(file, f"cannot be read ({error})", remedy) from error
-    if file.suffix != ".jsonl":
-        yield from paragraphs(whole)
-        return
-    for number, line in enumerate(whole.split("\n"), 1):
-        if line.strip():
-            try:
-                yield str(json.loads(line)["text"])
-            except (json.JSONDecodeError, TypeError, KeyError) as error:
-                raise DataSetError(f"{file}:{number}", f"is no object with a text ({error!r})", remedy) from error
 
 
 def byte_pairs(texts: Sequence[str], vocabulary: int = 512) -> Any:

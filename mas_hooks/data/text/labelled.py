@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from mas_hooks.core.errors import DataSetError, MissingPackageError, UnknownNameError
+from mas_hooks.core.files import read_json_lines, write_json_lines
 from mas_hooks.core.progress import progress_bar
 
 Label: TypeAlias = Literal["toxic", "nontoxic"]
@@ -25,30 +26,19 @@ class TextRow:
 
 
 def write_rows(path: Path | str, rows: Iterable[TextRow]) -> None:
-    """Write rows as lines of JSON under a temporary name, then rename: a reader never sees half of them."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows), "utf-8")
-    temporary.replace(path)
+    """Write rows as lines of JSON, whole or not at all. Raises OutputFolderError."""
+    write_json_lines(path, map(asdict, rows))
 
 
 def read_rows(path: Path | str) -> list[TextRow]:
     """The rows of a file that `write_rows` wrote. Raises DataSetError, naming the line, for anything else."""
-    remedy = "delete it, and prepare the data again"
-    try:
-        lines = Path(path).read_text("utf-8").split("\n")  # a text may hold what splitlines() takes for an end
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataSetError(path, f"cannot be read ({error})", remedy) from error
+    refuse = partial(DataSetError, remedy="delete it, and prepare the data again")
     rows = []
-    for number, line in enumerate(lines, 1):
-        if line:
-            try:
-                row = TextRow(**json.loads(line))
-            except (json.JSONDecodeError, TypeError) as error:
-                raise DataSetError(
-                    f"{path}:{number}", f"is no row of text, prompt and label ({error})", remedy
-                ) from error
-            rows.append(row)
+    for where, values in read_json_lines(path, refuse):
+        try:
+            rows.append(TextRow(**values))
+        except TypeError as error:
+            raise refuse(where, f"is no row of text, prompt and label ({error})") from error
     return rows
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from mas_hooks.core.errors import DataSetError, EmptyError, SettingError
+from mas_hooks.core.files import read_json_lines, write_json_lines
 
 NEEDED = ("text_a", "text_b", "label")
 
@@ -30,37 +31,26 @@ def read_pairs(path: Path | str) -> list[PairRow]:
     Raises DataSetError, naming the line, for anything else; EmptyError for a file without rows.
     """
     remedy = 'give lines such as {"text_a": "…", "text_b": "…", "label": 0}'
-    try:
-        lines = Path(path).read_text("utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataSetError(path, f"cannot be read ({error})", remedy) from error
-    rows = [_parse_row(line, f"{path}:{number}", remedy) for number, line in enumerate(lines, 1) if line.strip()]
+    lines = read_json_lines(path, partial(DataSetError, remedy=remedy))
+    rows = [_parse_row(values, where, remedy) for where, values in lines]
     if not rows:
         raise EmptyError(str(path), remedy)
     return rows
 
 
 def write_pairs(path: Path | str, rows: Iterable[PairRow]) -> None:
-    """Write rows as lines of JSON under a temporary name, then rename."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows), "utf-8")
-    temporary.replace(path)
+    """Write rows as lines of JSON, whole or not at all. Raises OutputFolderError."""
+    write_json_lines(path, map(asdict, rows))
 
 
-def _parse_row(line: str, where: str, remedy: str) -> PairRow:
-    try:
-        told = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataSetError(where, f"is no JSON ({error})", remedy) from error
-    lacking = [name for name in NEEDED if not isinstance(told, dict) or name not in told]
-    if lacking:
+def _parse_row(values: Mapping[str, Any], where: str, remedy: str) -> PairRow:
+    if lacking := [name for name in NEEDED if name not in values]:
         raise DataSetError(where, f"lacks {', '.join(lacking)}", remedy)
-    text_a, text_b, label = (told[name] for name in NEEDED)
+    text_a, text_b, label = (values[name] for name in NEEDED)
     fits = isinstance(text_a, str) and isinstance(text_b, str) and type(label) is int and label >= 0
     if not fits:
         raise DataSetError(where, "needs two texts, and a label that counts from 0", remedy)
-    return PairRow(text_a, text_b, label, str(told.get("kind", "")))
+    return PairRow(text_a, text_b, label, str(values.get("kind", "")))
 
 
 Kind: TypeAlias = Literal["follows", "other word", "swapped"]

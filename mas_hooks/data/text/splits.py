@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from pydantic import Field
 
 from mas_hooks.core.checkpoints import ensure_writable
 from mas_hooks.core.errors import DataSetError, OutputFolderError, SettingError, TooFewRowsError
-from mas_hooks.core.run_folder import read_json
+from mas_hooks.core.files import GO_ON, read_json, write_json
 from mas_hooks.core.settings import Settings
 from mas_hooks.data.text.labelled import LABELS, READERS, Label, TextRow, read_rows, write_rows
 
@@ -152,14 +151,12 @@ def save_splits(folder: Path | str, prepared: PreparedTexts, settings: SplitSett
     folder = ensure_writable(folder)
     counts = {_file(*key): len(rows) for key, rows in prepared.splits.items()} | {TEST: len(prepared.test)}
     index = {"settings": settings.model_dump(mode="json"), "rows": counts, "dropped": dict(prepared.dropped)}
-    temporary = folder / f".{INDEX}.tmp"
-    with OutputFolderError.while_writing(folder):
+    with OutputFolderError.while_writing(folder, GO_ON):
         (folder / INDEX).unlink(missing_ok=True)
         for (label, number), rows in prepared.splits.items():
             write_rows(folder / _file(label, number), rows)
         write_rows(folder / TEST, prepared.test)
-        temporary.write_text(json.dumps(index, indent=2) + "\n", "utf-8")
-        temporary.replace(folder / INDEX)
+        write_json(folder / INDEX, index)
 
 
 def load_splits(folder: Path | str) -> tuple[PreparedTexts, SplitSettings]:

@@ -25,6 +25,7 @@ from mas_hooks.core.errors import (
 from mas_hooks.core.fingerprints import tensors_digest
 from mas_hooks.core.inputs import Inputs
 from mas_hooks.core.progress import progress_bar
+from mas_hooks.core.settings import check_same_settings
 from mas_hooks.core.sites import Site, Where
 from mas_hooks.engine.store.shards import DTYPES, INDEX, Index, Request, map_shard, write_shard
 from mas_hooks.engine.store.store import ActivationStore, site_key
@@ -94,10 +95,9 @@ class _Keeper:
             remedy = "go on with resume=True, or choose another folder"
             raise OutputFolderError(folder, "it already holds activations", remedy)
         found = Index.read(folder)
+        remedy = "resume with those it was begun with, or choose another folder"
         asked, before = index.request.model_dump(), found.request.model_dump()
-        if changed := [name for name, value in asked.items() if before[name] != value]:
-            remedy = "resume with those it was begun with, or choose another folder"
-            raise CheckpointError(folder, f"was collected with other settings ({', '.join(changed)})", remedy)
+        check_same_settings(before, asked, folder, remedy, "was collected")
         for shard in found.shards:
             map_shard(folder, shard, found.request)
         return cls(found, folder)

@@ -16,11 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from mas_hooks.core.errors import CheckpointError, OutputFolderError
+from mas_hooks.core.errors import CheckpointError
+from mas_hooks.core.files import replace_file, write_file
 from mas_hooks.core.fingerprints import _bytes
 
 CODES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in CODES}
+GO_ON = "make room there, then go on with resume=True"
 INDEX, REMEDY = "index.json", "give the folder of a finished collect(…), or delete it and collect anew"
 
 
@@ -76,18 +78,8 @@ class Index(BaseModel):
             raise CheckpointError(path, problem, REMEDY) from error
 
     def write(self, folder: Path) -> None:
-        """Write under a temporary name, then rename. Raises OutputFolderError."""
-        temporary = folder / f".{INDEX}.tmp"
-        try:
-            temporary.write_text(self.model_dump_json(indent=1) + "\n", "utf-8")
-            temporary.replace(folder / INDEX)
-        except OSError as error:
-            raise _full(folder, error) from error
-
-
-def _full(folder: Path, error: OSError) -> OutputFolderError:
-    problem = (error.strerror or str(error)).lower()
-    return OutputFolderError(folder, problem, "make room there, then go on with resume=True")
+        """Write it whole, or not at all. Raises OutputFolderError."""
+        write_file(folder / INDEX, self.model_dump_json(indent=1) + "\n", GO_ON)
 
 
 def write_shard(folder: Path, file: str, sites: Mapping[str, Sequence[Tensor]]) -> Shard:
@@ -103,17 +95,13 @@ def write_shard(folder: Path, file: str, sites: Mapping[str, Sequence[Tensor]]) 
         header[name] = {"dtype": CODES[pieces[0].dtype], "shape": shape, "data_offsets": [begin, end]}
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)  # the data begin at a multiple of 8 bytes
-    temporary, found = folder / f".{file}.tmp", hashlib.sha256()
-    try:
-        with temporary.open("wb") as out:
-            for part in chain([struct.pack("<Q", len(head)), head], map(_bytes, chain(*sites.values()))):
-                out.write(part)
-                found.update(part)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(folder / file)
-    except OSError as error:
-        raise _full(folder, error) from error
+    found = hashlib.sha256()
+    with replace_file(folder / file, GO_ON) as temporary, temporary.open("wb") as out:
+        for part in chain([struct.pack("<Q", len(head)), head], map(_bytes, chain(*sites.values()))):
+            out.write(part)
+            found.update(part)
+        out.flush()
+        os.fsync(out.fileno())
     rows = sum(map(len, next(iter(sites.values()))))
     return Shard(file=file, rows=rows, bytes=8 + len(head) + end, sha256=found.hexdigest())
 

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from mas_hooks.core.errors import SettingError
-from mas_hooks.core.memory import free_bytes
+from mas_hooks.core.memory import ProcessCache, free_bytes
 from mas_hooks.core.settings import Settings
 from mas_hooks.core.sites import Site, Where
 from mas_hooks.data.text_pairs import DirectedPairs, ResponseTokens, text_pairs
@@ -132,13 +132,9 @@ def _vocabulary(own: TextModel) -> dict[str, int]:
     return tokenizer.get_vocab()
 
 
-_LAST: dict[str, TextModels] = {}
+_LOADED = ProcessCache[TextModels]()
 
 
 def load_text_models(settings: TextSettings) -> TextModels:
     """Those of these settings, kept until others are asked for in this process."""
-    key = settings.model_dump_json()
-    if key not in _LAST:
-        _LAST.clear()
-        _LAST[key] = TextModels(settings)
-    return _LAST[key]
+    return _LOADED.get(settings.model_dump_json(), lambda: TextModels(settings))

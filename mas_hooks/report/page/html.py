@@ -12,7 +12,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mas_hooks.core.errors import EmptyError, OutputFolderError, SettingError, ShapeError
+from mas_hooks.core.errors import EmptyError, SettingError, ShapeError
+from mas_hooks.core.files import write_file
 from mas_hooks.report import style
 from mas_hooks.report.data.sheets import Sheet, SheetLine
 
@@ -116,17 +117,8 @@ def html_page(
 
 
 def save_html(path: Path | str, page: str) -> Path:
-    """Write a page under a temporary name, then rename it. Raises OutputFolderError where that cannot be done."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        remedy = "free some space, make the folder or make it writable, then write the page again"
-        raise OutputFolderError(path.parent, str(error), remedy) from error
-    return path
+    """Write a page whole, or not at all. Raises OutputFolderError where that cannot be done."""
+    return write_file(path, page, "free some space, make the folder or make it writable, then write the page again")
 
 
 def _section(section: Section) -> Iterator[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mas_hooks.core import records
 from mas_hooks.core.errors import CheckpointError, EmptyError, OutputFolderError
+from mas_hooks.core.files import replace_file
 from mas_hooks.core.records import Record
 from mas_hooks.report.data import fits
 from mas_hooks.report.data.panels import model_panels
@@ -79,14 +81,10 @@ def _png(figure: Figure) -> bytes:
 
 
 def _write(folder: Path, pictures: dict[Path, bytes]) -> None:
-    temporary = {path: path.with_name(path.name + ".tmp") for path in pictures}
-    try:
+    """All pictures under their names, or none of them."""
+    remedy = "free some space or make it writable, then draw again"
+    with OutputFolderError.while_writing(folder, remedy):
         folder.mkdir(exist_ok=True)
-        for path, picture in pictures.items():
-            temporary[path].write_bytes(picture)
-        for path, name in temporary.items():
-            name.replace(path)
-    except OSError as error:
-        for name in temporary.values():
-            name.unlink(missing_ok=True)
-        raise OutputFolderError(folder, str(error), "free some space or make it writable, then draw again") from error
+    with ExitStack() as whole:  # renamed only when all of them are written
+        for path, temporary in [(path, whole.enter_context(replace_file(path, remedy))) for path in pictures]:
+            temporary.write_bytes(pictures[path])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mas_hooks import report
+from mas_hooks.core.files import write_file
 from mas_hooks.core.records import Record
 from mas_hooks.studies.figures import page as pages
 from mas_hooks.studies.figures import results
@@ -36,12 +37,8 @@ def draw_panels(run_dir: Path, marks: Sequence[Any], rows: Sequence[Record], let
     values = {**results.gather_results(marks, rows), **results.correlations(rows), **results.null_share_bars(rows)}
     made = {f"{letter}.png": _figure(letter, values) for letter in letters if any(key[0] == letter for key in values)}
     paths = report.save_figures(run_dir / "figures", made)
-    table = run_dir / "figures.md"
-    temporary = table.with_name(".figures.md.tmp")
     page = pages.write_figures_page(values, rows, list(made)) + pages.missing(marks, values)
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(table)
-    return [*paths, table]
+    return [*paths, write_file(run_dir / "figures.md", page)]
 
 
 def _figure(letter: str, values: Mapping[Key, Any]) -> Any:

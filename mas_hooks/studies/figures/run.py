@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from mas_hooks.core import records
+from mas_hooks.core.files import read_json
 from mas_hooks.core.progress import say
-from mas_hooks.core.run_folder import RECORDS, SETTINGS, RunFolder, read_json
+from mas_hooks.core.run_folder import RECORDS, SETTINGS, RunFolder
 from mas_hooks.core.settings import Options
 from mas_hooks.studies.figures import drawing, panels, work
 from mas_hooks.studies.figures.settings import FiguresSettings

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mas_hooks.core.errors import EmptyError
+from mas_hooks.core.files import write_file
 from mas_hooks.core.records import Record
 from mas_hooks.evaluation.group_test import compare_groups, describe_group_test
 from mas_hooks.evaluation.pair_scores import PairTable
@@ -37,11 +38,8 @@ def draw_identity_figures(run_dir: Path, rows: Sequence[Record]) -> list[Path]:
     paths = save_figures(
         run_dir / "figures", {"penalty.png": _penalty(own), "cka.png": _cka(own), "distances.png": _distances(own)}
     )
-    page = run_dir / PAGE
-    temporary = page.with_name(f".{PAGE}.tmp")
-    temporary.write_text("\n".join([claims_table(claims.identity_claims(own), HEADER), *_tables(own)]), "utf-8")
-    temporary.replace(page)
-    return [*paths, page]
+    page = "\n".join([claims_table(claims.identity_claims(own), HEADER), *_tables(own)])
+    return [*paths, write_file(run_dir / PAGE, page)]
 
 
 def _curve(label: str, points: Sequence[tuple[float, float | None, float | None]], look: int) -> Curve:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mas_hooks.core.errors import EmptyError
+from mas_hooks.core.files import write_file
 from mas_hooks.core.records import Record
 from mas_hooks.report import claims_table, layer_heatmaps, save_figures
 from mas_hooks.studies.scaling_family import claims, grids
@@ -51,14 +52,8 @@ def draw_family_figures(run_dir: Path, rows: Sequence[Record]) -> list[Path]:
             columns=len(own.members),
         )
     paths = save_figures(run_dir / "figures", figures)
-    page = run_dir / PAGE
-    temporary = page.with_name(f".{PAGE}.tmp")
-    temporary.write_text(
-        "\n".join([claims_table(claims.family_claims(own), HEADER), _control(own), _distances(own), _members(rows)]),
-        "utf-8",
-    )
-    temporary.replace(page)
-    return [*paths, page]
+    parts = [claims_table(claims.family_claims(own), HEADER), _control(own), _distances(own), _members(rows)]
+    return [*paths, write_file(run_dir / PAGE, "\n".join(parts))]
 
 
 def _control(own: Any) -> str:

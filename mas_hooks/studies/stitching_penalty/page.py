@@ -11,6 +11,7 @@ import numpy as np
 from mas_hooks import report
 from mas_hooks.core import records
 from mas_hooks.core.errors import EmptyError
+from mas_hooks.core.files import write_file
 from mas_hooks.core.records import Record
 from mas_hooks.core.run_folder import RECORDS
 from mas_hooks.studies.stitching_penalty import claims, tables
@@ -35,10 +36,8 @@ def draw_penalty_figures(run_dir: Path) -> list[Path]:
         ),
     }
     saved = report.save_figures(run_dir / "figures", figures)
-    temporary = run_dir / f".{PAGE}.tmp"
-    temporary.write_text(write_penalty_page(rows, [path.name for path in saved]), encoding="utf-8")
-    temporary.replace(run_dir / PAGE)
-    return [*saved, run_dir / PAGE]
+    page = write_file(run_dir / PAGE, write_penalty_page(rows, [path.name for path in saved]))
+    return [*saved, page]
 
 
 def penalties(rows: Sequence[Record]) -> Any:

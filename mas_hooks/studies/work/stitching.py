@@ -17,7 +17,7 @@ from mas_hooks.alignment.plan import Direction, Plan
 from mas_hooks.alignment.transports import TransportSpec
 from mas_hooks.core import checkpoints
 from mas_hooks.core.errors import SettingError
-from mas_hooks.core.memory import spare_memory
+from mas_hooks.core.memory import ProcessCache, spare_memory
 from mas_hooks.core.parallel import Work
 from mas_hooks.core.records import Record
 from mas_hooks.core.settings import Settings
@@ -185,27 +185,21 @@ def load_pair(own: StitchComparison, *, progress: bool = True) -> tuple[HookedMo
     return source, target
 
 
-_LOADED: dict[str, HookedModel] = {}
-_PAIRS: dict[str, list[Pairs]] = {}
+_LOADED = ProcessCache[HookedModel](most=64)
+_PAIRS = ProcessCache[list[Pairs]]()
 
 
 def load_once(source: str | SmallModel, device: str, *, progress: bool = True) -> HookedModel:
     """A model, loaded once in a process."""
     key = f"{device} {source if isinstance(source, str) else source.key}"
-    if key not in _LOADED:
-        _LOADED[key] = load_language_model(source, device=device, progress=progress)
-    return _LOADED[key]
+    return _LOADED.get(key, lambda: load_language_model(source, device=device, progress=progress))
 
 
 def _pairs(own: StitchComparison) -> list[Pairs]:
     """Training, validation and test pairs, kept until other texts are asked for in this process."""
     model = load_once(own.source, own.device)
     key = f"{own.texts.model_dump_json()} {len(model.tokenizer)}"
-    if key not in _PAIRS:
-        made = [shared_text_pairs(rows) for rows in own.texts.rows(model)]
-        _PAIRS.clear()
-        _PAIRS[key] = made
-    return _PAIRS[key]
+    return _PAIRS.get(key, lambda: [shared_text_pairs(rows) for rows in own.texts.rows(model)])
 
 
 @lru_cache(maxsize=1)

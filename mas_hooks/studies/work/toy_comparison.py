@@ -12,6 +12,7 @@ from pydantic import model_validator
 from mas_hooks.alignment.alignment import Alignment
 from mas_hooks.alignment.plan import Plan
 from mas_hooks.core.errors import SettingError
+from mas_hooks.core.memory import ProcessCache
 from mas_hooks.core.parallel import Work
 from mas_hooks.core.records import Record
 from mas_hooks.core.settings import Settings
@@ -110,19 +111,20 @@ class _Prepared:
     activations: SharedActivations = field(default_factory=SharedActivations)
 
 
-_LAST: dict[str, _Prepared] = {}
+_PREPARED = ProcessCache[_Prepared]()
 
 
 def _prepare(own: ToyComparison, *, progress: bool) -> _Prepared:
     """Kept until another one is asked for in this process."""
     key = own.model_dump_json(include={"toys", "sites", "variables", "stepwise", "sizes", "device", "seed"})
-    if key not in _LAST:
+
+    def make() -> _Prepared:
         toys = [load_toy(settings, progress=progress) for settings in own.toys]
-        tasks = [one.task for one in toys]
-        made = _Prepared(tasks, own.places([one.model.to(own.device) for one in toys]), own.pairs(tasks, own.sizes))
-        _LAST.clear()
-        _LAST[key] = made
-    return _LAST[key]
+        tasks = [toy.task for toy in toys]
+        sites = own.places([toy.model.to(own.device) for toy in toys])
+        return _Prepared(tasks, sites, own.pairs(tasks, own.sizes))
+
+    return _PREPARED.get(key, make)
 
 
 def _dropped_record(own: ToyComparison, done: Fit) -> Record:

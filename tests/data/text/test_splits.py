@@ -158,7 +158,7 @@ def test_a_killed_save_is_not_taken_for_a_whole_one(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write", killed)
+        patch.setattr(module, "write_rows", killed)
         with pytest.raises(KeyboardInterrupt):
             save_splits(tmp_path, split_texts({"own": both(40, 40)}, own), own)
     with refused(CheckpointError, "data.json", "prepare the data again"):
@@ -172,7 +172,7 @@ def test_a_full_disk_is_told_and_nothing_half_written_is_taken_for_whole(tmp_pat
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write", full)
+        patch.setattr(module, "write_rows", full)
         with refused(OutputFolderError, str(tmp_path), "no space left on device", "--resume"):
             save_splits(tmp_path, split_texts({"own": both(40, 40)}, own), own)
     with refused(CheckpointError, "data.json"):

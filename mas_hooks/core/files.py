@@ -1,0 +1,86 @@
+"""Files that are written whole or not at all, and JSON that is read with one sentence for whatever else it holds."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mas_hooks.core.errors import CheckpointError, MasHooksError, OutputFolderError
+
+GO_ON = "make room there and go on with --resume: what was finished before is kept"
+
+
+@contextmanager
+def replace_file(path: Path | str, remedy: str = GO_ON) -> Iterator[Path]:
+    """Give a temporary name beside `path`, and rename what is written there into place when the block ends.
+
+    After an error the temporary file is removed and an older `path` stays as it was. Raises OutputFolderError, with
+    the remedy, where the file cannot be written, such as on a full disk.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with OutputFolderError.while_writing(path.parent, remedy):
+        try:
+            yield temporary
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_file(path: Path | str, content: str | bytes, remedy: str = GO_ON) -> Path:
+    """Write text (UTF-8) or bytes whole, or not at all. Raises OutputFolderError."""
+    with replace_file(path, remedy) as temporary:
+        if isinstance(content, str):
+            temporary.write_text(content, encoding="utf-8")
+        else:
+            temporary.write_bytes(content)
+    return Path(path)
+
+
+def write_json(path: Path | str, content: Any, remedy: str = GO_ON) -> Path:
+    """Write an object as indented JSON, whole or not at all. Raises OutputFolderError."""
+    return write_file(path, json.dumps(content, indent=2) + "\n", remedy)
+
+
+def write_json_lines(path: Path | str, rows: Iterable[Mapping[str, Any]], remedy: str = GO_ON) -> Path:
+    """Write one JSON object a line, whole or not at all. Raises OutputFolderError."""
+    return write_file(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), remedy)
+
+
+def read_json(path: Path, remedy: str = "give a settings.json of an earlier run") -> dict[str, Any]:
+    """A JSON object from a file. Raises CheckpointError, with the remedy, where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(path, f"cannot be read ({error})", remedy) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(path, "holds no settings", remedy)
+    return content
+
+
+def read_json_lines(
+    path: Path | str, refuse: Callable[[str, str], MasHooksError]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each line of a JSON lines file that is not blank: where it stands (FILE:LINE), and the object it holds.
+
+    refuse: makes the error to raise from (where, problem), for a file that cannot be read or a line that is no object.
+    """
+    try:
+        lines = Path(path).read_text("utf-8").split("\n")  # a text may hold what splitlines() takes for an end
+    except (OSError, UnicodeDecodeError) as error:
+        raise refuse(str(path), f"cannot be read ({error})") from error
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            where = f"{path}:{number}"
+            try:
+                content = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise refuse(where, f"is no JSON ({error})") from error
+            if not isinstance(content, dict):
+                raise refuse(where, f"holds a {type(content).__name__} instead of an object")
+            yield where, content

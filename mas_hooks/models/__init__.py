@@ -1,1 +1,1 @@
-"""Models that the studies make or load: small toys on tasks, and language models."""
+"""Models that the studies make or load: `models.toys` on tasks, `models.language` for text."""

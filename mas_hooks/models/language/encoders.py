@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mas_hooks.core.checkpoints import ensure_writable
+from mas_hooks.core.files import ensure_writable
 from mas_hooks.core.errors import DivergedError
 from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.settings import Settings

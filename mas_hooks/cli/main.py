@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from mas_hooks.core.errors import DeviceError, MasHooksError, OutputFolderError, SettingError, UnknownNameError
+from mas_hooks.core.errors import CheckpointError, DeviceError, MasHooksError, SettingError, UnknownNameError
 from mas_hooks.core.files import read_json
 from mas_hooks.core.run_folder import SETTINGS, RunFolder, next_folder
 from mas_hooks.core.settings import Options
@@ -88,12 +88,13 @@ def _defaults(study: Study, arguments: Sequence[str]) -> Any:
         folder = Path(out) if out else next_folder(study.name, resume=True)
         config = str(folder / SETTINGS)
         if not Path(config).exists():
-            raise OutputFolderError(folder, "there is no run to go on with", "leave out --resume to start one")
+            raise CheckpointError(folder, "holds no run to go on with", "leave out --resume to start one")
     first = {name: value for name in study.deciding if (value := _given(arguments, f"--{name}")) is not None}
-    told = {} if config is None else {key: value for key, value in read_json(Path(config)).items() if key != "recipe"}
-    if (preset := told.get("preset")) and preset != first.get("preset", preset):
-        raise SettingError("--preset", first["preset"], f"{preset!r} beside {config}, which has all its settings")
-    return study.settings(**told, **{name: value for name, value in first.items() if name not in told})
+    saved = {} if config is None else {key: value for key, value in read_json(Path(config)).items() if key != "recipe"}
+    if (preset := saved.get("preset")) and preset != first.get("preset", preset):
+        problem = f"{first['preset']!r} is not that of {config}, {preset!r}"
+        raise SettingError.because("--preset", problem, "leave it out, as that file has all settings")
+    return study.settings(**saved, **{name: value for name, value in first.items() if name not in saved})
 
 
 def _run(name: str, arguments: Sequence[str]) -> None:

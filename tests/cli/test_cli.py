@@ -46,7 +46,7 @@ def test_no_command_and_help_list_the_commands(capsys):
         (["demo", "--fit.batch-size", "0"], "greater than or equal to 1"),
         (["demo", "--config", "nothing.json"], "nothing.json: cannot be read"),
         (["demo", "--resume"], "no run of demo to resume"),
-        (["demo", "--resume", "--out", "nowhere"], "nowhere: there is no run to go on with"),
+        (["demo", "--resume", "--out", "nowhere"], "nowhere: holds no run to go on with"),
         (["demo", "--jobs", "0"], "--jobs is 0, but must be 1 or more"),
         (["report", "nowhere"], "nowhere"),
     ],

@@ -103,7 +103,7 @@ def test_flags_override_a_preset_wherever_they_stand(here):
 def test_a_preset_beside_the_settings_of_a_run_is_refused_rather_than_passed_over(here, capsys):
     told = {"recipe": "toxicity", **ToxicitySettings().model_dump(mode="json")}
     Path("settings.json").write_text(json.dumps(told))
-    assert "--preset is 'paper', but must be 'tiny' beside settings.json" in said(
+    assert "--preset 'paper' is not that of settings.json, 'tiny'; leave it out" in said(
         capsys, "--config", "settings.json", "--preset", "paper"
     )
     study = registry.load_study("recipes", "toxicity")

@@ -107,7 +107,8 @@ def _run(name: str, arguments: Sequence[str]) -> None:
     run = RunFolder.open(folder, study.study, settings.model_dump(mode="json"), resume=flags.resume)
     print(f"{study.name} → {folder}", flush=True)
     try:
-        study.main(settings, run, Options(flags.jobs, device, not flags.quiet))
+        with registry.name_line(study.path):
+            study.main(settings, run, Options(flags.jobs, device, not flags.quiet))
     except KeyboardInterrupt:
         print(f"\ninterrupted; go on with: mas-hooks run {name} --resume --out {folder}", file=sys.stderr)
         raise

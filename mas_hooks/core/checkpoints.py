@@ -56,7 +56,7 @@ def checkpoint_exists(folder: Path | str) -> bool:
 
 
 def load_checkpoint(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read the config and the tensors (on the CPU). Raise CheckpointError for a folder that is not whole, or not ours."""
+    """Read config and tensors (on the CPU). Raise CheckpointError for a folder that is not whole, or not ours."""
     folder = Path(folder).resolve()
     if not folder.exists() and _older(folder).exists():
         folder = _older(folder)  # `save_checkpoint` was killed between its two renames: the older one is whole

@@ -43,7 +43,7 @@ def texts_fingerprint(texts: Iterable[object]) -> str:
 
 
 def files_fingerprint(path: Path) -> str:
-    """A short name of a file, or of a folder with all files below it: from their names, sizes and samples of their bytes."""
+    """A short name of a file, or of all files of a folder: from their names, sizes and samples of their bytes."""
     digest = hashlib.sha256()
     for file in sorted(file for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()):
         size = file.stat().st_size

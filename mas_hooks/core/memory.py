@@ -11,7 +11,7 @@ import torch
 Value = TypeVar("Value")
 
 SHARE, RESERVE = 0.4, 0.2
-"""The share of a device's free memory that kept activations may take, and the share of all its memory that stays free."""
+"""The share of free memory that kept activations may take, and the share of all memory that stays free."""
 
 
 def free_bytes(device: torch.device) -> int:

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mas_hooks.core import records
-from mas_hooks.core.files import ensure_writable
 from mas_hooks.core.errors import CheckpointError, OutputFolderError
-from mas_hooks.core.files import read_json, write_json
+from mas_hooks.core.files import ensure_writable, read_json, write_json
 from mas_hooks.core.records import Record
 from mas_hooks.core.settings import check_same_settings
 

@@ -132,8 +132,8 @@ SENTENCES = [
      "as the recipes do."),
     (errors.RecipeError.at_line("my.py", 3, "rank = rnak", NameError("name 'rnak' is not defined")), "my.py:3: in the "
      "line `rank = rnak`, NameError: name 'rnak' is not defined; correct it and run the recipe again."),
-    (errors.RecipeError.at_line("my.py", None, "", ImportError("no\n module")), "my.py: ImportError: no module; correct "
-     "it and run the recipe again."),
+    (errors.RecipeError.at_line("my.py", None, "", ImportError("no\n module")), "my.py: ImportError: no module; "
+     "correct it and run the recipe again."),
     (errors.RecordError.unknown_key("iaa", ["iia"], "f:3"), "f:3: records have no key 'iaa'. Did you mean 'iia'?"),
     (errors.RecordError.unknown_key("?", ["iia"], "f:3"), "f:3: records have no key '?'."),
     (errors.RecordError.unreadable("f:3", "holds a list instead of an object"), "f:3 is not a line of results: it "
@@ -145,8 +145,8 @@ SENTENCES = [
      "id, body, but hh-rlhf is read from chosen, rejected; give the data set as published, or write your own rows with "
      "text and label."),
     (errors.TooFewRowsError("toxic", 5, "4 empty", "3 splits of 1 or more texts and 3 test texts need 6", "give more "
-     "texts"), "the class 'toxic' has 5 usable rows (4 empty), but 3 splits of 1 or more texts and 3 test texts need 6; "
-     "give more texts."),
+     "texts"), "the class 'toxic' has 5 usable rows (4 empty), but 3 splits of 1 or more texts and 3 test texts need "
+     "6; give more texts."),
     (errors.TooFewRowsError("toxic", 1, "4 empty", "3 splits need 6", "give more texts"), "the class 'toxic' has 1 "
      "usable row (4 empty), but 3 splits need 6; give more texts."),
     (errors.TooFewRowsError("toxic", 0, "none was dropped", "3 splits need 6", "give more texts"), "the class 'toxic' "
@@ -167,7 +167,7 @@ def test_what_every_error_says(error, sentence):
 def test_what_every_error_says_reads_as_a_sentence(said):
     assert re.match(r"[a-z0-9]|GPT |[A-Z]\w+\.[a-z]", said), "begins with a small letter, or with a name"
     assert re.search(r"[^.][.?]$", said), "ends with one full stop"
-    assert not re.search(r"\.\.|\s\s|\n|\(\)\.\.| [,;.:?]|;;|,;", said)
+    assert not re.search(r"\.\.|\s\s|\n|\(\)\.\.| [,;:?]| \.\W|;;|,;", said)
     assert not re.search(r"is '[^']* [^']*', but must be|'another one'|\bNone\b", said), "a phrase is no value"
 
 
@@ -181,7 +181,7 @@ def test_no_constructor_is_left_out():
     table = inspect.getsource(sys.modules[__name__])
     for name, kind in inspect.getmembers(errors, inspect.isclass):
         for member, value in vars(kind).items():
-            if isinstance(value, classmethod):
+            if isinstance(value, classmethod) and issubclass(kind, MasHooksError):
                 assert f"{name}.{member}(" in table, f"{name}.{member}"
 
 

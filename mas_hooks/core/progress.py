@@ -1,4 +1,4 @@
-"""Progress bars: one line a process, so that parallel work does not write over itself."""
+"""Progress bars: one line for each process, so that parallel work does not write over itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _line = 0
 
 
 def take_line(line: int) -> None:
-    """From now on this process draws its bars on that line."""
+    """Draw the bars of this process on that line from now on."""
     global _line  # noqa: PLW0603
     _line = line
 

@@ -81,7 +81,7 @@ def test_config_repeats_settings_and_flags_override_them(here):
     told = {"recipe": "demo", **study.settings(rank=7, seed=3).model_dump(mode="json")}
     Path("settings.json").write_text(json.dumps(told))
     for words in (["--config", "settings.json"], ["--config=settings.json"]):
-        defaults = main._defaults(study, words)
+        defaults = main._load_defaults(study, words)
         assert (defaults.rank, defaults.seed) == (7, 3)
         flags, settings = main._parse("run demo", study, [*words, "--seed", "5"], (main.RunFlags(), defaults))
         assert (settings.rank, settings.seed, flags.config) == (7, 5, Path("settings.json"))
@@ -92,9 +92,9 @@ def test_resume_takes_the_settings_of_the_run(here):
     for name, rank in (("demo-001", 5), ("demo-002", 7)):
         Path("runs", name).mkdir(parents=True)
         Path("runs", name, "settings.json").write_text(json.dumps({"recipe": "demo", "rank": rank}))
-    assert main._defaults(study, ["--resume"]).rank == 7
-    assert main._defaults(study, ["--resume", "--out", "runs/demo-001"]).rank == 5
-    assert main._defaults(study, ["--out=runs/demo-001"]).rank == 16
+    assert main._load_defaults(study, ["--resume"]).rank == 7
+    assert main._load_defaults(study, ["--resume", "--out", "runs/demo-001"]).rank == 5
+    assert main._load_defaults(study, ["--out=runs/demo-001"]).rank == 16
 
 
 def test_version(capsys):

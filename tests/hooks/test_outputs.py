@@ -96,7 +96,7 @@ def test_logits_that_cannot(output, told):
     with pytest.raises(NoLogitsError) as caught:
         default_logits(output)
     assert str(caught.value) == (
-        f"cannot tell which part of {told} holds the logits; pass wrap(..., logits=lambda out: …)."
+        f"cannot tell which part of {told} holds the logits; pass wrap(model, logits=lambda out: …)."
     )
 
 

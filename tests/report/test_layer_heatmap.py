@@ -100,5 +100,5 @@ def test_a_cell_that_was_not_measured_stays_blank():
 def test_what_cannot_be_drawn_is_said():
     with pytest.raises(EmptyError, match="the layer heat map is empty; it needs records with layer_a"):
         drawn([Record(measure="cka", value=0.5)])
-    with pytest.raises(NotFiniteError, match="the layer heat map of a × b holds 1 values"):
+    with pytest.raises(NotFiniteError, match="the layer heat map of a × b holds 1 value"):
         drawn(rows("a", "b", [[float("nan"), 0.1]]))

@@ -126,7 +126,7 @@ def test_unequal_depths_have_no_arccos_distance(shape):
 
 
 def test_a_value_that_is_none_is_told():
-    with refused(NotFiniteError, "the similarity of layers holds 1 values"):
+    with refused(NotFiniteError, "the similarity of layers holds 1 value"):
         arccos_distance([1, float("nan")])
 
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mas_hooks.core.checkpoints import ensure_writable
 from mas_hooks.core.errors import (
     CheckpointError,
     EmptyError,
@@ -22,6 +21,7 @@ from mas_hooks.core.errors import (
     ShapeError,
     UnknownNameError,
 )
+from mas_hooks.core.files import ensure_writable
 from mas_hooks.core.fingerprints import tensors_digest
 from mas_hooks.core.inputs import Inputs
 from mas_hooks.core.progress import progress_bar

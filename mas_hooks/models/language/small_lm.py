@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mas_hooks.core import checkpoints
+from mas_hooks.core import checkpoints, files
 from mas_hooks.core.errors import CheckpointError, DivergedError, SettingError
 from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.settings import Settings
@@ -147,7 +147,7 @@ def load_small_lm(settings: SmallModel, cache: Path | None = None, *, progress: 
     own, model = pack_texts(settings.vocabulary, settings.context), untrained_small_lm(settings)
     if checkpoints.checkpoint_exists(folder):
         return SmallLanguageModel(model, own.tokenizer, _load(folder, model, settings), from_cache=True)
-    checkpoints.ensure_writable(folder.parent)
+    files.ensure_writable(folder.parent)
     _train(model, own.train, settings, progress=progress)
     losses = {name: float(token_losses(model, rows[:MEASURED]).mean()) for name, rows in _parts(own).items()}
     told = {"settings": settings.model_dump(mode="json"), "losses": losses}

@@ -15,7 +15,7 @@ import torch
 from platformdirs import user_cache_path
 from pydantic import Field
 
-from mas_hooks.core import checkpoints
+from mas_hooks.core import checkpoints, files
 from mas_hooks.core.errors import CheckpointError
 from mas_hooks.core.settings import Settings
 from mas_hooks.data.tasks import VARIANTS, AbstractTask, task
@@ -118,7 +118,7 @@ def load_toy(settings: ToySettings, cache: Path | None = None, *, progress: bool
         model = untrained_toy(settings)
         if checkpoints.checkpoint_exists(folder):
             return Toy(model, own, _load(folder, model, settings), from_cache=True, layer_path=path)
-        checkpoints.ensure_writable(folder.parent)
+        files.ensure_writable(folder.parent)
         seen = Trials(task(settings.task, **settings.with_defaults().task_settings))
         trained = train_toy(model, seen, settings.training, label=settings.name, progress=progress)
     checkpoints.save_checkpoint(

@@ -296,7 +296,7 @@ def test_arguments_of_the_wrong_kind_are_named(models, ids):
         cka_layers(a, b, ids, sites_a=[], progress=False)
     with refused(UnknownNameError, "neox has no block '7'"):
         cka_layers(a, b, ids, sites_a=["blocks.7.hook_resid_post"], progress=False)
-    with refused(SettingError, "the input of a model is 'list'"):
+    with refused(SettingError, "the input of a model is a list"):
         cka_layers(a, b, ids.tolist(), progress=False)
     with refused(ShapeError, "the inputs of neox has shape (12,)"):
         cka_layers(a, b, ids[0], progress=False)

@@ -1,1 +1,2 @@
-"""Forwards that start at the patched site: one file for decoders, recurrent models and any other."""
+"""Forwards that start at the patched site: one file each for decoders, recurrent models and any other, and what is
+kept between passes."""

@@ -57,7 +57,7 @@ class SharedActivations:
 
     Attributes:
         held: Activations by the ids of their site, inputs and cells.
-        prefixes: By the id of a site, what a decoder holds there by what it has read; None where it is not kept so.
+        prefixes: By the id of a site, what a decoder holds there by what it has read; None where prefixes do not suit.
 
     Example:
         >>> from torch import nn

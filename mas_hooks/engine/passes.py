@@ -82,19 +82,6 @@ class JoinedBatch:
         return where, self.vectors[which[before].to(self.vectors.device)]
 
 
-class _PermutedRows(torch.autograd.Function):
-    """Put row i at row place[i], a permutation: its gradient is a look-up too, not a sum into zeros."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, place: Tensor) -> Tensor:
-        ctx.save_for_backward(place)
-        return values.index_select(0, place.argsort())
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0].index_select(0, ctx.saved_tensors[0]), None
-
-
 def split_by_position(begins: Int[Tensor, " row"], end: int, cost: int) -> list[Int[Tensor, " group"]]:
     """Split rows into passes, each from its own first column to `end`, so that the fewest positions are run.
 
@@ -166,6 +153,19 @@ def run_passes(
     if len(pieces) == 1:
         return _label_batches(batches, pieces[0])
     return _label_batches(batches, _PermutedRows.apply(torch.cat(pieces), torch.cat(order).to(pieces[0].device)))
+
+
+class _PermutedRows(torch.autograd.Function):
+    """Put row i at row place[i], a permutation: its gradient is a look-up too, not a sum into zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, place: Tensor) -> Tensor:
+        ctx.save_for_backward(place)
+        return values.index_select(0, place.argsort())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0].index_select(0, ctx.saved_tensors[0]), None
 
 
 def _label_batches(batches: Sequence[PatchBatch], logits: Tensor) -> LabelledLogits:

@@ -19,7 +19,7 @@ CHUNK_TOKENS = 16_384
 
 
 class Prefixes:
-    """The vectors of one site for every sequence of tokens that was asked for so far, in the model's own dtype.
+    """The vectors of one site for every sequence of tokens that it was read for so far, in the model's own dtype.
 
     Memory follows the distinct prefixes, not the pairs that use them: the same text counts once as a source, as a
     target, and in every direction.
@@ -32,7 +32,7 @@ class Prefixes:
         self._row = torch.zeros(0, dtype=torch.int64)  # of each key, in `vectors`
 
     def find_places(self, ids: Int[Tensor, "row position"], where: Where) -> Int[Tensor, " n"]:
-        """Which of `vectors` each cell has; those that were never asked for are computed now."""
+        """Which of `vectors` each cell has; those that are not there yet are computed now."""
         ids, where = ids.cpu(), where.to(torch.device("cpu"))
         keys = model_inputs.prefix_keys(ids)[where.rows, where.columns]
         distinct, which = keys.unique(return_inverse=True)

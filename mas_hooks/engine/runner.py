@@ -32,7 +32,7 @@ from mas_hooks.hooks.read import read_site
 from mas_hooks.hooks.taps import Edit, put_vectors
 
 PATHS = ("auto", "tail", "reference")
-"""The ways that may be asked for (see `choose_runner`)."""
+"""The ways to run pairs that a caller may choose from (see `choose_runner`)."""
 
 STATE_PROOF, BLOCK_PROOF, STREAM_PROOF = 16, 4, 16
 """On how many pairs a tail of each kind has to give the logits of a whole forward."""

@@ -17,6 +17,27 @@ from mas_hooks.hooks.names import HookPoint
 from mas_hooks.hooks.taps import AbstractTap
 
 
+@contextmanager
+def attach_taps(root: nn.Module, taps: Mapping[HookPoint, Sequence[AbstractTap]]) -> Iterator[None]:
+    """Hook the taps of each point, in order, on a root module for the length of a `with` block.
+
+    On a clean exit each tap is checked. Raises UnreachedSiteError when the cells of one did not come by.
+    """
+    with ExitStack() as undo:
+        undo.enter_context(checks.checkpointing_off(root))
+        places = [undo.enter_context(_tap_place(root, point, group)) for point, group in taps.items()]
+
+        def begin_forward(_module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
+            for place in places:
+                place.seen = generation.column_offset(kwargs)
+
+        undo.callback(root.register_forward_pre_hook(begin_forward, prepend=True, with_kwargs=True).remove)
+        yield
+    for place, group in zip(places, taps.values(), strict=True):
+        for tap in group:
+            tap.check(place.seen)
+
+
 @dataclass(eq=False)
 class _Place:
     """One side of one module: the taps there, and how many positions of the current forward have passed it.
@@ -106,24 +127,3 @@ def _tap_place(root: nn.Module, point: HookPoint, taps: Sequence[AbstractTap]) -
         yield place
     finally:
         place.drop(point, taps)
-
-
-@contextmanager
-def attach_taps(root: nn.Module, taps: Mapping[HookPoint, Sequence[AbstractTap]]) -> Iterator[None]:
-    """Hook the taps of each point, in order, on a root module for the length of a `with` block.
-
-    On a clean exit each tap is checked. Raises UnreachedSiteError when the cells of one did not come by.
-    """
-    with ExitStack() as undo:
-        undo.enter_context(checks.checkpointing_off(root))
-        places = [undo.enter_context(_tap_place(root, point, group)) for point, group in taps.items()]
-
-        def begin_forward(_module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
-            for place in places:
-                place.seen = generation.column_offset(kwargs)
-
-        undo.callback(root.register_forward_pre_hook(begin_forward, prepend=True, with_kwargs=True).remove)
-        yield
-    for place, group in zip(places, taps.values(), strict=True):
-        for tap in group:
-            tap.check(place.seen)

@@ -52,7 +52,7 @@ def load_folder(folder: Path | str) -> nn.Module:
         )
     if missing := sorted(info["missing_keys"]):
         problem = f"lacks {len(missing)} of its model's weights (such as {missing[0]})"
-        raise CheckpointError(folder, problem, "save it anew with save_pretrained")
+        raise CheckpointError(folder, problem, "save it again with save_pretrained")
     return model.eval()
 
 
@@ -173,7 +173,7 @@ def _read_config(folder: Path) -> Mapping[str, Any]:
 
     if not (folder / CONFIG).is_file():
         raise CheckpointError(folder, f"holds no {CONFIG}", "give the folder of a saved Hugging Face model")
-    config = read_json(folder / CONFIG, "save the model anew with save_pretrained")
+    config = read_json(folder / CONFIG, "save the model again with save_pretrained")
     kind = config.get("model_type")
     if kind not in CONFIG_MAPPING:
         _refuse_code(folder, config)
@@ -203,7 +203,7 @@ def _refuse_code(folder: Path, config: Mapping[str, Any]) -> None:
 
 def _find_base(folder: Path) -> Path:
     """Find the folder of the model that an adapter is for."""
-    base = read_json(folder / ADAPTER, "save the adapter anew").get("base_model_name_or_path")
+    base = read_json(folder / ADAPTER, "save the adapter again").get("base_model_name_or_path")
     if not base or not Path(base).is_dir():
         remedy = "load both yourself, PeftModel.from_pretrained(base, folder), and wrap that"
         raise CheckpointError(folder, f"is an adapter of {base!r}, which is no folder here", remedy)
@@ -214,7 +214,7 @@ def _load_adapter(folder: Path) -> nn.Module:
     require_package("peft", "language", f"loading the adapter in {folder}")
     base = _find_base(folder)
     if not any(folder.glob("*.safetensors")):
-        raise CheckpointError(folder, "holds no safetensors weights", "save the adapter anew with save_pretrained")
+        raise CheckpointError(folder, "holds no safetensors weights", "save the adapter again with save_pretrained")
     from peft import PeftModel
 
     if (base / ADAPTER).is_file():
@@ -236,4 +236,4 @@ def _reword_errors(folder: Path, what: str) -> Iterator[None]:
     except (*damaged, AttributeError, RuntimeError) as error:
         said = textwrap.shorten(str(error), 200, placeholder=" …")
         problem = f"{what} cannot be loaded ({type(error).__name__}: {said})"
-        raise CheckpointError(folder, problem, f"save it anew with save_pretrained, or {ONESELF}") from error
+        raise CheckpointError(folder, problem, f"save it again with save_pretrained, or {ONESELF}") from error

@@ -48,92 +48,10 @@ class HookPoint:
     heads: int | None = None
 
 
-def _width(module: nn.Module, side: Side) -> int | None:
-    """The width of what goes in or comes out; None where the module does not say. Looks into adapters and bridges."""
-    for inside in ("_original_component", "base_layer"):
-        module = module._modules.get(inside) or module
-    if type(module).__name__ == "Conv1D":  # transformers' linear layer of GPT-2, stored transposed
-        return module.nf if side == "output" else module.nx  # pyright: ignore[reportReturnType]
-    if isinstance(module, nn.Linear):
-        return module.out_features if side == "output" else module.in_features
-    if isinstance(module, nn.Embedding):
-        return module.embedding_dim if side == "output" else None
-    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
-        return module.normalized_shape[-1]
-    if isinstance(module, nn.RNNBase):
-        out = (module.proj_size or module.hidden_size) * (2 if module.bidirectional else 1)
-        return out if side == "output" else module.input_size
-    if isinstance(module, nn.RNNCellBase):
-        return module.hidden_size if side == "output" else module.input_size
-    if isinstance(module, nn.Sequential):
-        inner = reversed(module) if side == "output" else iter(module)
-        return next((_width(child, side) for child in inner if not isinstance(child, KEEP_WIDTH)), None)
-    return None
-
-
-def _name_states(root: nn.Module) -> dict[str, HookPoint]:
-    """Name the states: `state`, or `state.0`, `state.1`, … bottom up where there are several."""
-    points = []
-    for path, module in root.named_modules():
-        if isinstance(module, recurrent.FUSED + recurrent.CELLS) and recurrent.explain_refusal(module) is None:
-            kind = "fused" if isinstance(module, recurrent.FUSED) else "cell"
-            width = recurrent.count_state_vectors(module) * int(module.hidden_size)
-            points += [
-                HookPoint(path, kind, layer=layer, width=width) for layer in range(recurrent.count_layers(module))
-            ]
-    if len(points) == 1:
-        return {"state": points[0]}
-    return {f"state.{index}": point for index, point in enumerate(points)}
-
-
-def _name_blocks(root: nn.Module, layer_path: str | None) -> dict[str, HookPoint]:
-    """Name input and output of the i-th module at `layer_path`: `blocks.{i}.hook_resid_pre` and `…post`."""
-    if layer_path is None:
-        return {}
-    modules = dict(root.named_modules())
-    if layer_path not in modules:
-        raise UnknownNameError("layer_path", layer_path, [path for path in modules if path], type(root).__name__)
-    blocks = modules[layer_path]
-    if not isinstance(blocks, nn.ModuleList | nn.Sequential):
-        raise UnsupportedError(
-            f"layer_path {layer_path!r}, which leads to a {type(blocks).__name__},", "name a list of blocks"
-        )
-    if len(set(blocks)) < len(blocks):  # one name would mean two of its runs
-        raise UnsupportedError(f"layer_path {layer_path!r}, whose list holds a block twice,", "hook by dotted paths")
-    points = {}
-    for index, (key, block) in enumerate(blocks.named_children()):
-        path = f"{layer_path}.{key}".removeprefix(".")
-        points[f"blocks.{index}.hook_resid_pre"] = HookPoint(path, side="input", width=_width(block, "input"))
-        points[f"blocks.{index}.hook_resid_post"] = HookPoint(path, width=_width(block, "output"))
-    return points
-
-
 def blocks_path(root: Any, family: Family) -> str:
     """The dotted path of the list of blocks of a Hugging Face model."""
     prefix = "" if root.base_model is root else f"{root.base_model_prefix}."
     return prefix + family.blocks
-
-
-def _name_family(root: Any, family: Family) -> dict[str, HookPoint]:
-    """Name the places of a Hugging Face model, as its family's row says, in the order of the forward."""
-    path, width, heads = blocks_path(root, family), root.config.hidden_size, root.config.num_attention_heads
-    points: dict[str, HookPoint] = {}
-    for index, (key, block) in enumerate(root.get_submodule(path).named_children()):
-        at, block_name = f"{path}.{key}", f"blocks.{index}."
-        attention = f"{at}.{family.attention}"
-        projected = _width(block.get_submodule(family.heads), "input")
-        points[block_name + "hook_resid_pre"] = HookPoint(at, side="input", width=width)
-        points[block_name + "attn.hook_z"] = HookPoint(
-            f"{at}.{family.heads}", side="input", width=projected, heads=heads
-        )
-        points[block_name + "hook_attn_out"] = HookPoint(attention, width=width)
-        if family.serial(root.config):
-            points[block_name + "hook_resid_mid"] = HookPoint(attention, width=width, plus=at)
-        points[block_name + "hook_mlp_out"] = HookPoint(
-            f"{at}.{family.mlp}", width=width, flat=at if family.flat_mlp else None
-        )
-        points[block_name + "hook_resid_post"] = HookPoint(at, width=width)
-    return points
 
 
 def canonical_names(root: Any, layer_path: str | None = None, family: Family | None = None) -> dict[str, HookPoint]:
@@ -207,16 +125,6 @@ def find_point(root: nn.Module, known: Mapping[str, HookPoint], name: str, model
     raise UnknownNameError("site", name, known, model)
 
 
-def _find_head(point: HookPoint, index: int, name: str, model: str) -> HookPoint:
-    if point.heads is None or point.width is None:
-        raise UnsupportedError(f"a head of {name!r} in {model}", "take the whole site")
-    if index >= point.heads:
-        whole = name.partition("[")[0]
-        raise UnknownNameError("head", name, [f"{whole}[{head}]" for head in range(point.heads)], model)
-    width = point.width // point.heads
-    return replace(point, width=width, units=(index * width, (index + 1) * width), heads=None)
-
-
 def move_to_input(root: nn.Module, point: HookPoint) -> HookPoint:
     """Move a point to the input side of its module. Raises UnsupportedError when the place has none."""
     if point.kind != "module":
@@ -225,3 +133,95 @@ def move_to_input(root: nn.Module, point: HookPoint) -> HookPoint:
         raise UnsupportedError("the input side of a sum or of a head", "hook the module's input by its path")
     width = point.width if point.side == "input" else _width(root.get_submodule(point.path), "input")
     return HookPoint(point.path, side="input", width=width)
+
+
+def _width(module: nn.Module, side: Side) -> int | None:
+    """The width of what goes in or comes out; None where the module does not say. Looks into adapters and bridges."""
+    for inside in ("_original_component", "base_layer"):
+        module = module._modules.get(inside) or module
+    if type(module).__name__ == "Conv1D":  # transformers' linear layer of GPT-2, stored transposed
+        return module.nf if side == "output" else module.nx  # pyright: ignore[reportReturnType]
+    if isinstance(module, nn.Linear):
+        return module.out_features if side == "output" else module.in_features
+    if isinstance(module, nn.Embedding):
+        return module.embedding_dim if side == "output" else None
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return module.normalized_shape[-1]
+    if isinstance(module, nn.RNNBase):
+        out = (module.proj_size or module.hidden_size) * (2 if module.bidirectional else 1)
+        return out if side == "output" else module.input_size
+    if isinstance(module, nn.RNNCellBase):
+        return module.hidden_size if side == "output" else module.input_size
+    if isinstance(module, nn.Sequential):
+        inner = reversed(module) if side == "output" else iter(module)
+        return next((_width(child, side) for child in inner if not isinstance(child, KEEP_WIDTH)), None)
+    return None
+
+
+def _name_states(root: nn.Module) -> dict[str, HookPoint]:
+    """Name the states: `state`, or `state.0`, `state.1`, … bottom up where there are several."""
+    points = []
+    for path, module in root.named_modules():
+        if isinstance(module, recurrent.FUSED + recurrent.CELLS) and recurrent.explain_refusal(module) is None:
+            kind = "fused" if isinstance(module, recurrent.FUSED) else "cell"
+            width = recurrent.count_state_vectors(module) * int(module.hidden_size)
+            points += [
+                HookPoint(path, kind, layer=layer, width=width) for layer in range(recurrent.count_layers(module))
+            ]
+    if len(points) == 1:
+        return {"state": points[0]}
+    return {f"state.{index}": point for index, point in enumerate(points)}
+
+
+def _name_blocks(root: nn.Module, layer_path: str | None) -> dict[str, HookPoint]:
+    """Name input and output of the i-th module at `layer_path`: `blocks.{i}.hook_resid_pre` and `…post`."""
+    if layer_path is None:
+        return {}
+    modules = dict(root.named_modules())
+    if layer_path not in modules:
+        raise UnknownNameError("layer_path", layer_path, [path for path in modules if path], type(root).__name__)
+    blocks = modules[layer_path]
+    if not isinstance(blocks, nn.ModuleList | nn.Sequential):
+        raise UnsupportedError(
+            f"layer_path {layer_path!r}, which leads to a {type(blocks).__name__},", "name a list of blocks"
+        )
+    if len(set(blocks)) < len(blocks):  # one name would mean two of its runs
+        raise UnsupportedError(f"layer_path {layer_path!r}, whose list holds a block twice,", "hook by dotted paths")
+    points = {}
+    for index, (key, block) in enumerate(blocks.named_children()):
+        path = f"{layer_path}.{key}".removeprefix(".")
+        points[f"blocks.{index}.hook_resid_pre"] = HookPoint(path, side="input", width=_width(block, "input"))
+        points[f"blocks.{index}.hook_resid_post"] = HookPoint(path, width=_width(block, "output"))
+    return points
+
+
+def _name_family(root: Any, family: Family) -> dict[str, HookPoint]:
+    """Name the places of a Hugging Face model, as its family's row says, in the order of the forward."""
+    path, width, heads = blocks_path(root, family), root.config.hidden_size, root.config.num_attention_heads
+    points: dict[str, HookPoint] = {}
+    for index, (key, block) in enumerate(root.get_submodule(path).named_children()):
+        at, block_name = f"{path}.{key}", f"blocks.{index}."
+        attention = f"{at}.{family.attention}"
+        projected = _width(block.get_submodule(family.heads), "input")
+        points[block_name + "hook_resid_pre"] = HookPoint(at, side="input", width=width)
+        points[block_name + "attn.hook_z"] = HookPoint(
+            f"{at}.{family.heads}", side="input", width=projected, heads=heads
+        )
+        points[block_name + "hook_attn_out"] = HookPoint(attention, width=width)
+        if family.serial(root.config):
+            points[block_name + "hook_resid_mid"] = HookPoint(attention, width=width, plus=at)
+        points[block_name + "hook_mlp_out"] = HookPoint(
+            f"{at}.{family.mlp}", width=width, flat=at if family.flat_mlp else None
+        )
+        points[block_name + "hook_resid_post"] = HookPoint(at, width=width)
+    return points
+
+
+def _find_head(point: HookPoint, index: int, name: str, model: str) -> HookPoint:
+    if point.heads is None or point.width is None:
+        raise UnsupportedError(f"a head of {name!r} in {model}", "take the whole site")
+    if index >= point.heads:
+        whole = name.partition("[")[0]
+        raise UnknownNameError("head", name, [f"{whole}[{head}]" for head in range(point.heads)], model)
+    width = point.width // point.heads
+    return replace(point, width=width, units=(index * width, (index + 1) * width), heads=None)

@@ -16,27 +16,6 @@ from mas_hooks.hooks.hooked_model import HookedModel
 from mas_hooks.hooks.taps import AbstractTap, ReadTap, StopForward
 
 
-@dataclass(eq=False)
-class _SharedRead(AbstractTap):
-    """One of several reads of a forward; the forward ends once all of them have their cells."""
-
-    read: ReadTap
-    reads: Sequence[ReadTap]
-    reads_only = True
-
-    def columns(self) -> Tensor | None:
-        return self.read.columns()
-
-    def __call__(self, h: Tensor, offset: int) -> Tensor:
-        self.read(h, offset)
-        if not any(read.missing() for read in self.reads):
-            raise StopForward
-        return h
-
-    def check(self, seen: int) -> None:
-        self.read.check(seen)
-
-
 def read_sites(
     model: HookedModel, sites: Sequence[Site], inputs: Inputs, where: Where
 ) -> list[Float[Tensor, "n _width"]]:
@@ -100,3 +79,24 @@ def read_site(model: HookedModel, site: Site, inputs: Inputs, where: Where) -> F
         torch.Size([2, 8])
     """
     return read_sites(model, [site], inputs, where)[0]
+
+
+@dataclass(eq=False)
+class _SharedRead(AbstractTap):
+    """One of several reads of a forward; the forward ends once all of them have their cells."""
+
+    read: ReadTap
+    reads: Sequence[ReadTap]
+    reads_only = True
+
+    def columns(self) -> Tensor | None:
+        return self.read.columns()
+
+    def __call__(self, h: Tensor, offset: int) -> Tensor:
+        self.read(h, offset)
+        if not any(read.missing() for read in self.reads):
+            raise StopForward
+        return h
+
+    def check(self, seen: int) -> None:
+        self.read.check(seen)

@@ -81,83 +81,6 @@ def run_layer(module: nn.RNNBase, layer: int, x: Tensor, state: States) -> tuple
     return out, pack_state(after[0] if len(after) == 1 else after)[0]
 
 
-def _batch_first(module: nn.RNNBase, x: Tensor) -> Tensor:
-    return x if module.batch_first else x.transpose(0, 1)
-
-
-def _starts(module: nn.RNNBase, x: Tensor, given: Any) -> list[States]:
-    """The state that each layer starts from: the one in the call, or zeros."""
-    if given is None:
-        return [x.new_zeros(len(x), count_state_vectors(module) * module.hidden_size)] * module.num_layers
-    return list(pack_state(given))
-
-
-def _stop_columns(taps: Sequence[AbstractTap], offset: int, positions: int) -> list[int]:
-    """The local columns after which some tap wants to see the state, ascending."""
-    every = torch.arange(offset, offset + positions)
-    wanted = [every if (columns := tap.columns()) is None else columns.cpu() for tap in taps]
-    return [int(stop) for stop in torch.cat(wanted).unique() - offset if 0 <= stop < positions]
-
-
-def _rerun_layer(
-    run: Run, x: Tensor, natural: Tensor, start: States, taps: Sequence[AbstractTap], offset: int
-) -> tuple[Tensor, States, bool] | None:
-    """Run a layer again, so that the taps see, and may edit, its state after each asked column.
-
-    Returns its outputs (batch position hidden), its last state, and whether any edit changed a bit. Returns None where
-    no edit changed a bit or can have a gradient: the module's own result then stands.
-    """
-    hidden, state, begun, pieces, edited, moved = natural.shape[-1], start, 0, [], False, False
-    for stop in _stop_columns(taps, offset, x.shape[1]):
-        piece, state = run(x[:, begun : stop + 1], state)
-        if not edited:
-            piece = natural[:, begun : stop + 1]
-            state = torch.cat([piece[:, -1], state[:, hidden:]], dim=-1)
-        before = after = state[:, None]
-        for tap in taps:
-            after = tap(after, offset + stop)
-        moved = moved or not torch.equal(after, before)
-        edited = edited or moved or (after is not before and (after.requires_grad or before.requires_grad))
-        if edited:
-            state = after[:, 0]
-            piece = torch.cat([piece[:, :-1], after[:, :, :hidden]], dim=1)
-        pieces.append(piece)
-        begun = stop + 1
-    if not edited:
-        return None
-    if begun < x.shape[1]:
-        rest, state = run(x[:, begun:], state)
-        pieces.append(rest)
-    return torch.cat(pieces, dim=1), state, moved
-
-
-def _tap_layer(
-    module: nn.RNNBase, layer: int, x: Tensor, natural: Tensor, start: States, taps: Sequence[AbstractTap], offset: int
-) -> tuple[Tensor, States, bool] | None:
-    """Let the taps of one layer see its states. Returns what replaces `natural`, or None (as `_rerun_layer`)."""
-    if not taps or (count_state_vectors(module) == 1 and all(tap.reads_only for tap in taps)):
-        for tap in taps:
-            tap(natural, offset)
-        return None
-    return _rerun_layer(lambda piece, state: run_layer(module, layer, piece, state), x, natural, start, taps, offset)
-
-
-def _check_call(module: nn.RNNBase, x: Any, site: str) -> None:
-    if not isinstance(x, Tensor):
-        raise UnsupportedError(
-            "a packed sequence at a state site", "pass the padded batch and let Where name the cells"
-        )
-    if x.ndim != 3:
-        raise ShapeError(f"the input of {site}", tuple(x.shape), "(batch, position, width)")
-    if module.training and module.dropout and module.num_layers > 1:
-        raise UnsupportedError("a state site of a stacked module in train mode with dropout", "call .eval() first")
-
-
-def _with_gradient_of(values: Tensor, graph: Tensor) -> Tensor:
-    """The exact values of one tensor, with the gradient of another that is equal up to rounding."""
-    return values.detach() + (graph - graph.detach())
-
-
 def tap_fused(
     module: nn.RNNBase, taps: Mapping[int, Sequence[AbstractTap]], call: tuple[Any, ...], output: Any, offset: int
 ) -> tuple[int, Any]:
@@ -220,3 +143,80 @@ def tap_cell(module: nn.Module, taps: Sequence[AbstractTap], output: Any, offset
     for tap in taps:
         after = tap(after, offset)
     return 1, output if after is before else unpack_state(module, after[:, 0])
+
+
+def _batch_first(module: nn.RNNBase, x: Tensor) -> Tensor:
+    return x if module.batch_first else x.transpose(0, 1)
+
+
+def _starts(module: nn.RNNBase, x: Tensor, given: Any) -> list[States]:
+    """The state that each layer starts from: the one in the call, or zeros."""
+    if given is None:
+        return [x.new_zeros(len(x), count_state_vectors(module) * module.hidden_size)] * module.num_layers
+    return list(pack_state(given))
+
+
+def _stop_columns(taps: Sequence[AbstractTap], offset: int, positions: int) -> list[int]:
+    """The local columns after which some tap wants to see the state, ascending."""
+    every = torch.arange(offset, offset + positions)
+    stops = [every if (columns := tap.columns()) is None else columns.cpu() for tap in taps]
+    return [int(stop) for stop in torch.cat(stops).unique() - offset if 0 <= stop < positions]
+
+
+def _rerun_layer(
+    run: Run, x: Tensor, natural: Tensor, start: States, taps: Sequence[AbstractTap], offset: int
+) -> tuple[Tensor, States, bool] | None:
+    """Run a layer again, so that the taps see, and may edit, its state after each column that one asks for.
+
+    Returns its outputs (batch position hidden), its last state, and whether any edit changed a bit. Returns None where
+    no edit changed a bit or can have a gradient: the module's own result then stands.
+    """
+    hidden, state, begun, pieces, edited, moved = natural.shape[-1], start, 0, [], False, False
+    for stop in _stop_columns(taps, offset, x.shape[1]):
+        piece, state = run(x[:, begun : stop + 1], state)
+        if not edited:
+            piece = natural[:, begun : stop + 1]
+            state = torch.cat([piece[:, -1], state[:, hidden:]], dim=-1)
+        before = after = state[:, None]
+        for tap in taps:
+            after = tap(after, offset + stop)
+        moved = moved or not torch.equal(after, before)
+        edited = edited or moved or (after is not before and (after.requires_grad or before.requires_grad))
+        if edited:
+            state = after[:, 0]
+            piece = torch.cat([piece[:, :-1], after[:, :, :hidden]], dim=1)
+        pieces.append(piece)
+        begun = stop + 1
+    if not edited:
+        return None
+    if begun < x.shape[1]:
+        rest, state = run(x[:, begun:], state)
+        pieces.append(rest)
+    return torch.cat(pieces, dim=1), state, moved
+
+
+def _tap_layer(
+    module: nn.RNNBase, layer: int, x: Tensor, natural: Tensor, start: States, taps: Sequence[AbstractTap], offset: int
+) -> tuple[Tensor, States, bool] | None:
+    """Let the taps of one layer see its states. Returns what replaces `natural`, or None (as `_rerun_layer`)."""
+    if not taps or (count_state_vectors(module) == 1 and all(tap.reads_only for tap in taps)):
+        for tap in taps:
+            tap(natural, offset)
+        return None
+    return _rerun_layer(lambda piece, state: run_layer(module, layer, piece, state), x, natural, start, taps, offset)
+
+
+def _check_call(module: nn.RNNBase, x: Any, site: str) -> None:
+    if not isinstance(x, Tensor):
+        raise UnsupportedError(
+            "a packed sequence at a state site", "pass the padded batch and let Where name the cells"
+        )
+    if x.ndim != 3:
+        raise ShapeError(f"the input of {site}", tuple(x.shape), "(batch, position, width)")
+    if module.training and module.dropout and module.num_layers > 1:
+        raise UnsupportedError("a state site of a stacked module in train mode with dropout", "call .eval() first")
+
+
+def _with_gradient_of(values: Tensor, graph: Tensor) -> Tensor:
+    """The exact values of one tensor, with the gradient of another that is equal up to rounding."""
+    return values.detach() + (graph - graph.detach())

@@ -105,49 +105,6 @@ class AbstractTap(ABC):
         """Raise UnreachedSiteError when some cells did not come by in the `seen` positions that passed."""
 
 
-def _select_cells(where: Where, h: Tensor, offset: int, site: str) -> tuple[Tensor, Where]:
-    """Which of the cells are in the span that starts at `offset`, and where in it they are.
-
-    Rows that generation repeats (beams, several sequences a prompt) get the cells of the row they came from.
-    """
-    call, length = generation.current_call(), h.shape[1]
-    repeats = 1 if call is None else call.repeats(h.shape[0])
-    which = ((where.columns >= offset) & (where.columns < offset + length)).nonzero()[:, 0]
-    cells = Where(where.rows[which], where.columns[which])
-    cells.check(h.shape[0] // repeats, offset + length, None, f"the batch at {site}")
-    if call is not None and call.mask is not None:
-        given = cells.columns < call.length
-        Where(cells.rows[given], cells.columns[given]).check(call.rows, call.length, call.mask, f"the inputs at {site}")
-    if repeats > 1:
-        copy = torch.arange(repeats, device=cells.rows.device).repeat(len(which))
-        which = which.repeat_interleave(repeats)
-        cells = Where(where.rows[which] * repeats + copy, where.columns[which])
-    return which, Where(cells.rows, cells.columns - offset).to(h.device)
-
-
-def _cells_of_scope(scope: Scope, h: Tensor, offset: int, site: str) -> Where:
-    """All cells of a span that are prompt, generated or either, padding left out."""
-    call = generation.current_call()
-    columns = torch.arange(offset, offset + h.shape[1], device=h.device)
-    if call is None:
-        if scope != "every":
-            allowed = "'every' or a Where in a direct call of the model; use .generate, .forward or .run_with_hooks"
-            raise SettingError(f"where of an edit at {site}", scope, allowed)
-        return Where.from_mask(torch.ones(h.shape[:2], dtype=torch.bool, device=h.device))
-    given = (columns < call.length).expand(h.shape[:2])
-    real = given.clone()
-    if call.mask is not None:
-        mask = call.mask.to(h.device).repeat_interleave(call.repeats(h.shape[0]), dim=0)
-        real &= mask[:, columns.clamp(max=call.length - 1)]
-    return Where.from_mask({"prompt": real, "generated": ~given, "every": real | ~given}[scope])
-
-
-def _check_shape(edited: object, h: Tensor, what: str) -> None:
-    if not isinstance(edited, Tensor) or edited.shape != h.shape:
-        got = tuple(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
-        raise ShapeError(what, got, str(tuple(h.shape)))
-
-
 @dataclass(eq=False)
 class EditTap(AbstractTap):
     """Applies an `Edit` to its cells."""
@@ -266,3 +223,46 @@ class ReadTap(AbstractTap):
             return values
         order = torch.cat([index for index, _ in self.spans if index is not None])
         return values[order.argsort()]
+
+
+def _select_cells(where: Where, h: Tensor, offset: int, site: str) -> tuple[Tensor, Where]:
+    """Which of the cells are in the span that starts at `offset`, and where in it they are.
+
+    Rows that generation repeats (beams, several sequences a prompt) get the cells of the row they came from.
+    """
+    call, length = generation.current_call(), h.shape[1]
+    repeats = 1 if call is None else call.repeats(h.shape[0])
+    which = ((where.columns >= offset) & (where.columns < offset + length)).nonzero()[:, 0]
+    cells = Where(where.rows[which], where.columns[which])
+    cells.check(h.shape[0] // repeats, offset + length, None, f"the batch at {site}")
+    if call is not None and call.mask is not None:
+        given = cells.columns < call.length
+        Where(cells.rows[given], cells.columns[given]).check(call.rows, call.length, call.mask, f"the inputs at {site}")
+    if repeats > 1:
+        copy = torch.arange(repeats, device=cells.rows.device).repeat(len(which))
+        which = which.repeat_interleave(repeats)
+        cells = Where(where.rows[which] * repeats + copy, where.columns[which])
+    return which, Where(cells.rows, cells.columns - offset).to(h.device)
+
+
+def _cells_of_scope(scope: Scope, h: Tensor, offset: int, site: str) -> Where:
+    """All cells of a span that are prompt, generated or either, padding left out."""
+    call = generation.current_call()
+    columns = torch.arange(offset, offset + h.shape[1], device=h.device)
+    if call is None:
+        if scope != "every":
+            allowed = "'every' or a Where in a direct call of the model; use .generate, .forward or .run_with_hooks"
+            raise SettingError(f"where of an edit at {site}", scope, allowed)
+        return Where.from_mask(torch.ones(h.shape[:2], dtype=torch.bool, device=h.device))
+    given = (columns < call.length).expand(h.shape[:2])
+    real = given.clone()
+    if call.mask is not None:
+        mask = call.mask.to(h.device).repeat_interleave(call.repeats(h.shape[0]), dim=0)
+        real &= mask[:, columns.clamp(max=call.length - 1)]
+    return Where.from_mask({"prompt": real, "generated": ~given, "every": real | ~given}[scope])
+
+
+def _check_shape(edited: object, h: Tensor, what: str) -> None:
+    if not isinstance(edited, Tensor) or edited.shape != h.shape:
+        got = tuple(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
+        raise ShapeError(what, got, str(tuple(h.shape)))

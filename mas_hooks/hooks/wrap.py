@@ -76,6 +76,17 @@ def wrap(
     return hooked
 
 
+def warn_in_train_mode(model: HookedModel) -> None:
+    """Warn (TrainModeWarning) when a model is in train mode and drops units at random."""
+    dropping = _find_dropout(model.module)
+    if dropping is not None:
+        warnings.warn(
+            f"{model.name} is in train mode and its {dropping} drops units at random; call .eval() on it first.",
+            TrainModeWarning,
+            stacklevel=3,
+        )
+
+
 def _find_core(model: Any) -> tuple[Any, Any, nn.Module]:
     """The bridge where there is one, what is inside nnsight's envoy, and the module that runs."""
     outer = nnsight.without_envoy(model)
@@ -91,17 +102,6 @@ def _native_modules(bridge: Any, outer: Any, core: nn.Module) -> dict[str, nn.Mo
     if bridge is not None:
         return transformer_lens.bridge_names(bridge)
     return {} if outer is core else dict(outer.named_modules())
-
-
-def warn_in_train_mode(model: HookedModel) -> None:
-    """Warn (TrainModeWarning) when a model is in train mode and drops units at random."""
-    dropping = _find_dropout(model.module)
-    if dropping is not None:
-        warnings.warn(
-            f"{model.name} is in train mode and its {dropping} drops units at random; call .eval() on it first.",
-            TrainModeWarning,
-            stacklevel=3,
-        )
 
 
 def _find_dropout(module: nn.Module) -> str | None:

@@ -34,6 +34,69 @@ from mas_hooks.hooks.hooked_model import HookedModel
 from mas_hooks.hooks.read import read_sites
 
 
+def collect(
+    sites: Site | Sequence[Site],
+    inputs: Inputs | Stream,
+    where: Where | None = None,
+    *,
+    folder: Path | str | None = None,
+    dtype: str = "float32",
+    batch_size: int = 64,
+    shard_mb: float = 256.0,
+    resume: bool = False,
+    progress: bool = True,
+) -> ActivationStore:
+    """Run a data set through a model once and keep what passes some of its sites.
+
+    Args:
+        sites: One site, or several of one model, which are read in the same forwards.
+        inputs: The whole data set (a tensor or a mapping of tensors), run `batch_size` rows at a time; or batches
+            (inputs, Where) as they come from a list, a loader or a generator.
+        where: The cells of the whole data set to keep, in this order; None for every cell that is no padding. An input
+            row whose cells do not follow each other is run once for each stretch of them.
+        folder: Where the rows go; None for memory. At most a shard and a batch are in memory at a time.
+        dtype: float32, float16 or bfloat16.
+        batch_size: How many rows of the data set are run at a time.
+        shard_mb: About how large the shards in the folder are, in MB.
+        resume: Whether to go on in the folder after its last whole shard.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The store: `store[name]` or `store[site]` are the rows of a site.
+
+    Raises:
+        OutputFolderError: The folder cannot be written, or is in use.
+        CheckpointError: The folder was begun with another request or with other inputs.
+        EmptyError: There are no sites or no cells.
+        PositionError: A cell lies outside the inputs or on padding.
+        SettingError: A setting, the sites or the inputs cannot be used.
+        ShapeError: The inputs have no positions, or a site has another width than it says.
+        UnknownNameError: The dtype is none of the three.
+
+    Example:
+        >>> import torch
+        >>> import mas_hooks as mh
+        >>> from torch import nn
+        >>> model = mh.wrap(nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 5)))
+        >>> store = mh.collect(model.at("embed"), torch.tensor([[0, 1, 2], [3, 4, 0]]), progress=False)
+        >>> store["embed"][[0, 5]].shape
+        torch.Size([2, 8])
+    """
+    kind = str(dtype).removeprefix("torch.")
+    read = _Reader.of(list(sites) if isinstance(sites, Sequence) else [sites], kind)
+    _check_numbers(batch_size, shard_mb, folder, resume)
+    batches, total = cut_batches(read.model, inputs, where, batch_size)
+    widths = {name: site.width for name, site in read.sites.items()}
+    weights = "" if folder is None else _digest_weights(read.model.module)
+    asked = {"model": read.model.name, "weights": weights, "sites": widths, "dtype": kind}
+    index = Index(request=Request.model_validate({**asked, "batch_size": batch_size, "shard_mb": shard_mb}))
+    keeper = _Keeper(index) if folder is None else _Keeper.begin(index, Path(folder), resume)
+    limit = max(1, int(shard_mb * 2**20 / (sum(widths.values()) * read.dtype.itemsize)))
+    with progress_bar(total, f"activations of {read.model.name}", shown=progress) as shown:
+        _keep_batches(read, batches, keeper, limit, shown)
+    return keeper.open_store()
+
+
 @dataclass(frozen=True, eq=False)
 class _Reader:
     """Reads several sites of one model in one forward, which ends at the last of them."""
@@ -173,69 +236,6 @@ def _keep_batches(read: _Reader, batches: Iterable[Batch], keeper: _Keeper, limi
 
 def _digest_weights(module: nn.Module) -> str:
     return tensors_digest(chain(module.named_parameters(), module.named_buffers())).hexdigest()
-
-
-def collect(
-    sites: Site | Sequence[Site],
-    inputs: Inputs | Stream,
-    where: Where | None = None,
-    *,
-    folder: Path | str | None = None,
-    dtype: str = "float32",
-    batch_size: int = 64,
-    shard_mb: float = 256.0,
-    resume: bool = False,
-    progress: bool = True,
-) -> ActivationStore:
-    """Run a data set through a model once and keep what passes some of its sites.
-
-    Args:
-        sites: One site, or several of one model, which are read in the same forwards.
-        inputs: The whole data set (a tensor or a mapping of tensors), run `batch_size` rows at a time; or batches
-            (inputs, Where) as they come from a list, a loader or a generator.
-        where: The cells of the whole data set to keep, in this order; None for every cell that is no padding. An input
-            row whose cells do not follow each other is run once for each stretch of them.
-        folder: Where the rows go; None for memory. At most a shard and a batch are in memory at a time.
-        dtype: float32, float16 or bfloat16.
-        batch_size: How many rows of the data set are run at a time.
-        shard_mb: About how large the shards in the folder are, in MB.
-        resume: Whether to go on in the folder after its last whole shard.
-        progress: Whether to show a progress bar.
-
-    Returns:
-        The store: `store[name]` or `store[site]` are the rows of a site.
-
-    Raises:
-        OutputFolderError: The folder cannot be written, or is in use.
-        CheckpointError: The folder was begun with another request or with other inputs.
-        EmptyError: There are no sites or no cells.
-        PositionError: A cell lies outside the inputs or on padding.
-        SettingError: A setting, the sites or the inputs cannot be used.
-        ShapeError: The inputs have no positions, or a site has another width than it says.
-        UnknownNameError: The dtype is none of the three.
-
-    Example:
-        >>> import torch
-        >>> import mas_hooks as mh
-        >>> from torch import nn
-        >>> model = mh.wrap(nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 5)))
-        >>> store = mh.collect(model.at("embed"), torch.tensor([[0, 1, 2], [3, 4, 0]]), progress=False)
-        >>> store["embed"][[0, 5]].shape
-        torch.Size([2, 8])
-    """
-    kind = str(dtype).removeprefix("torch.")
-    read = _Reader.of(list(sites) if isinstance(sites, Sequence) else [sites], kind)
-    _check_numbers(batch_size, shard_mb, folder, resume)
-    batches, total = cut_batches(read.model, inputs, where, batch_size)
-    widths = {name: site.width for name, site in read.sites.items()}
-    weights = "" if folder is None else _digest_weights(read.model.module)
-    asked = {"model": read.model.name, "weights": weights, "sites": widths, "dtype": kind}
-    index = Index(request=Request.model_validate({**asked, "batch_size": batch_size, "shard_mb": shard_mb}))
-    keeper = _Keeper(index) if folder is None else _Keeper.begin(index, Path(folder), resume)
-    limit = max(1, int(shard_mb * 2**20 / (sum(widths.values()) * read.dtype.itemsize)))
-    with progress_bar(total, f"activations of {read.model.name}", shown=progress) as shown:
-        _keep_batches(read, batches, keeper, limit, shown)
-    return keeper.open_store()
 
 
 def _check_numbers(batch_size: int, shard_mb: float, folder: Path | str | None, resume: bool) -> None:

@@ -23,7 +23,7 @@ from mas_hooks.core.fingerprints import _bytes
 CODES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in CODES}
 GO_ON = "make room there, then go on with resume=True"
-INDEX, REMEDY = "index.json", "give the folder of a finished collect(…), or delete it and collect anew"
+INDEX, REMEDY = "index.json", "give the folder of a finished collect(…), or delete it and collect again"
 
 
 class Shard(BaseModel):
@@ -38,7 +38,7 @@ class Shard(BaseModel):
 
 
 class Request(BaseModel):
-    """What was asked for: it has to be the same when a store is resumed. `weights`: digest of those of the model."""
+    """The request that a store was collected for: the same when it is resumed. `weights`: the digest of the model's."""
 
     model_config = ConfigDict(extra="forbid")
 

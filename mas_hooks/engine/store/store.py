@@ -19,7 +19,7 @@ from mas_hooks.engine.store.shards import Index, map_shard, verify_shard
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The rows of one site (n, width), in the order they were asked for; in memory, or mapped from a folder."""
+    """The rows of one site (n, width), in the order of the cells; in memory, or mapped from a folder."""
 
     name: str
     chunks: Sequence[Tensor]

@@ -2,7 +2,7 @@
 
 The model's own forward is called on the continuation alone, with the recurrent module's `forward` displaced for that
 one call. It then starts from the given states (patched ones, or those before the first edit below the recurrence) and
-gives only the outputs that are asked for. Sequences travel packed: no step is spent on padding. This is right for
+gives only the outputs that are needed. Sequences travel packed: no step is spent on padding. This is right for
 models that treat positions alike below and above the recurrence; `engine/runner.py` proves that on real pairs before
 the tail is used.
 """
@@ -141,7 +141,7 @@ class StateTailRunner(AbstractRunner):
         if is_single_layer_state(self.model, self.site):
             return self.site
         state = find_only_state(self.model)
-        if state is None:  # `suits_state_tail` holds the door
+        if state is None:  # never after `suits_state_tail`
             raise UnsupportedError(f"a tail from {self.site}", "run whole forwards: path='reference'")
         return state
 
@@ -313,7 +313,7 @@ def run_state_tail(
 
 def _recurrent_module(model: HookedModel, site: Site) -> nn.RNNBase:
     module = model.module.get_submodule(model.point(site.name).path)
-    if not isinstance(module, nn.RNNBase):  # `is_single_layer_state` holds the door
+    if not isinstance(module, nn.RNNBase):  # never after `is_single_layer_state`
         raise TypeError(f"{site} is no fused recurrent module")
     return module
 

@@ -13,10 +13,13 @@ from mas_hooks.core.errors import UnknownNameError, UnsupportedError
 from mas_hooks.core.sites import Side
 from mas_hooks.hooks import recurrent
 from mas_hooks.hooks.families import Family
+from mas_hooks.hooks.outputs import describe_output
 
 Kind = Literal["module", "fused", "cell"]
 
 KEEP_WIDTH = (nn.Dropout, nn.ELU, nn.GELU, nn.Identity, nn.LeakyReLU, nn.ReLU, nn.Sigmoid, nn.SiLU, nn.Softmax, nn.Tanh)
+"""Modules whose output is as wide as their input."""
+
 BLOCK = re.compile(r"blocks\.(-?\d+)\.")
 HEAD = re.compile(r"(.*\.hook_z)\[(\d+)\]")
 
@@ -183,7 +186,7 @@ def _name_blocks(root: nn.Module, layer_path: str | None) -> dict[str, HookPoint
     blocks = modules[layer_path]
     if not isinstance(blocks, nn.ModuleList | nn.Sequential):
         raise UnsupportedError(
-            f"layer_path {layer_path!r}, which leads to a {type(blocks).__name__},", "name a list of blocks"
+            f"layer_path {layer_path!r}, which leads to {describe_output(blocks)},", "name a list of blocks"
         )
     if len(set(blocks)) < len(blocks):  # one name would mean two of its runs
         raise UnsupportedError(f"layer_path {layer_path!r}, whose list holds a block twice,", "hook by dotted paths")

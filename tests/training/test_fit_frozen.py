@@ -16,7 +16,7 @@ from mas_hooks.evaluation.evaluate import evaluate
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.models.toys.toy_cache import load_toy
 from mas_hooks.training.fit import fit
-from mas_hooks.training.loop import FitLoop, FitSettings, frozen_sites
+from mas_hooks.training.loop import FitLoop, FitSettings, check_frozen_sites
 
 SETTINGS = FitSettings(batch_size=64, learning_rate=3e-2, epochs=25, validate_every=25)
 QUICK = FitSettings(batch_size=64, learning_rate=3e-2, epochs=3, validate_every=3)
@@ -197,7 +197,7 @@ def test_what_cannot_be_frozen(small_sites, small_pairs, tmp_path, plan, frozen,
 
 @pytest.mark.parametrize("given", [np.array([1]), torch.tensor([1]), {1}, range(1, 2)])
 def test_frozen_may_be_given_in_any_way(small_sites, given):
-    assert frozen_sites(Alignment(small_sites, rank=4), given) == frozenset({1})
+    assert check_frozen_sites(Alignment(small_sites, rank=4), given) == frozenset({1})
 
 
 # The bigger alignment

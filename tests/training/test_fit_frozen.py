@@ -119,7 +119,7 @@ def test_directions_between_frozen_sites_have_no_part(small_sites, small_toys, t
         alignment = Alignment([*small_sites, third], rank=4)
         loop = FitLoop(alignment, make(), three_pairs[:2], QUICK, cells, frozen=frozenset({0, 1}))
         assert sorted(loop.train.directions) == sorted(behaviour)
-        assert sorted(loop.latent.ways) == sorted(latent)
+        assert sorted(loop.latent.directions) == sorted(latent)
         assert sorted(loop.valid.directions) == sorted(chosen)
         assert [id(one) for one in loop.optimizer.param_groups[0]["params"]] == [id(alignment.maps[2].weight)]
 

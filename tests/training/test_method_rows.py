@@ -86,10 +86,10 @@ def test_a_stitch_replaces_the_whole_vector(small_sites):
     torch.testing.assert_close(found, one.forward(h_s))
     assert alignment.directions() == [Direction(0, 1), Direction(1, 0)]
     back = made(methods.stitch(0, kind="orthogonal"), small_sites)
-    assert back.ways() == [Direction(0, 1), Direction(1, 0)]  # there by the transpose
+    assert back.directions() == [Direction(0, 1), Direction(1, 0)]  # there by the transpose
     turned = back.interchange(h_t, back.interchange(h_t, h_s, target=0, source=1), target=1, source=0)
     torch.testing.assert_close(turned, h_s, rtol=1e-4, atol=1e-5)
-    assert made(methods.stitch(0, kind="affine", layer_norm="after"), small_sites).ways() == [Direction(1, 0)]
+    assert made(methods.stitch(0, kind="affine", layer_norm="after"), small_sites).directions() == [Direction(1, 0)]
     with pytest.raises(UnsupportedError, match="naming the shared dims of stitching is not supported"):
         alignment.interchange(h_t, h_s, target=1, source=0, subspace="count")
 

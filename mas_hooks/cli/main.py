@@ -1,4 +1,7 @@
-"""The command line: `mas-hooks demo | ls | run | cp | report | sites | doctor | bench`."""
+"""The command line: `mas-hooks demo | ls | run | cp | report | sites | doctor | bench`.
+
+What a command needs is imported inside its function, so that `--help`, `--version`, `ls` and `cp` answer without torch.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,12 @@ from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from mas_hooks.cli import site_table
-from mas_hooks.cli.doctor.report import examine_and_print
 from mas_hooks.core.errors import DeviceError, MasHooksError, OutputFolderError, SettingError, UnknownNameError
 from mas_hooks.core.files import read_json
 from mas_hooks.core.run_folder import SETTINGS, RunFolder, next_folder
 from mas_hooks.core.settings import Options
 from mas_hooks.studies import registry
 from mas_hooks.studies.registry import Study
-from mas_hooks.studies.stages import print_files, redraw_run
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,8 @@ def report_command(arguments: Sequence[str]) -> None:
         return run_dir
 
     run_dir = tyro.cli(parse_run_dir, args=arguments, prog="mas-hooks report", description=report_command.__doc__)
+    from mas_hooks.studies.stages import print_files, redraw_run
+
     print_files(redraw_run(run_dir))
 
 
@@ -183,6 +185,8 @@ def sites_command(arguments: Sequence[str]) -> None:
         everything: Annotated[bool, tyro.conf.arg(name="all")] = False,
         json: bool = False,
     ) -> None:
+        from mas_hooks.cli import site_table
+
         site_table.show_sites(site_table.bare_model(model_dir, layer_path), everything=everything, as_json=json)
 
     tyro.cli(show, args=arguments, prog="mas-hooks sites", description=sites_command.__doc__)
@@ -196,6 +200,8 @@ def doctor_command(arguments: Sequence[str]) -> None:
         layer_path: str | None = None,
         device: str = "cpu",
     ) -> bool:
+        from mas_hooks.cli.doctor.report import examine_and_print
+
         return examine_and_print(model_dir, layer_path, _device(device))
 
     if not tyro.cli(check, args=arguments, prog="mas-hooks doctor", description=doctor_command.__doc__):

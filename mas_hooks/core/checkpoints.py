@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,6 @@ from mas_hooks.core.errors import CheckpointError, OutputFolderError
 FORMAT = 1
 CONFIG, TENSORS = "config.json", "model.safetensors"
 REMEDY = "give a folder written by save_pretrained, or delete it and make it anew"
-
-
-def ensure_writable(folder: Path | str) -> Path:
-    """Make a folder, or check that it can be written to. Raises OutputFolderError before any long work starts."""
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # of its own name: several processes may ask at once
-            pass
-    except OSError as error:
-        problem = (error.strerror or "not writable").lower()
-        raise OutputFolderError(folder, problem, "choose another folder with --out") from error
-    return folder
 
 
 def save_checkpoint(folder: Path | str, kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

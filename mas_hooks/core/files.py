@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,19 @@ from typing import Any
 from mas_hooks.core.errors import CheckpointError, MasHooksError, OutputFolderError
 
 GO_ON = "make room there and go on with --resume: what was finished before is kept"
+
+
+def ensure_writable(folder: Path | str) -> Path:
+    """Make a folder, or check that it can be written to. Raises OutputFolderError before any long work starts."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # of its own name: several processes may ask at once
+            pass
+    except OSError as error:
+        problem = (error.strerror or "not writable").lower()
+        raise OutputFolderError(folder, problem, "choose another folder with --out") from error
+    return folder
 
 
 @contextmanager

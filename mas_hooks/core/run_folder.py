@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mas_hooks.core import records
-from mas_hooks.core.checkpoints import ensure_writable
+from mas_hooks.core.files import ensure_writable
 from mas_hooks.core.errors import OutputFolderError
 from mas_hooks.core.files import read_json, write_json
 from mas_hooks.core.records import Record

@@ -12,7 +12,7 @@ import torch
 from platformdirs import user_cache_path
 from torch import Tensor, nn
 
-from mas_hooks.core import checkpoints
+from mas_hooks.core import checkpoints, files
 from mas_hooks.core.errors import CheckpointError
 
 REMEDY = "delete it, and the model is trained again"
@@ -63,7 +63,7 @@ def load_or_train(
                 weight.copy_(tensors[name])
         model.eval()
         return config, True
-    checkpoints.ensure_writable(folder.parent)
+    files.ensure_writable(folder.parent)
     results = dict(train())
     checkpoints.save_checkpoint(folder, kind, {"settings": settings, **results}, weights)
     return results, False

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mas_hooks.core.checkpoints import ensure_writable
+from mas_hooks.core.files import ensure_writable
 from mas_hooks.core.files import write_json
 
 

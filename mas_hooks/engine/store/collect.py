@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mas_hooks.core.checkpoints import ensure_writable
+from mas_hooks.core.files import ensure_writable
 from mas_hooks.core.errors import (
     CheckpointError,
     EmptyError,

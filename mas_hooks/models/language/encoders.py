@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mas_hooks.core.checkpoints import ensure_writable
+from mas_hooks.core.files import ensure_writable
 from mas_hooks.core.settings import Settings
 from mas_hooks.data.text.sentence_pairs import WORDS, PairRow, make_overlap_rows, write_example
 from mas_hooks.hooks import loading

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from mas_hooks.core import fingerprints, records
-from mas_hooks.core.checkpoints import ensure_writable
+from mas_hooks.core.files import ensure_writable
 from mas_hooks.core.errors import DivergedError, EmptyError, OutputFolderError, SettingError
 from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.records import Record

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from mas_hooks.core import checkpoints, fingerprints
+from mas_hooks.core import checkpoints, files, fingerprints
 from mas_hooks.core.errors import CheckpointError, EmptyError, SettingError, UnsupportedError
 from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.settings import Settings
@@ -83,7 +83,7 @@ def generate_responses(
         raise UnsupportedError(f"generating with {model.name}", "wrap a Hugging Face language model")
     rows, pad = _prompt_ids(model, prompts, settings)
     warn_in_train_mode(model)
-    checkpoints.ensure_writable(folder)
+    files.ensure_writable(folder)
     same = {"settings": settings.model_dump(mode="json"), "prompts": fingerprints.texts_fingerprint(rows)}
     fingerprints.keep_or_compare(folder / TOLD, same | {"model": fingerprints.model_fingerprint(model.module)})
     if checkpoints.checkpoint_exists(folder / WHOLE):

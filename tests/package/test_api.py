@@ -19,6 +19,7 @@ PUBLIC = [
     "Where",
     "cka_layers",
     "collect",
+    "compare_layers",
     "controls",
     "evaluate",
     "fit",
@@ -37,7 +38,7 @@ PUBLIC = [
 
 def test_the_public_names_are_these():
     assert mh.__all__ == PUBLIC
-    assert len(PUBLIC) <= 25
+    assert len(PUBLIC) <= 28
 
 
 def test_every_public_name_is_there_and_documented():

@@ -22,6 +22,12 @@ class Record:
     A correlational result puts its name in `measure` and its number in `value`, `value_low`, `value_high`.
     Final test rows have `split="test"`; curves have `split="valid"` and a `step`. How well a model knows its own task
     is `measure="trial_accuracy"`, `split="train"`. `dropped` counts draws that were repeated to stay in range.
+
+    Example:
+        >>> import mas_hooks as mh
+        >>> record = mh.Record(source=0, target=1, split="test", iia=0.97, floor=0.12, trials=1000)
+        >>> record.to_json()
+        '{"source": 0, "target": 1, "split": "test", "iia": 0.97, "floor": 0.12, "trials": 1000}'
     """
 
     recipe: str | None = None

@@ -20,7 +20,25 @@ Side = Literal["input", "output"]
 class Where:
     """Cells (row, column) of a batch; columns count from the left, padding included.
 
-    rows (n,) int, columns (n,) int. A row may occur any number of times, a cell once.
+    `mas_hooks.positions` makes them from positions that are counted among real tokens.
+
+    Args:
+        rows: (n,) integers. A row may occur any number of times, a cell once.
+        columns: (n,) integers.
+
+    Raises:
+        SettingError: a number is no integer.
+        ShapeError: the lists are not equally long.
+
+    Example:
+        >>> import torch
+        >>> import mas_hooks as mh
+        >>> h = torch.arange(12.0).reshape(2, 3, 2)  # batch, position, width
+        >>> where = mh.Where([0, 1, 1], [2, 0, 1])
+        >>> where.gather(h).tolist()
+        [[4.0, 5.0], [6.0, 7.0], [8.0, 9.0]]
+        >>> where.scatter(h, torch.zeros(3, 2)).sum(-1).tolist()
+        [[1.0, 5.0, 0.0], [0.0, 0.0, 21.0]]
     """
 
     rows: Int[Tensor, " n"]
@@ -46,13 +64,13 @@ class Where:
     @classmethod
     def from_mask(cls, mask: Bool[Tensor, "batch position"]) -> Where:
         """All cells where `mask` is True, row by row."""
-        found = mask.nonzero(as_tuple=True)
-        return cls(*found)
+        rows, columns = mask.nonzero(as_tuple=True)
+        return cls(rows, columns)
 
     @classmethod
     def cat(cls, several: Sequence[Where]) -> Where:
         """The cells of several, in order."""
-        return cls(torch.cat([one.rows for one in several]), torch.cat([one.columns for one in several]))
+        return cls(torch.cat([where.rows for where in several]), torch.cat([where.columns for where in several]))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -72,7 +90,17 @@ class Where:
         return h.index_put((self.rows, self.columns), vectors.to(h.dtype))
 
     def check(self, batch: int, positions: int, mask: Tensor | None, where: str) -> None:
-        """Raise PositionError at the first cell outside (batch, positions) or on padding (`mask` False)."""
+        """Check that all cells lie inside a batch, on real tokens.
+
+        Args:
+            batch: rows of the batch.
+            positions: columns of the batch.
+            mask: (batch, positions), False on padding; None where there is none.
+            where: what the error calls the batch.
+
+        Raises:
+            PositionError: a cell lies outside, or on padding; names the first.
+        """
         outside = (self.rows < 0) | (self.rows >= batch) | (self.columns < 0) | (self.columns >= positions)
         if outside.any():
             self._refuse(outside, where, f"rows run 0 to {batch - 1}, positions 0 to {positions - 1}")
@@ -100,7 +128,7 @@ class ModelHandle(Protocol):
 
 @dataclass(frozen=True)
 class Site:
-    """A named place in a model, `width` units wide; `side` tells a module's input from its output.
+    """A named place in a model, `width` units wide; `side` says whether it is a module's input or its output.
 
     basis: `raw`, or what TransformerLens' compatibility mode has made of the vectors there (`centred`, `folded`).
     """
@@ -119,7 +147,10 @@ class Site:
 class Recording:
     """A site without a model: activations that were measured elsewhere. Giver of a swap, never its receiver.
 
-    activations (row, position, width) float32; variables: name -> (row, position) values at each cell.
+    Attributes:
+        name: of the site.
+        activations: (row, position, width) float32.
+        variables: name -> (row, position) values at each cell.
     """
 
     name: str
@@ -138,9 +169,25 @@ class Recording:
 def recording(
     activations: Tensor | np.ndarray[Any, Any], variables: Mapping[str, Sequence[Any] | np.ndarray[Any, Any]], name: str
 ) -> Recording:
-    """Make a site from recorded activations (rows, width) or (rows, positions, width) and their variables.
+    """Make a site from recorded activations and their variables: a giver of swaps without a model.
 
-    Each variable is (rows,) or (rows, positions), as the activations are. Raises ShapeError where they differ.
+    Args:
+        activations: (rows, width) or (rows, positions, width).
+        variables: name -> (rows,) or (rows, positions) values, as the activations are.
+        name: of the site.
+
+    Returns:
+        The recording, its activations in float32.
+
+    Raises:
+        ShapeError: the activations have another number of axes, or a variable does not fit them.
+
+    Example:
+        >>> import torch
+        >>> import mas_hooks as mh
+        >>> site = mh.recording(torch.randn(5, 8), {"count": [1, 2, 3, 4, 5]}, "probe")
+        >>> site.activations.shape, site.width, str(site)
+        (torch.Size([5, 1, 8]), 8, 'probe')
     """
     values = torch.as_tensor(activations).detach().to(torch.float32)
     if values.ndim not in (2, 3):

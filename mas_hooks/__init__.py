@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from mas_hooks.hooks.taps import Edit as Edit
     from mas_hooks.hooks.wrap import wrap as wrap
     from mas_hooks.similarity.layers.compare import cka_layers as cka_layers
+    from mas_hooks.similarity.layers.compare import compare_layers as compare_layers
     from mas_hooks.training import controls as controls
     from mas_hooks.training.fit import fit as fit
     from mas_hooks.training.settings import FitSettings as FitSettings
@@ -61,6 +62,7 @@ _FACE = {
     "Where": "core.sites",
     "cka_layers": "similarity.layers.compare",
     "collect": "engine.store.collect",
+    "compare_layers": "similarity.layers.compare",
     "controls": "training.controls",
     "evaluate": "evaluation.evaluate",
     "fit": "training.fit",
@@ -91,6 +93,7 @@ __all__ = [
     "Where",
     "cka_layers",
     "collect",
+    "compare_layers",
     "controls",
     "evaluate",
     "fit",

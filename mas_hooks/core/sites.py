@@ -119,7 +119,7 @@ class ModelHandle(Protocol):
 
 @dataclass(frozen=True)
 class Site:
-    """A named place in a model, `width` units wide; `side` tells a module's input from its output.
+    """A named place in a model, `width` units wide; `side` says whether it is a module's input or its output.
 
     basis: `raw`, or how TransformerLens' compatibility mode has changed the vectors there (`centred`, `folded`).
     """
@@ -138,7 +138,10 @@ class Site:
 class Recording:
     """A site without a model: activations measured elsewhere. It can be the source of a swap, never its target.
 
-    activations (row, position, width) float32; variables: name -> (row, position) values at each cell.
+    Attributes:
+        name: of the site.
+        activations: (row, position, width) float32.
+        variables: name -> (row, position) values at each cell.
     """
 
     name: str

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mas_hooks.evaluation.evaluate import evaluate as evaluate
     from mas_hooks.hooks.taps import Edit as Edit
     from mas_hooks.hooks.wrap import wrap as wrap
+    from mas_hooks.report import plot as plot
     from mas_hooks.similarity.layers.compare import cka_layers as cka_layers
     from mas_hooks.training import controls as controls
     from mas_hooks.training.fit import fit as fit
@@ -52,6 +53,7 @@ _FACE = {
     "interchange": "alignment.interchange",
     "latents": "data.counterfactual_latents",
     "methods": "alignment.methods",
+    "plot": "report.plot",
     "positions": "data.positions",
     "recording": "core.sites",
     "similarity": "similarity",
@@ -62,7 +64,7 @@ _FACE = {
 }
 """Where each public name lives: loaded at its first use, so that `import mas_hooks` alone loads no torch."""
 
-_MODULES = {"controls", "latents", "methods", "positions", "similarity"}
+_MODULES = {"controls", "latents", "methods", "plot", "positions", "similarity"}
 
 __all__ = [
     "ActivationStore",
@@ -82,6 +84,7 @@ __all__ = [
     "interchange",
     "latents",
     "methods",
+    "plot",
     "positions",
     "recording",
     "similarity",

@@ -25,6 +25,7 @@ PUBLIC = [
     "interchange",
     "latents",
     "methods",
+    "plot",
     "positions",
     "recording",
     "similarity",

@@ -212,7 +212,9 @@ def test_numbers_that_are_none_are_said():
 
 def test_a_key_of_controls_and_results_is_refused():
     bars = (bar("MAS", 0.9), bar("MAS", 0.1, control=True))
-    with pytest.raises(UnsupportedError, match="the key 'MAS' for both a control and a result is not supported; give each a"):
+    with pytest.raises(
+        UnsupportedError, match="the key 'MAS' for both a control and a result is not supported; give each a"
+    ):
         drawn([GroupPanel("", (Group("", bars),))])
 
 

@@ -6,8 +6,8 @@ from itertools import combinations
 import example_runs as runs
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgba
 from matplotlib.collections import QuadMesh
+from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 from readable_figures import assert_readable, marked, texts
 

@@ -141,7 +141,9 @@ def _value_at(bar: GroupBar, *, turned: bool) -> float:
 
 def _figure(plan: places.BarPlaces, reach: Reach, title: str, subtitle: str) -> tuple[Figure, list[list[Axes]]]:
     lines = max(text.count("\n") + 1 for row in plan.rows for placed in row for _, text in placed.names)
-    under = max(style.measure_text(bar.under, style.SMALL) for row in plan.rows for placed in row for bar in placed.panel.bars)
+    under = max(
+        style.measure_text(bar.under, style.SMALL) for row in plan.rows for placed in row for bar in placed.panel.bars
+    )
     high = _UNIT * (reach[1] - reach[0]) + _LINE * (lines + 3) + under
     width = sum(plan.widths) + _MARGIN
     figure = style.make_canvas(width, len(plan.rows) * high + 0.5, title, subtitle)

@@ -115,7 +115,7 @@ def choose_ink(colour: Sequence[float]) -> str:
 
 
 def control_look(index: int) -> dict[str, Any]:
-    """The look of a control's bars: grey, with a hatch that tells it from the other controls."""
+    """The look of a control's bars: grey, with a hatch of its own."""
     hatch = _HATCHES[index % len(_HATCHES)]
     return {"facecolor": _CONTROL, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
 

@@ -44,7 +44,7 @@ def curve_rows(records: Iterable[Record]) -> list[Record]:
     ]
 
 
-def comparison(record: Record) -> str:
+def name_comparison(record: Record) -> str:
     """The comparison a record belongs to; where it does not say, its models."""
     models = (record.source_model, record.target_model)
     return record.comparison or " × ".join(dict.fromkeys(model for model in models if model)) or "this run"
@@ -54,7 +54,7 @@ def comparison_of_models(records: Iterable[Record]) -> dict[frozenset[str | None
     """Which comparison the final rows make of a set of models, so that a similarity of the same models joins it."""
     models: dict[str, set[str | None]] = {}
     for row in final_rows(records):
-        models.setdefault(comparison(row), set()).update((row.source_model, row.target_model))
+        models.setdefault(name_comparison(row), set()).update((row.source_model, row.target_model))
     return {frozenset(members): name for name, members in models.items()}
 
 
@@ -72,7 +72,7 @@ class FitRows:
     @property
     def comparison(self) -> str:
         """The comparison it belongs to."""
-        return comparison(self.rows[0])
+        return name_comparison(self.rows[0])
 
     @property
     def control(self) -> str:

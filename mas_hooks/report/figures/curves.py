@@ -72,10 +72,10 @@ def _tabulate(rows: list[Record]) -> DataFrame:
     from pandas import DataFrame
 
     words = names.fit_details(rows)
-    several = len({fits.comparison(row) for row in rows if row.method != "das"}) > 1
+    several = len({fits.name_comparison(row) for row in rows if row.method != "das"}) > 1
     lines = []
     for row in rows:
-        panel = f"{fits.comparison(row)}\n{names.fit_title(row)}" if several else names.fit_title(row)
+        panel = f"{fits.name_comparison(row)}\n{names.fit_title(row)}" if several else names.fit_title(row)
         start = f"{names.start_title(row)} start" if row.init else "worst direction"
         label = words[names.setting_words(row)] or start
         direction = repr((row.seed, row.source, row.target, row.source_model, row.target_model))

@@ -119,7 +119,7 @@ def _draw(axes: Axes, panel: Matrix) -> Collection:
         # seaborn writes one size into a cell: the interval below the number is ours
         below = spreads[panel.places[row], panel.places[column]]
         look = {"fontsize": style.SMALL, "color": text.get_color(), "ha": "center", "va": "top"}
-        axes.annotate(below, text.get_position(), (0, -4), textcoords="offset points", **look)
+        axes.annotate(below, text.get_position(), (0, -5), textcoords="offset points", **look)
     if panel.crosses:
         _frame(axes, *np.unravel_index(np.nanargmin(values), values.shape))
     return cells

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mas_hooks.evaluation.evaluate import evaluate as evaluate
     from mas_hooks.hooks.taps import Edit as Edit
     from mas_hooks.hooks.wrap import wrap as wrap
+    from mas_hooks.report import plot as plot
     from mas_hooks.similarity.layers.compare import cka_layers as cka_layers
     from mas_hooks.similarity.layers.compare import compare_layers as compare_layers
     from mas_hooks.training import controls as controls
@@ -69,6 +70,7 @@ _FACE = {
     "interchange": "alignment.interchange",
     "latents": "data.counterfactual_latents",
     "methods": "alignment.methods",
+    "plot": "report.plot",
     "positions": "data.positions",
     "recording": "core.sites",
     "similarity": "similarity",
@@ -79,7 +81,7 @@ _FACE = {
 }
 """Where each public name lives: loaded at its first use, so that `import mas_hooks` alone loads no torch."""
 
-_MODULES = {"controls", "latents", "methods", "positions", "similarity"}
+_MODULES = {"controls", "latents", "methods", "plot", "positions", "similarity"}
 
 __all__ = [
     "ActivationStore",
@@ -100,6 +102,7 @@ __all__ = [
     "interchange",
     "latents",
     "methods",
+    "plot",
     "positions",
     "recording",
     "similarity",

@@ -1,7 +1,12 @@
-"""Tables and figures from records alone: a run can be drawn again without its models."""
+"""Tables, figures and pages from records alone: a run can be drawn again without its models.
+
+`plot` (the face `mh.plot`) offers the drawings by name, `figures/` draws them, `data/` reads from records what they
+show, `page/` writes tables and HTML, and `style` is the look they share. No torch; what draws is loaded at its use.
+"""
 
 from mas_hooks.report.data.claims import Claim, claims_table
 from mas_hooks.report.data.groups import Group, GroupBar, GroupPanel
+from mas_hooks.report.data.sheets import Sheet, SheetLine
 from mas_hooks.report.figures.bars import iia_bars
 from mas_hooks.report.figures.curves import iia_curves
 from mas_hooks.report.figures.grouped import grouped_bars
@@ -12,7 +17,7 @@ from mas_hooks.report.figures.ranks import RankLine, rank_curves
 from mas_hooks.report.figures.value_curves import Curve, value_curves
 from mas_hooks.report.page.html import Section, html_page, save_html
 from mas_hooks.report.page.run_page import draw_run, save_figures
-from mas_hooks.report.page.tables import markdown_table, results_table
+from mas_hooks.report.page.tables import format_sheet, markdown_table, results_table
 
 __all__ = [
     "Claim",
@@ -23,9 +28,12 @@ __all__ = [
     "PairGroup",
     "RankLine",
     "Section",
+    "Sheet",
+    "SheetLine",
     "claims_table",
     "direction_heatmap",
     "draw_run",
+    "format_sheet",
     "grouped_bars",
     "html_page",
     "iia_bars",

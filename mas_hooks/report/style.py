@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.collections import QuadMesh
+    from matplotlib.collections import Collection
     from matplotlib.figure import Figure
 
 DPI = 160
@@ -70,7 +70,8 @@ def quiet_axes(axes: Axes, keep: tuple[str, ...] = ("left", "bottom")) -> None:
     """Leave only the spines in `keep`, and make ticks small and dark."""
     import seaborn
 
-    seaborn.despine(ax=axes, **{side: side not in keep for side in axes.spines})
+    hidden = {side: side not in keep for side in ("top", "right", "left", "bottom")}
+    seaborn.despine(None, axes, **hidden)
     for spine in axes.spines.values():
         spine.set_color(SOFT)
     axes.tick_params(labelsize=TEXT, color=SOFT, labelcolor=INK)
@@ -114,7 +115,7 @@ def choose_ink(colour: Sequence[float]) -> str:
 
 
 def control_look(index: int) -> dict[str, Any]:
-    """The look of a control's bars: grey, with a hatch that tells it from the other controls."""
+    """The look of a control's bars: grey, with a hatch of its own."""
     hatch = _HATCHES[index % len(_HATCHES)]
     return {"facecolor": _CONTROL, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
 
@@ -284,7 +285,7 @@ def add_legend(figure: Figure, entries: Mapping[str, Artist]) -> None:
 
 def draw_matrix(
     axes: Axes, values: np.ndarray, written: np.ndarray | None, *, low: float, high: float, **look: Any
-) -> QuadMesh:
+) -> Collection:
     """Draw numbers as coloured cells, the first row on top; what is NaN stays faint.
 
     Args:
@@ -301,12 +302,24 @@ def draw_matrix(
     import numpy as np
     import seaborn
     from matplotlib.backend_bases import FigureCanvasBase
+    from matplotlib.figure import Figure
 
     figure, canvas = axes.figure, axes.figure.canvas
+    assert isinstance(figure, Figure)
     FigureCanvasBase(figure)  # draws nothing: seaborn would render the whole figure once more for each of its panels
-    plain = {"cbar": False, "xticklabels": False, "yticklabels": False}
-    texts = {"annot": written, "fmt": "", "annot_kws": look | {"gid": "value"}}
-    seaborn.heatmap(values, ax=axes, vmin=low, vmax=high, cmap="cividis", **texts, **plain)
+    seaborn.heatmap(
+        values,
+        ax=axes,
+        vmin=low,
+        vmax=high,
+        cmap="cividis",
+        annot=written,
+        fmt="",
+        annot_kws=look | {"gid": "value"},
+        cbar=False,
+        xticklabels=False,
+        yticklabels=False,
+    )
     figure.set_canvas(canvas)
     axes.set_facecolor(FAINT)
     (cells,) = axes.collections

@@ -27,6 +27,7 @@ PUBLIC = [
     "interchange",
     "latents",
     "methods",
+    "plot",
     "positions",
     "recording",
     "similarity",

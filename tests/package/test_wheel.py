@@ -23,7 +23,7 @@ def test_the_wheel_carries_recipes_and_benchmarks(wheel):
     for kind in ("recipes", "benchmarks"):
         for path in (ROOT / kind).glob("*.py"):
             assert f"mas_hooks/_shipped/{kind}/{path.name}" in names
-    assert "mas_hooks/py.typed" in names
+    assert {"mas_hooks/py.typed", "mas_hooks/report/page/page.html.j2"} <= set(names)
     assert not any(name.startswith(("recipes/", "benchmarks/", "tests/")) for name in names)
     assert not any(name.endswith((".png", ".json")) for name in names)
 

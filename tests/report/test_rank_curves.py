@@ -109,7 +109,9 @@ def test_what_cannot_be_drawn_is_said():
         drawn([])
     with pytest.raises(EmptyError, match="the line 'MAS' is empty; give it at least one size"):
         RankLine("MAS", (), ())
-    with pytest.raises(SettingError, match=r"sizes of the line 'MAS' is \(4, 2\), but must be 1 or more, and rising"):
+    with pytest.raises(
+        SettingError, match=r"the row of sizes of the line 'MAS' is \(4, 2\), but must be 1 or more, and rising"
+    ):
         RankLine("MAS", (4, 2), (0.1, 0.2))
     with pytest.raises(SettingError, match="1 or more"):
         RankLine("MAS", (0, 2), (0.1, 0.2))

@@ -214,3 +214,10 @@ def test_controls_of_similarities_are_drawn_as_controls():
     assert bars["CKA, untrained"].control == "untrained"
     assert bars["CKA"].control == ""
     assert "CKA, untrained" in [text.get_text() for text, _ in texts(iia_bars(records))]
+
+
+@pytest.mark.parametrize("draw", [direction_heatmap, iia_bars, iia_curves])
+def test_titles_can_be_given(draw):
+    figure = draw(runs.demo(), title="Two GRUs share a count", subtitle="In 16 dims.")
+    assert {"Two GRUs share a count", "In 16 dims."} <= {text.strip() for text in words(figure)}
+    assert_readable(figure)

@@ -69,7 +69,7 @@ def test_refusals():
         drawn({"one": []})
     with pytest.raises(EmptyError, match=r"the curve 'a' is empty; give it at least one point"):
         Curve("a", (), ())
-    with pytest.raises(SettingError, match=r"the places of the curve 'a' is \(1, 0\), but must be rising"):
+    with pytest.raises(SettingError, match=r"the row of places of the curve 'a' is \(1, 0\), but must be rising"):
         Curve("a", (1, 0), (0.1, 0.2))
     with pytest.raises(SettingError, match=r"the interval of the curve 'a' is \(\(0.1,\), None\), but must be two"):
         Curve("a", (1,), (0.1,), (0.1,))

@@ -13,7 +13,21 @@ _WORDS = {True: "yes", False: "**no**", None: "not comparable"}
 
 @dataclass(frozen=True)
 class Claim:
-    """One statement of a paper and what we found; `agrees` is None where the two cannot be compared."""
+    """One statement of a paper and what a run found.
+
+    Args:
+        panel: Where the paper says it.
+        what: What it says something about.
+        ours: What the run found.
+        paper: What the paper found.
+        agrees: Whether the two agree, or None where they cannot be compared.
+        why: The reason for that.
+
+    Example:
+        >>> from mas_hooks.report import Claim
+        >>> Claim("a", "GRUs, hidden state", ours="0.93", paper="0.95", agrees=True).agrees
+        True
+    """
 
     panel: str
     what: str
@@ -24,9 +38,22 @@ class Claim:
 
 
 def claims_table(rows: Sequence[Claim], header: str) -> str:
-    """The claims in GitHub's Markdown: the header sentence, how many agree, and a line for each with its reason.
+    """Write claims in GitHub's Markdown: the header sentence, how many agree, and a line for each with its reason.
 
     Raises EmptyError without claims.
+
+    Example:
+        >>> from mas_hooks.report import Claim, claims_table
+        >>> claim = Claim("a", "GRUs, hidden state", ours="0.93", paper="0.95", agrees=True)
+        >>> print(claims_table([claim], "Shares within 0.05 agree."))
+        Shares within 0.05 agree.
+        <BLANKLINE>
+        1 of 1 claim agrees.
+        <BLANKLINE>
+        | panel | what | ours | paper | agrees? |
+        | :-- | :-- | :-- | :-- | :-- |
+        | a | GRUs, hidden state | 0.93 | 0.95 | yes |
+        <BLANKLINE>
     """
     if not rows:
         raise EmptyError("the table of claims", "give at least one claim")
@@ -40,10 +67,10 @@ def _verdict(row: Claim) -> str:
 
 
 def _count(rows: Sequence[Claim]) -> str:
-    told = [row.agrees for row in rows if row.agrees is not None]
-    claims = "claim agrees" if len(told) == 1 else "claims agree"
-    rest = len(rows) - len(told)
-    return f"{sum(told)} of {len(told)} {claims}" + (f"; {rest} not comparable." if rest else ".")
+    verdicts = [row.agrees for row in rows if row.agrees is not None]
+    claims = "claim agrees" if len(verdicts) == 1 else "claims agree"
+    rest = len(rows) - len(verdicts)
+    return f"{sum(verdicts)} of {len(verdicts)} {claims}" + (f"; {rest} not comparable." if rest else ".")
 
 
 def _line(cells: Sequence[str]) -> str:

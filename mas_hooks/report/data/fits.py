@@ -24,12 +24,12 @@ def result_rows(records: Iterable[Record]) -> list[Record]:
 
 def similarity_rows(records: Iterable[Record]) -> list[Record]:
     """The correlational rows between two sites; rows of a whole layer × layer scan are not among them."""
-    found = [row for row in records if row.measure is not None and row.value is not None and row.layer_a is None]
-    return [row for row in found if row.split != "train" and not (row.measure or "").startswith("null_")]
+    rows = [row for row in records if row.measure is not None and row.value is not None and row.layer_a is None]
+    return [row for row in rows if row.split != "train" and not (row.measure or "").startswith("null_")]
 
 
-def accuracy_rows(records: Iterable[Record]) -> dict[str, float]:
-    """How well each model knows its task, where a record says so: trial accuracy by model."""
+def task_accuracies(records: Iterable[Record]) -> dict[str, float]:
+    """How well each model knows its task where a record says so: its trial accuracy, by model."""
     return {
         row.source_model or "": row.value for row in records if row.measure == TRIAL_ACCURACY and row.value is not None
     }
@@ -44,7 +44,7 @@ def curve_rows(records: Iterable[Record]) -> list[Record]:
     ]
 
 
-def comparison(record: Record) -> str:
+def name_comparison(record: Record) -> str:
     """The comparison a record belongs to; where it does not say, its models."""
     models = (record.source_model, record.target_model)
     return record.comparison or " × ".join(dict.fromkeys(model for model in models if model)) or "this run"
@@ -54,7 +54,7 @@ def comparison_of_models(records: Iterable[Record]) -> dict[frozenset[str | None
     """Which comparison the final rows make of a set of models, so that a similarity of the same models joins it."""
     models: dict[str, set[str | None]] = {}
     for row in final_rows(records):
-        models.setdefault(comparison(row), set()).update((row.source_model, row.target_model))
+        models.setdefault(name_comparison(row), set()).update((row.source_model, row.target_model))
     return {frozenset(members): name for name, members in models.items()}
 
 
@@ -62,7 +62,7 @@ def comparison_of_models(records: Iterable[Record]) -> dict[frozenset[str | None
 class FitRows:
     """The final rows of one fit: its directions, for each seed it was run with.
 
-    A one-way method (UniMAS, stitching, …) has a Fit for each direction: its worst direction is an untrained one,
+    A one-way method (UniMAS, stitching, …) has an entry for each direction: its worst direction is an untrained one,
     and showing that as *the* result of the method would be unfair to it.
     """
 
@@ -71,12 +71,12 @@ class FitRows:
 
     @property
     def comparison(self) -> str:
-        """Whose fit it is."""
-        return comparison(self.rows[0])
+        """The comparison it belongs to."""
+        return name_comparison(self.rows[0])
 
     @property
     def control(self) -> str:
-        """Which control, or empty."""
+        """The name of the control, or empty."""
         return names.control_title(self.rows[0])
 
     def worst(self) -> list[Record]:
@@ -94,9 +94,9 @@ def group_fits(records: Iterable[Record]) -> list[FitRows]:
     gathered: dict[tuple, list[Record]] = {}
     for row in rows:
         gathered.setdefault((*names.setting_words(row), _one_way(row, places)), []).append(row)
-    found = [FitRows(_label(group[0], words, key[-1]), tuple(group)) for key, group in gathered.items()]
-    order = list(dict.fromkeys(fit.comparison for fit in found))
-    return sorted(found, key=lambda fit: (order.index(fit.comparison), bool(fit.control)))
+    every = [FitRows(_label(group[0], words, key[-1]), tuple(group)) for key, group in gathered.items()]
+    order = list(dict.fromkeys(fit.comparison for fit in every))
+    return sorted(every, key=lambda fit: (order.index(fit.comparison), bool(fit.control)))
 
 
 def _one_way(row: Record, places: names.EndNames) -> str:

@@ -44,22 +44,22 @@ def iia_values(rows: Iterable[Record]) -> list[float]:
 
 
 def direction_matrices(records: Iterable[Record]) -> list[Matrix]:
-    """One matrix for each group of linked models, method and variable; DAS, which crosses nothing, comes last."""
+    """Make a matrix for each group of linked models, method and variable; DAS, which crosses nothing, comes last."""
     rows = fits.result_rows(records)
     named, words = names.EndNames.of(rows), names.fit_details(rows)
     groups = _link_models([(named.source(row), named.target(row)) for row in rows])
-    found: dict[tuple[tuple[str, ...], str], dict[tuple[str, str], list[Record]]] = {}
+    cells: dict[tuple[tuple[str, ...], str], dict[tuple[str, str], list[Record]]] = {}
     for row in rows:
         title = "\n".join(part for part in (names.fit_title(row), words[names.setting_words(row)]) if part)
         ends = (named.source(row), named.target(row))
         group = next(group for group in groups if ends[0] in group)
-        found.setdefault((group, title), {}).setdefault(ends, []).append(row)
-    every = [Matrix(title, group, cells) for (group, title), cells in found.items()]
+        cells.setdefault((group, title), {}).setdefault(ends, []).append(row)
+    every = [Matrix(title, group, panel) for (group, title), panel in cells.items()]
     return sorted(every, key=lambda matrix: (groups.index(matrix.places), not matrix.crosses))
 
 
 def _link_models(directions: list[tuple[str, str]]) -> list[tuple[str, ...]]:
-    """Models that directions connect, in the order they first appear."""
+    """The models that directions connect, in the order they first appear."""
     order = list(dict.fromkeys(name for ends in directions for name in ends))
     groups: list[set[str]] = []
     for ends in directions:

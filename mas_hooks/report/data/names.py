@@ -45,7 +45,7 @@ def fit_title(record: Record) -> str:
     return " · ".join(part for part in (method_title(record), record.variable) if part)
 
 
-def _detail(record: Record, key: str) -> str:
+def _describe_detail(record: Record, key: str) -> str:
     if key == "init":
         return f"{start_title(record)} start"
     value = getattr(record, key)
@@ -53,7 +53,7 @@ def _detail(record: Record, key: str) -> str:
 
 
 def fit_details(records: Iterable[Record]) -> dict[tuple, str]:
-    """What tells apart several fits of one comparison, method, variable and control, by `setting_words(record)`."""
+    """How fits of one comparison, method, variable and control differ in words, by `setting_words(record)`."""
     ordered = sorted(records, key=lambda record: repr(method_family(record)))
     words: dict[tuple, str] = {}
     for _, members in groupby(ordered, key=method_family):
@@ -61,23 +61,23 @@ def fit_details(records: Iterable[Record]) -> dict[tuple, str]:
         differ = [key for key in _DETAILS if len({getattr(row, key) for row in rows}) > 1]
         for row in rows:
             known = [key for key in differ if getattr(row, key) is not None]
-            words[setting_words(row)] = " · ".join(_detail(row, key) for key in known)
+            words[setting_words(row)] = " · ".join(_describe_detail(row, key) for key in known)
     return words
 
 
 def method_family(record: Record) -> tuple:
-    """Records that readers would call the same thing."""
+    """What records have in common that readers would call the same thing."""
     return (record.comparison, record.method, record.variable, record.control)
 
 
 def setting_words(record: Record) -> tuple:
-    """Records that come from one fit, whatever their direction and seed."""
+    """What records of one fit have in common, whatever their direction and seed."""
     return (*method_family(record), *(getattr(record, key) for key in _DETAILS))
 
 
 @dataclass(frozen=True)
 class EndNames:
-    """Names the two ends of a record: the model, with its number or its site where the name alone would not tell.
+    """Names the two ends of a record: the model, with its number or its site where the name alone is ambiguous.
 
     `twins` are names that two models of one comparison share; `layered` are models that appear with several sites.
     """

@@ -115,7 +115,7 @@ def _correlational(records: list[Record]) -> tuple[ModelBar, ...]:
     dots: dict[tuple[str, str, str], dict[str, list[Dot]]] = {}
     for row in sorted(rows, key=lambda row: row.control is not None):
         models = frozenset((row.source_model, row.target_model))
-        comparison = row.comparison or joined.get(models) or fits.comparison(row)
+        comparison = row.comparison or joined.get(models) or fits.name_comparison(row)
         pairs = dots.setdefault((comparison, (row.measure or "").upper(), names.control_title(row)), {})
         pairs.setdefault(named.pair(row), []).append(Dot(row.value or 0.0, row.value_low, row.value_high))
     return tuple(

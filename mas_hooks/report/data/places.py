@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mas_hooks.report import style
 from mas_hooks.report.data.groups import Group, GroupBar, GroupPanel
@@ -36,9 +37,9 @@ class BarPlaces:
     def widths(self) -> list[float]:
         """Inches of each column: of its widest panel."""
         columns = range(len(self.rows[0]))
-        found = [max(row[column].width for row in self.rows if column < len(row)) for column in columns]
-        spare = max(0.0, _NARROWEST - sum(found)) / len(found)
-        return [width + spare for width in found]
+        widest = [max(row[column].width for row in self.rows if column < len(row)) for column in columns]
+        spare = max(0.0, _NARROWEST - sum(widest)) / len(widest)
+        return [width + spare for width in widest]
 
     @property
     def turned(self) -> bool:
@@ -52,11 +53,11 @@ class BarPlaces:
 
 
 def lay_out_bars(panels: Sequence[GroupPanel]) -> BarPlaces:
-    """At most four panels in a row; bars as broad as the widest row leaves room for."""
+    """Place at most four panels in a row; bars are as broad as the widest row leaves room for."""
     lines = -(-len(panels) // _COLUMNS)
     columns = -(-len(panels) // lines)
-    tried = (_lay_out(panels, slot, columns) for slot in _SLOTS)
-    return next((found for found in tried if found.fits), _lay_out(panels, _SLOTS[-1], columns))
+    layouts = (_lay_out(panels, slot, columns) for slot in _SLOTS)
+    return next((layout for layout in layouts if layout.fits), _lay_out(panels, _SLOTS[-1], columns))
 
 
 def _lay_out(panels: Sequence[GroupPanel], slot: float, columns: int) -> BarPlaces:
@@ -83,6 +84,6 @@ def _place_bars(panel: GroupPanel, slot: float) -> PanelLayout:
 def _steps(group: Group, slot: float) -> list[float]:
     """The place of each bar, counted from the first; where the axis changes there is a little more room."""
     steps = [0.0]
-    for one, other in zip(group.bars, group.bars[1:], strict=False):
-        steps.append(steps[-1] + slot * (1 + _APART * (one.axis != other.axis)))
+    for bar, following in pairwise(group.bars):
+        steps.append(steps[-1] + slot * (1 + _APART * (bar.axis != following.axis)))
     return steps

@@ -11,7 +11,13 @@ from mas_hooks.report.data import fits, names
 
 @dataclass(frozen=True)
 class SheetLine:
-    """One row of cells; `group` counts the fits, so that a renderer can tell where the next one begins."""
+    """One row of cells; `group` counts the fits, so that a reader can see where the next one begins.
+
+    Example:
+        >>> from mas_hooks.report import SheetLine
+        >>> SheetLine(("gru → lstm", "0.930"), worst=True).cells[0]
+        'gru → lstm'
+    """
 
     cells: tuple[str, ...]
     group: int = 0
@@ -21,7 +27,13 @@ class SheetLine:
 
 @dataclass(frozen=True)
 class Sheet:
-    """One table: what it is about, its columns, its lines, and what must be known to read it."""
+    """One table: what it is about, its columns, its lines, and what must be known to read it.
+
+    Example:
+        >>> from mas_hooks.report import Sheet, SheetLine
+        >>> Sheet("Every direction", ("direction", "IIA"), (SheetLine(("gru → lstm", "0.930"), worst=True),)).marked
+        True
+    """
 
     title: str
     columns: tuple[str, ...]
@@ -41,7 +53,7 @@ class _Column:
 
 
 def result_sheets(records: Iterable[Record]) -> list[Sheet]:
-    """One sheet for each comparison, then one for the correlational measures; those without rows are left out."""
+    """Make a sheet for each comparison and one for the correlational measures; those without rows are left out."""
     records = list(records)
     return [*_iia(records), *_similarity(records)]
 
@@ -50,7 +62,7 @@ def _iia(records: list[Record]) -> list[Sheet]:
     gathered: dict[str, list[fits.FitRows]] = {}
     for fit in fits.group_fits(records):
         gathered.setdefault(fit.comparison, []).append(fit)
-    known = fits.accuracy_rows(records)
+    known = fits.task_accuracies(records)
     return [_sheet(comparison, members, known) for comparison, members in gathered.items()]
 
 
@@ -65,16 +77,16 @@ def _sheet(comparison: str, members: list[fits.FitRows], known: dict[str, float]
 def _knowledge(members: list[fits.FitRows], known: dict[str, float]) -> str:
     """How well the models know their task: an IIA of models that do not says little."""
     models = dict.fromkeys(row.target_model or "" for fit in members for row in fit.rows)
-    told = ", ".join(f"{model} {known[model]:.2%}" for model in models if model in known)
-    return f" Trials right without any swap on the models' own task: {told}." if told else ""
+    shares = ", ".join(f"{model} {known[model]:.2%}" for model in models if model in known)
+    return f" Trials right without any swap on the models' own task: {shares}." if shares else ""
 
 
 def _common(rows: list[Record]) -> str:
     """What all rows share and therefore needs no column: dims and start."""
     dims, starts = {row.k for row in rows}, {names.start_title(row) for row in rows}
-    told = [f"{row.k} dims" for row in rows[:1] if len(dims) == 1 and row.k is not None]
-    told += [f"{start} start" for start in starts if len(starts) == 1 and start]
-    return f" ({', '.join(told)})" if told else ""
+    common = [f"{row.k} dims" for row in rows[:1] if len(dims) == 1 and row.k is not None]
+    common += [f"{start} start" for start in starts if len(starts) == 1 and start]
+    return f" ({', '.join(common)})" if common else ""
 
 
 def _lines(members: list[fits.FitRows], columns: list[_Column]) -> tuple[SheetLine, ...]:
@@ -83,7 +95,7 @@ def _lines(members: list[fits.FitRows], columns: list[_Column]) -> tuple[SheetLi
         worst = fit.worst() if len(fit.rows) > len(fit.worst()) else []
         for row in fit.rows:
             cells = tuple(column.cell(row) for column in columns)
-            lines.append(SheetLine(cells, group, any(row is one for one in worst), bool(fit.control)))
+            lines.append(SheetLine(cells, group, any(row is lowest for lowest in worst), bool(fit.control)))
     return tuple(lines)
 
 

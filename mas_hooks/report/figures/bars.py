@@ -21,11 +21,22 @@ _TITLE = "Does a swap move behaviour, and do activations look alike?"
 _PER_LINE = 44  # characters of a comparison's name
 
 
-def iia_bars(records: Iterable[Record]) -> Figure:
+def iia_bars(records: Iterable[Record], *, title: str = "", subtitle: str = "") -> Figure:
     """Draw a bar for the worst direction of each fit, and one for each RSA or CKA, grouped by comparison.
 
     With one seed the whisker is the record's interval. Of several seeds each is a dot with its own whisker, and the
-    bar is their mean. Raises EmptyError when there is neither an IIA nor a similarity.
+    bar is their mean.
+
+    Args:
+        records: The records of a run.
+        title: The heading; by default it says what the panels show.
+        subtitle: What stands under it; by default the abbreviations.
+
+    Returns:
+        The figure.
+
+    Raises:
+        EmptyError: There is neither an IIA nor a similarity.
 
     Example:
         >>> from mas_hooks import Record
@@ -39,7 +50,7 @@ def iia_bars(records: Iterable[Record]) -> Figure:
     if not shown:
         raise EmptyError("the bar figure", "it needs test rows with an IIA, or RSA or CKA rows")
     rows = _rows(shown)
-    figure = _figure(shown, rows)
+    figure = _figure(shown, rows, title, subtitle)
     for axes, panel in zip(figure.axes, shown, strict=True):
         _draw(axes, panel, rows)
         _finish(axes, panel, rows)
@@ -72,13 +83,13 @@ def _place_rows(panel: ModelPanel, rows: dict[str, range]) -> dict[int, ModelBar
     }
 
 
-def _figure(shown: list[ModelPanel], rows: dict[str, range]) -> Figure:
+def _figure(shown: list[ModelPanel], rows: dict[str, range], title: str, subtitle: str) -> Figure:
     labels = [max(len(bar.label) for bar in panel.bars) for panel in shown]
     figure = style.make_canvas(
         max(6.4, _WIDTH * len(shown) + _CHARACTER * sum(labels)),
         _ROW * max(block.stop for block in rows.values()) + _AROUND,
-        _TITLE if len(shown) > 1 else shown[0].alone,
-        " ".join(panel.explained for panel in shown),
+        title or (_TITLE if len(shown) > 1 else shown[0].alone),
+        subtitle or " ".join(panel.explained for panel in shown),
     )
     figure.subplots(1, len(shown))
     return figure

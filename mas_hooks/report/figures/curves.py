@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mas_hooks.core.errors import EmptyError
 from mas_hooks.core.records import Record
@@ -19,12 +19,26 @@ _PANEL, _HEIGHT, _COLUMNS, _NARROWEST = 4.6, 3.0, 3, 6.4  # inches
 _GAP = 0.085  # least distance of two labels, as a share of the panel's height
 _STARTS = ("random start", "Procrustes start")  # their colours stay the same in every panel and every run
 _FLOOR = (0, (4, 3))
+_TITLE = "How soon swaps act as predicted in every direction"
+_SUBTITLE = (
+    "Thick: the worst direction at each step. Thin: single directions. Dashed grey: the no-op floor, what the same "
+    "pairs score without any swap."
+)
 
 
-def iia_curves(records: Iterable[Record]) -> Figure:
+def iia_curves(records: Iterable[Record], *, title: str = _TITLE, subtitle: str = _SUBTITLE) -> Figure:
     """Draw a panel for each comparison, method and variable; in it a line for each start (and rank, task, seed).
 
-    Raises EmptyError when there is no validation row with a step.
+    Args:
+        records: The records of a run; what is no validation row is left out.
+        title: The heading of the figure.
+        subtitle: What stands under it.
+
+    Returns:
+        The figure.
+
+    Raises:
+        EmptyError: There is no validation row with a step.
 
     Example:
         >>> from mas_hooks import Record
@@ -40,10 +54,10 @@ def iia_curves(records: Iterable[Record]) -> Figure:
     table = _tabulate(rows)
     looks = _looks(table["label"])
     panels = dict(iter(table.groupby("panel", sort=False)))
-    figure, columns = _figure(len(panels))
-    for index, (axes, (title, panel)) in enumerate(zip(figure.axes, panels.items(), strict=True)):
+    figure, columns = _figure(len(panels), title, subtitle)
+    for index, (axes, (name, panel)) in enumerate(zip(figure.axes, panels.items(), strict=True)):
         _draw(axes, panel, looks)
-        axes.set_title(str(title), fontsize=style.PANEL, color=style.INK, loc="left")
+        axes.set_title(str(name), fontsize=style.PANEL, color=style.INK, loc="left")
         axes.set_xlabel("training step", fontsize=style.TEXT, color=style.INK)
         unit = "" if index % columns else "validation IIA\n(share of pairs)"
         axes.set_ylabel(unit, fontsize=style.TEXT, color=style.INK)
@@ -58,10 +72,10 @@ def _tabulate(rows: list[Record]) -> DataFrame:
     from pandas import DataFrame
 
     words = names.fit_details(rows)
-    several = len({fits.comparison(row) for row in rows if row.method != "das"}) > 1
+    several = len({fits.name_comparison(row) for row in rows if row.method != "das"}) > 1
     lines = []
     for row in rows:
-        panel = f"{fits.comparison(row)}\n{names.fit_title(row)}" if several else names.fit_title(row)
+        panel = f"{fits.name_comparison(row)}\n{names.fit_title(row)}" if several else names.fit_title(row)
         start = f"{names.start_title(row)} start" if row.init else "worst direction"
         label = words[names.setting_words(row)] or start
         direction = repr((row.seed, row.source, row.target, row.source_model, row.target_model))
@@ -71,21 +85,14 @@ def _tabulate(rows: list[Record]) -> DataFrame:
 
 def _looks(labels: Iterable[str]) -> dict[str, tuple[str, style.Dashes]]:
     order = dict.fromkeys((*_STARTS, *labels))
-    return {
-        label: (style.pick_colour(index), style.LINES[index % len(style.LINES)]) for index, label in enumerate(order)
-    }
+    count = len(style.LINES)  # and of colours: a paler blue would pass for the sky blue
+    return {label: (style.pick_colour(at % count), style.LINES[at % count]) for at, label in enumerate(order)}
 
 
-def _figure(count: int) -> tuple[Figure, int]:
+def _figure(count: int, title: str, subtitle: str) -> tuple[Figure, int]:
     columns = min(count, 2 if count == 4 else _COLUMNS)
     lines = -(-count // columns)
-    figure = style.make_canvas(
-        max(_NARROWEST, columns * _PANEL),
-        lines * _HEIGHT,
-        "How soon swaps act as predicted in every direction",
-        "Thick: the worst direction at each step. Thin: single directions. Dashed grey: the no-op floor, "
-        "what the same pairs score without any swap.",
-    )
+    figure = style.make_canvas(max(_NARROWEST, columns * _PANEL), lines * _HEIGHT, title, subtitle)
     for index in range(count):
         figure.add_subplot(lines, columns, index + 1)
     return figure, columns
@@ -93,7 +100,8 @@ def _figure(count: int) -> tuple[Figure, int]:
 
 def _worst(panel: DataFrame) -> DataFrame:
     """(label, seed, step) → the IIA of the worst direction at that step."""
-    return panel.groupby(["label", "seed", "step"], sort=False, as_index=False)["iia"].min()
+    lines: Any = panel.groupby(["label", "seed", "step"], sort=False)
+    return lines["iia"].min().reset_index()
 
 
 def _draw(axes: Axes, panel: DataFrame, looks: dict[str, tuple[str, style.Dashes]]) -> None:
@@ -103,12 +111,12 @@ def _draw(axes: Axes, panel: DataFrame, looks: dict[str, tuple[str, style.Dashes
     worst = _worst(panel)
     ends = worst.sort_values("step").groupby(["label", "seed"], sort=False).tail(1)
     palette = {label: colour for label, (colour, _) in looks.items()}
-    dashes = {label: "" if kind == "-" else kind[1] for label, (_, kind) in looks.items()}
-    shared = {"x": "step", "y": "iia", "hue": "label", "palette": palette, "legend": False, "ax": axes}
+    dashes: Any = {label: "" if kind == "-" else kind[1] for label, (_, kind) in looks.items()}
+    shared: dict[str, Any] = {"x": "step", "y": "iia", "hue": "label", "palette": palette, "legend": False, "ax": axes}
     lines = {**shared, "estimator": None}
     seaborn.lineplot(panel, units="direction", linewidth=0.7, alpha=0.45, gid="direction", **lines)
     seaborn.lineplot(worst, units="seed", style="label", dashes=dashes, linewidth=2.2, gid="worst", **lines)
-    seaborn.scatterplot(ends, s=25, linewidth=0, clip_on=False, zorder=3, gid="end", **shared)
+    seaborn.scatterplot(ends, s=36, linewidth=0, clip_on=False, zorder=3, gid="end", **shared)
     floor = _floor(panel)
     if floor is not None:
         axes.axhline(floor, color=style.SOFT, linewidth=1.2, linestyle=_FLOOR, zorder=1, gid="floor")
@@ -116,8 +124,7 @@ def _draw(axes: Axes, panel: DataFrame, looks: dict[str, tuple[str, style.Dashes
 
 def _floor(panel: DataFrame) -> float | None:
     """The highest floor of all directions: what is above it is above each."""
-    floors = panel["floor"].dropna()
-    return None if floors.empty else float(floors.max())
+    return max((float(floor) for floor in panel["floor"].dropna()), default=None)
 
 
 def _share_scale(panels: list[Axes]) -> None:
@@ -137,8 +144,8 @@ def _name_lines(axes: Axes, panel: DataFrame, looks: dict[str, tuple[str, style.
     """Write each line's name at the right edge, at its last height or as near as the others leave room."""
     floor, edge = _floor(panel), axes.get_xlim()[1]
     worst = _worst(panel).sort_values(["step", "iia"])
-    last = {label: (lines["step"].iloc[-1], lines["iia"].iloc[-1]) for label, lines in worst.groupby("label")}
-    named = [(float(iia), f"{label} {iia:.2f}", looks[label][0]) for label, (_, iia) in last.items()]
+    last = {str(label): tuple(lines[["step", "iia"]].iloc[-1]) for label, lines in worst.groupby("label")}
+    named = [(iia, f"{label} {iia:.2f}", looks[label][0]) for label, (_, iia) in last.items()]
     named += [(floor, f"no-op floor {floor:.2f}", style.SOFT)] if floor is not None else []
     style.write_at_end(axes, named, _GAP)
     for label, (step, iia) in last.items():

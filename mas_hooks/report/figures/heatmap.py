@@ -15,26 +15,49 @@ from mas_hooks.report.data.matrices import Matrix, direction_matrices, iia_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.collections import QuadMesh
+    from matplotlib.collections import Collection
     from matplotlib.figure import Figure
 
 TOKENS = "Token accuracy"
+_TITLE = "How often a swapped state moves behaviour as predicted"
 _CELL, _LARGEST_CELL, _GAP, _CHARACTER = 0.95, 1.5, 0.35, 0.085  # inches
 _MARGIN, _PANEL_TEXT, _NARROWEST, _WIDEST = 1.9, 0.9, 6.4, 12.0  # inches
 
 
-def direction_heatmap(records: Iterable[Record], *, tokens: bool = False) -> Figure:
-    """Draw the final test rows that are no controls; a cell of several rows (seeds, fits) shows their mean and range.
+def direction_heatmap(
+    records: Iterable[Record], *, tokens: bool = False, title: str = _TITLE, subtitle: str = ""
+) -> Figure:
+    """Draw the final test rows of all directions, without controls, as source × target matrices.
 
-    tokens: the share of right tokens in place of the IIA. Models that no direction links stand in panels of their own.
-    Raises EmptyError when there is no such row.
+    A cell of several rows (seeds, fits) shows their mean and range. Models that no direction links stand in panels of
+    their own.
+
+    Args:
+        records: The records of a run; what is no final row is left out.
+        tokens: Show the share of right tokens in place of the IIA.
+        title: The heading of the figure.
+        subtitle: What stands under it; by default it says what the cells show.
+
+    Returns:
+        The figure, one panel for each method and variable.
+
+    Raises:
+        EmptyError: There is no such row.
+
+    Example:
+        >>> from mas_hooks import Record
+        >>> from mas_hooks.report import direction_heatmap
+        >>> ends = {"source": 0, "target": 1, "source_model": "gru", "target_model": "lstm"}
+        >>> figure = direction_heatmap([Record(method="mas", variable="count", split="test", iia=0.9, **ends)])
+        >>> [text.get_text() for text in figure.axes[0].get_xticklabels()]
+        ['gru', 'lstm']
     """
     if tokens:
         records = [replace(row, iia=row.token_accuracy, iia_low=None, iia_high=None) for row in records]
     panels, score = direction_matrices(records), TOKENS if tokens else "Interchange intervention accuracy (IIA)"
     if not panels:
         raise EmptyError("the direction heat map", "it needs test rows with an IIA that are no controls")
-    figure, columns = _figure(panels, score)
+    figure, columns = _figure(panels, title, subtitle or _explain(panels, score))
     alike = len({panel.places for panel in panels}) == 1
     cells = [_draw(axes, panel) for axes, panel in zip(figure.axes, panels, strict=True)]
     for index, (axes, panel) in enumerate(zip(figure.axes, panels, strict=True)):
@@ -43,7 +66,7 @@ def direction_heatmap(records: Iterable[Record], *, tokens: bool = False) -> Fig
     return figure
 
 
-def _figure(panels: list[Matrix], score: str) -> tuple[Figure, int]:
+def _figure(panels: list[Matrix], title: str, subtitle: str) -> tuple[Figure, int]:
     count, side = len(panels), max(len(panel.places) for panel in panels)
     places = [place for panel in panels for place in panel.places]
     labels = _CHARACTER * max(map(len, places))
@@ -55,8 +78,8 @@ def _figure(panels: list[Matrix], score: str) -> tuple[Figure, int]:
     figure = style.make_canvas(
         max(_NARROWEST, columns * (side * cell + gap) + labels + _MARGIN),
         lines * (side * cell + _GAP + _PANEL_TEXT + (labels * 0.6 if _turns_labels(places) else 0)),
-        "How often a swapped state moves behaviour as predicted",
-        _explain(panels, score),
+        title,
+        subtitle,
         squares=True,
     )
     for index in range(count):
@@ -85,18 +108,18 @@ def _turns_labels(places: Sequence[str]) -> bool:
     return max(map(len, places)) * _CHARACTER > 0.9 * _CELL
 
 
-def _draw(axes: Axes, panel: Matrix) -> QuadMesh:
+def _draw(axes: Axes, panel: Matrix) -> Collection:
     values = panel.values()
     written = np.array([[f"{value:.2f}" for value in row] for row in values])
     spreads = {ends: _spread(rows) for ends, rows in panel.cells.items()}
-    cells = style.draw_matrix(axes, values, written, low=0, high=1, fontsize=style.TITLE, va="bottom")
+    cells = style.draw_matrix(axes, values, written, low=0, high=1, fontsize=style.TITLE, va="baseline")
     axes.set_aspect("equal")
     axes.set_title(panel.title, fontsize=style.PANEL, color=style.INK)
     for (row, column), text in zip(np.argwhere(~np.isnan(values)), list(axes.texts), strict=True):
         # seaborn writes one size into a cell: the interval below the number is ours
         below = spreads[panel.places[row], panel.places[column]]
         look = {"fontsize": style.SMALL, "color": text.get_color(), "ha": "center", "va": "top"}
-        axes.annotate(below, text.get_position(), (0, -4), textcoords="offset points", **look)
+        axes.annotate(below, text.get_position(), (0, -5), textcoords="offset points", **look)
     if panel.crosses:
         _frame(axes, *np.unravel_index(np.nanargmin(values), values.shape))
     return cells
@@ -129,7 +152,7 @@ def _name_axes(axes: Axes, places: Sequence[str], *, models: bool, label: bool) 
         axes.set_ylabel("source model\n(state given)", fontsize=style.TEXT, color=style.INK)
 
 
-def _add_colour_bar(figure: Figure, cells: QuadMesh, score: str) -> None:
+def _add_colour_bar(figure: Figure, cells: Collection, score: str) -> None:
     bar = figure.colorbar(cells, ax=figure.axes, shrink=0.9, aspect=18, pad=0.02)
     unit = {"IIA": "IIA (share of test pairs)", "tokens": "token accuracy (share of tokens)"}[score]
     bar.set_label(unit, fontsize=style.TEXT, color=style.INK)

@@ -15,7 +15,7 @@ from mas_hooks.report import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.collections import QuadMesh
+    from matplotlib.collections import Collection
     from matplotlib.figure import Figure
 
 _CELL, _SIDE, _LARGEST = 0.42, 2.4, 3.4  # inches: a cell that has room for its number, a panel
@@ -42,11 +42,33 @@ def layer_heatmaps(
 ) -> Figure:
     """Draw one panel for each pair of models, layers of the one upwards and of the other to the right.
 
-    records: those with `layer_a`, `layer_b` and a value, as `LayerGrid.records` gives them; several of one cell (seeds)
-    are averaged. The layers of a model, in the order of the records, share its depth evenly, so that models of unequal
-    depth can be compared; numbers stand in the cells where there is room. All panels share the colours, from `low`
-    (lower where a value is) to 1. columns: the most panels side by side. Raises EmptyError without such records,
-    NotFiniteError for values that are no numbers.
+    The layers of a model, in the order of the records, share its depth evenly, so that models of unequal depth can be
+    compared. Numbers stand in the cells where there is room.
+
+    Args:
+        records: Those with `layer_a`, `layer_b` and a value, as `LayerGrid.records` gives them; several of one cell
+            (seeds) are averaged.
+        title: The heading of the figure.
+        subtitle: What stands under it.
+        unit: The name of the measure.
+        low: Where the colours begin, or lower where a value is; they end at 1 and are those of all panels.
+        columns: The most panels side by side.
+
+    Returns:
+        The figure.
+
+    Raises:
+        EmptyError: There are no such records.
+        NotFiniteError: A value is NaN or infinite.
+
+    Example:
+        >>> from mas_hooks import Record
+        >>> from mas_hooks.report import layer_heatmaps
+        >>> names = {"source_model": "small", "target_model": "large", "layer_a": "blocks.0"}
+        >>> rows = [Record(value=value, layer_b=f"blocks.{layer}", **names) for layer, value in enumerate((0.9, 0.4))]
+        >>> figure = layer_heatmaps(rows, title="Early layers meet early layers", subtitle="Unbiased linear CKA.")
+        >>> figure.axes[0].get_title()
+        'small × large'
     """
     panels = _panels(records)
     if not panels:
@@ -95,7 +117,7 @@ def _find_lowest(panels: Sequence[_Panel], low: float) -> float:
     return min(low, math.floor(lowest * 10) / 10)
 
 
-def _draw(axes: Axes, panel: _Panel, low: float, side: float) -> QuadMesh:
+def _draw(axes: Axes, panel: _Panel, low: float, side: float) -> Collection:
     values, written = panel.values, None
     if side / panel.deepest >= _CELL:
         written = np.array([[f"{value:.2f}".replace("-", "−") for value in row] for row in values])
@@ -116,7 +138,7 @@ def _draw(axes: Axes, panel: _Panel, low: float, side: float) -> QuadMesh:
     return cells
 
 
-def _add_colour_bar(figure: Figure, cells: QuadMesh, unit: str, high: float) -> None:
+def _add_colour_bar(figure: Figure, cells: Collection, unit: str, high: float) -> None:
     bar = figure.colorbar(cells, ax=figure.axes, shrink=0.9, aspect=9 * high, pad=0.02)
     bar.set_label(unit, fontsize=style.TEXT, color=style.INK)
     bar.ax.tick_params(labelsize=style.TEXT, labelcolor=style.INK)

@@ -23,10 +23,15 @@ _TICKS = tuple(number / 5 for number in range(-5, 26))  # distances go beyond 1
 
 @dataclass(frozen=True)
 class PairGroup:
-    """One group of the figure: the score of each of its pairs by name, their mean and its interval where there is one.
+    """One group of pairs: the score of each by its name, their mean, and the interval of the mean where there is one.
 
-    Raises EmptyError without pairs, NotFiniteError for a number that is NaN or infinite, SettingError for an interval
-    of one end.
+    Raises EmptyError without pairs, NotFiniteError for a number that is NaN or infinite, and SettingError for an
+    interval with one end.
+
+    Example:
+        >>> from mas_hooks.report import PairGroup
+        >>> PairGroup("toxic–toxic", {"t0 × t1": 0.8, "t0 × t2": 0.7}, mean=0.75).ends
+        (0.75,)
     """
 
     label: str
@@ -63,8 +68,28 @@ def pair_groups(
 ) -> Figure:
     """Draw a column for each group: a dot for every pair, and the mean with its interval beside them.
 
-    floor: what the pairs score without a swap, as one dotted line. The scale runs from 0 to 1, and below 0 where a
-    number does. Raises EmptyError without groups.
+    The scale runs from 0 to 1, and further where a number does.
+
+    Args:
+        groups: From left to right.
+        title: The heading of the figure.
+        subtitle: What stands under it.
+        unit: The name of the scale.
+        interval: What the whiskers are.
+        floor: What the pairs score without a swap, drawn as one dotted line.
+
+    Returns:
+        The figure.
+
+    Raises:
+        EmptyError: There are no groups.
+
+    Example:
+        >>> from mas_hooks.report import PairGroup, pair_groups
+        >>> group = PairGroup("toxic–toxic", {"t0 × t1": 0.8, "t0 × t2": 0.7}, mean=0.75)
+        >>> figure = pair_groups([group], title="Toxic models agree", subtitle="Two pairs.", floor=0.1)
+        >>> figure.axes[0].get_ylabel()
+        'IIA'
     """
     if not groups:
         raise EmptyError("the figure of groups of pairs", "give at least one group")
@@ -84,9 +109,27 @@ def pair_panels(
     interval: str = "95% interval, models resampled",
     floors: Mapping[str, float] | None = None,
 ) -> Figure:
-    """The same for several scores of the same pairs, two panels in a line, each under the name of its score.
+    """Draw several scores of the same pairs as `pair_groups` does, two panels in a line.
 
-    floors: by panel. Raises EmptyError without panels, or for one without groups.
+    Args:
+        panels: The groups of each score, by its name.
+        title: The heading of the figure.
+        subtitle: What stands under it.
+        interval: What the whiskers are.
+        floors: What the pairs score without a swap, by the name of the score.
+
+    Returns:
+        The figure.
+
+    Raises:
+        EmptyError: There are no panels, or a panel has no groups.
+
+    Example:
+        >>> from mas_hooks.report import PairGroup, pair_panels
+        >>> group = PairGroup("toxic–toxic", {"t0 × t1": 0.8, "t0 × t2": 0.7}, mean=0.75)
+        >>> figure = pair_panels({"IIA": [group], "CKA": [group]}, title="Toxic models agree", subtitle="Two pairs.")
+        >>> [axes.get_ylabel() for axes in figure.axes]
+        ['IIA', 'CKA']
     """
     if not panels or not all(panels.values()):
         raise EmptyError("the figure of groups of pairs", "give at least one panel, and a group in each")
@@ -123,7 +166,10 @@ def _draw(axes: Axes, at: int, group: PairGroup, colour: str) -> None:
 
 
 def _beside(values: Sequence[float]) -> list[float]:
-    """How far to the side each dot stands, so that dots of nearly the same height do not hide each other."""
+    """How far to the side each dot stands, so that dots of nearly the same height do not hide each other.
+
+    seaborn's swarm stacks the dots that find no room on the edges of their column; here all of them move closer.
+    """
     places: list[tuple[float, float]] = []
     across = dict.fromkeys(range(len(values)), 0.0)
     for index in sorted(across, key=lambda index: values[index]):

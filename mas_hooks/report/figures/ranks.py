@@ -24,11 +24,25 @@ _DASHES: tuple[style.Dashes, ...] = ((0, (4, 1.6)), (0, (1.6, 1.2)), (0, (6, 1.4
 
 @dataclass(frozen=True)
 class RankLine:
-    """One line of the figure: an IIA and its interval for each size of the subspace, sizes in rising order.
+    """One line over the sizes of a subspace: an IIA, and its interval, for each size.
 
-    floor: what the same pairs score without a swap. seeds: for each seed its value at each size; the line is their
-    mean. Raises EmptyError without sizes, SettingError for sizes that do not rise from 1 or more, ShapeError for
-    another count of numbers than of sizes, and NotFiniteError for a number that is NaN or infinite.
+    Raises EmptyError without sizes, SettingError for sizes that do not rise from 1 or more, ShapeError for another
+    count of numbers than of sizes, and NotFiniteError for a number that is NaN or infinite.
+
+    Args:
+        label: The name at its end.
+        sizes: In rising order.
+        values: The IIA at each size.
+        low: The lower ends of the intervals.
+        high: The upper ends of the intervals.
+        floor: What the same pairs score without a swap.
+        control: Drawn grey and dashed.
+        seeds: For each seed its value at each size; the line is their mean.
+
+    Example:
+        >>> from mas_hooks.report import RankLine
+        >>> RankLine("MAS", sizes=(1, 2, 4), values=(0.5, 0.8, 0.9), floor=0.1).sizes
+        (1, 2, 4)
     """
 
     label: str
@@ -43,8 +57,8 @@ class RankLine:
     def __post_init__(self) -> None:
         if not self.sizes:
             raise EmptyError(f"the line {self.label!r}", "give it at least one size")
-        if self.sizes[0] < 1 or any(one >= other for one, other in pairwise(self.sizes)):
-            raise SettingError(f"sizes of the line {self.label!r}", self.sizes, "1 or more, and rising")
+        if self.sizes[0] < 1 or any(size >= following for size, following in pairwise(self.sizes)):
+            raise SettingError(f"the row of sizes of the line {self.label!r}", self.sizes, "1 or more, and rising")
         for numbers in (self.values, *self.seeds, *self._interval()):
             if len(numbers) != len(self.sizes):
                 needed = f"({len(self.sizes)},), a number for each size,"
@@ -62,8 +76,28 @@ def rank_curves(
 ) -> Figure:
     """Draw each line over the sizes of its subspace (log scale, ticks at the sizes), named at its end.
 
-    unit names the scale from 0 to 1; interval names the bands. Controls are grey and dashed, their seeds are left out.
-    One dotted line shows the highest floor of all: what is above it is above each. Raises EmptyError without lines.
+    Controls are grey and dashed, without their seeds. One dotted line shows the highest floor of all: what is above it
+    is above each.
+
+    Args:
+        lines: What is drawn.
+        title: The heading of the figure.
+        subtitle: What stands under it.
+        unit: The name of the scale from 0 to 1.
+        interval: What the bands are.
+
+    Returns:
+        The figure.
+
+    Raises:
+        EmptyError: There are no lines.
+
+    Example:
+        >>> from mas_hooks.report import RankLine, rank_curves
+        >>> line = RankLine("MAS", sizes=(1, 2, 4), values=(0.5, 0.8, 0.9), floor=0.1)
+        >>> figure = rank_curves([line], title="Two dims are enough", subtitle="Worst direction.", unit="IIA")
+        >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
+        ['1', '2', '4']
     """
     if not lines:
         raise EmptyError("the rank figure", "give at least one line")
@@ -106,6 +140,7 @@ def _name_lines(lines: Sequence[RankLine]) -> list[tuple[float, str, str]]:
 
 
 def _draw(axes: Axes, line: RankLine, look: dict[str, Any]) -> None:
+    # with matplotlib alone: seaborn makes intervals of raw samples and cannot draw those of finished records
     if line.low is not None and line.high is not None:
         band = {"color": look["color"], "alpha": 0.15, "linewidth": 0, "gid": "interval"}
         axes.fill_between(line.sizes, line.low, line.high, **band)

@@ -26,10 +26,23 @@ _DASHES: style.Dashes = (0, (4, 1.6))
 class Curve:
     """One line of a panel: values at rising numbers, and the interval of each where there is one.
 
-    seeds: for each seed its values at the same numbers; the line is their mean. baseline: drawn dashed, for what the
-    others are read against. look: lines of one number have one colour, default the order in the panel.
     Raises EmptyError without numbers, SettingError for numbers that do not rise, ShapeError for another count of values
     than of numbers, and NotFiniteError for a value that is NaN or infinite.
+
+    Args:
+        label: The name at its end.
+        at: The numbers along the panel, such as layers or steps.
+        values: The value at each number.
+        low: The lower ends of the intervals.
+        high: The upper ends of the intervals.
+        seeds: For each seed its values at the same numbers; the line is their mean.
+        baseline: Drawn dashed, for what the others are read against.
+        look: Lines of one number have one colour; by default the order in the panel.
+
+    Example:
+        >>> from mas_hooks.report import Curve
+        >>> Curve("gru → lstm", at=(0, 1, 2), values=(0.4, 0.3, 0.2)).values
+        (0.4, 0.3, 0.2)
     """
 
     label: str
@@ -44,8 +57,8 @@ class Curve:
     def __post_init__(self) -> None:
         if not self.at:
             raise EmptyError(f"the curve {self.label!r}", "give it at least one point")
-        if any(one >= other for one, other in pairwise(self.at)):
-            raise SettingError(f"the places of the curve {self.label!r}", self.at, "rising")
+        if any(number >= following for number, following in pairwise(self.at)):
+            raise SettingError(f"the row of places of the curve {self.label!r}", self.at, "rising")
         if (self.low is None) != (self.high is None):
             raise SettingError(f"the interval of the curve {self.label!r}", (self.low, self.high), "two rows or none")
         for numbers in self.rows:
@@ -75,19 +88,39 @@ def value_curves(
 ) -> Figure:
     """Draw a panel for each entry, all on one scale, every curve named at its end with its last value.
 
-    along, unit: what the axes say. interval: names the bands. zero: what a line at zero means, drawn where given.
-    top: what is above is cut off, for losses that fall from far. Raises EmptyError without panels or curves.
+    Args:
+        panels: The curves of each panel, by its heading.
+        title: The heading of the figure.
+        subtitle: What stands under it.
+        along: The name of the numbers along a panel.
+        unit: The name of the scale.
+        interval: What the bands are.
+        zero: What a line at zero means; without it there is none.
+        top: Cut off what is above, for losses that fall from far.
+
+    Returns:
+        The figure.
+
+    Raises:
+        EmptyError: There are no panels, or a panel has no curves.
+
+    Example:
+        >>> from mas_hooks.report import Curve, value_curves
+        >>> curve = Curve("gru → lstm", at=(0, 1, 2), values=(0.4, 0.3, 0.2))
+        >>> said = {"title": "What a stitch costs", "subtitle": "Nats a token.", "along": "layer", "unit": "nats"}
+        >>> value_curves({"stitching": [curve]}, **said).axes[0].get_title(loc="left")
+        'stitching'
     """
     if not panels or not all(panels.values()):
         raise EmptyError("the figure of curves", "give a curve for each panel, and at least one panel")
-    everything = [curve for curves in panels.values() for curve in curves]
-    beside = max(style.measure_text(_name(curve), style.TEXT) for curve in everything) + _MARGIN
+    every = [curve for curves in panels.values() for curve in curves]
+    beside = max(style.measure_text(_name(curve), style.TEXT) for curve in every) + _MARGIN
     across = min(_ACROSS, len(panels))
     lines = -(-len(panels) // across)
     height = max(_HEIGHT, _LABEL * (max(map(len, panels.values())) + 2))
     size = (across * (_SCALE + _WIDTH + beside), lines * (height + _FRAME))
     figure = style.make_canvas(*size, title, subtitle)
-    low, high = _span(everything, zero is not None, top)
+    low, high = _span(every, zero is not None, top)
     for index, (name, curves) in enumerate(panels.items()):
         axes = figure.add_subplot(lines, across, index + 1)
         axes.set_ylim(low, high)
@@ -96,7 +129,7 @@ def value_curves(
         axes.set_xlabel(along, fontsize=style.TEXT, color=style.INK)
         if index % across == 0:
             axes.set_ylabel(unit, fontsize=style.TEXT, color=style.INK)
-    style.add_legend(figure, _entries(everything, interval, zero))
+    style.add_legend(figure, _entries(every, interval, zero))
     return figure
 
 
@@ -126,7 +159,7 @@ def _panel(axes: Axes, curves: Sequence[Curve], gap: float, *, zero: bool) -> No
         _draw(axes, curve, colour)
     _ticks(axes)
     low, high = axes.get_ylim()
-    falling = sorted(zip(curves, colours, strict=True), key=lambda one: -one[0].values[-1])
+    falling = sorted(zip(curves, colours, strict=True), key=lambda pair: -pair[0].values[-1])
     heights = [(min(curve.values[-1], high) - low) / (high - low) for curve, _ in falling]
     for (curve, colour), height in zip(falling, style.spread_apart(heights, gap), strict=True):
         look = {"fontsize": style.TEXT, "color": colour, "va": "center", "gid": "label"}
@@ -138,12 +171,13 @@ def _ticks(axes: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for axis, ends, whole in ((axes.xaxis, axes.get_xlim(), True), (axes.yaxis, axes.get_ylim(), False)):
-        found = MaxNLocator(5, integer=whole).tick_values(*ends)
-        axis.set_ticks([tick for tick in found if ends[0] <= tick <= ends[1]])
+        ticks = MaxNLocator(5, integer=whole).tick_values(*ends)
+        axis.set_ticks([tick for tick in ticks if ends[0] <= tick <= ends[1]])
     axes.minorticks_off()
 
 
 def _draw(axes: Axes, curve: Curve, colour: str) -> None:
+    # with matplotlib alone: seaborn makes intervals of raw samples and cannot draw those of finished records
     if curve.low is not None and curve.high is not None:
         axes.fill_between(curve.at, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0, gid="interval")
         axes.vlines(curve.at, curve.low, curve.high, color=colour, linewidth=1, gid="whisker")

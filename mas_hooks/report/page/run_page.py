@@ -34,21 +34,43 @@ def draw_run(run_dir: Path | str) -> list[Path]:
     """Draw the figures that the records of a run allow into its `figures/`, and return their paths.
 
     All are drawn before the first is written, and each appears whole under its name. Raises CheckpointError for a
-    folder without records, EmptyError for records that give no figure, OutputFolderError where it cannot write.
+    folder without records, EmptyError for records that give no figure, and OutputFolderError when it cannot write.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from mas_hooks import Record
+        >>> from mas_hooks.core.records import write_records
+        >>> from mas_hooks.report import draw_run
+        >>> rows = [Record(method="mas", split="valid", source=0, target=1, step=step, iia=0.5) for step in (0, 10)]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_records(Path(folder) / "records.jsonl", rows)
+        ...     [path.name for path in draw_run(folder)]
+        ['iia_curves.png']
     """
     run_dir = Path(run_dir)
     rows = _read_run(run_dir)
     _check_writable(run_dir / "figures")
-    made = {name: make(rows) for name, make, needs in _FIGURES if needs(rows)}
-    if not made:
+    figures = {name: draw(rows) for name, draw, select in _FIGURES if select(rows)}
+    if not figures:
         raise EmptyError(
             f"the report of {run_dir}", "its records hold no test rows, no validation curves and no RSA or CKA yet"
         )
-    return save_figures(run_dir / "figures", made)
+    return save_figures(run_dir / "figures", figures)
 
 
 def save_figures(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
-    """Write figures as PNG under their names, each whole; raises OutputFolderError where that cannot be done."""
+    """Write figures as PNG under their names, each whole. Raises OutputFolderError when that cannot be done.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from matplotlib.figure import Figure
+        >>> from mas_hooks.report import save_figures
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [path.name for path in save_figures(Path(folder), {"empty.png": Figure((1, 1))})]
+        ['empty.png']
+    """
     _check_writable(folder)
     pictures = {folder / name: _png(figure) for name, figure in figures.items()}
     _write(folder, pictures)

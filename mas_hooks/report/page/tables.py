@@ -17,28 +17,47 @@ _SAID_ONCE = ("control", "method", "task", "start")
 
 
 def results_table(records: Iterable[Record]) -> Table:
-    """Every final direction by comparison, controls below and dim, worst directions bold; RSA and CKA in a table below.
+    """Make a table for a terminal: every final direction by comparison, controls below and dim, worst directions bold.
 
-    Cells that repeat the line above within one fit stay empty. Fits 100 columns with names of usual length.
-    Raises EmptyError when there is neither a final row nor a similarity.
+    RSA and CKA stand in a table below. Cells that repeat the line above within one fit stay empty. Fits 100 columns
+    with names of usual length. Raises EmptyError when there is neither a final row nor a similarity.
+
+    Example:
+        >>> from mas_hooks import Record
+        >>> from mas_hooks.report import results_table
+        >>> ends = {"source": 0, "target": 1, "source_model": "gru", "target_model": "lstm"}
+        >>> table = results_table([Record(method="mas", variable="count", split="test", iia=0.9, **ends)])
+        >>> type(table).__name__, table.row_count
+        ('Table', 1)
     """
     grid = Table.grid(padding=(0, 0, 1, 0))
     grid.add_column()
-    for sheet in _find_sheets(records):
+    for sheet in _make_sheets(records):
         grid.add_row(_render(sheet))
     return grid
 
 
 def markdown_table(records: Iterable[Record]) -> str:
-    """The same tables in GitHub's Markdown; every cell is written out, so that lines can be sorted and searched."""
-    return "\n".join(line for sheet in _find_sheets(records) for line in format_value(sheet))
+    """Write the tables of `results_table` in GitHub's Markdown, every cell in full, so that lines can be searched.
+
+    Raises EmptyError when there is neither a final row nor a similarity.
+
+    Example:
+        >>> from mas_hooks import Record
+        >>> from mas_hooks.report import markdown_table
+        >>> ends = {"source": 0, "target": 1, "source_model": "gru", "target_model": "lstm"}
+        >>> row = Record(method="mas", variable="count", split="test", iia=0.9, **ends)
+        >>> print(markdown_table([row]).splitlines()[4])
+        | MAS · count | gru → lstm | 0.900 |
+    """
+    return "\n".join(line for sheet in _make_sheets(records) for line in format_sheet(sheet))
 
 
-def _find_sheets(records: Iterable[Record]) -> list[Sheet]:
-    found = result_sheets(records)
-    if not found:
+def _make_sheets(records: Iterable[Record]) -> list[Sheet]:
+    sheets = result_sheets(records)
+    if not sheets:
         raise EmptyError("the table", "it needs test rows with an IIA, or rows with a similarity measure")
-    return found
+    return sheets
 
 
 def _render(sheet: Sheet) -> Table:
@@ -72,8 +91,15 @@ def _shorten(heads: tuple[str, ...], before: SheetLine, line: SheetLine) -> Iter
             yield cell
 
 
-def format_value(sheet: Sheet) -> Iterator[str]:
-    """The lines of one table in GitHub's Markdown, under its title."""
+def format_sheet(sheet: Sheet) -> Iterator[str]:
+    """Give the lines of one table in GitHub's Markdown, under its title.
+
+    Example:
+        >>> from mas_hooks.report import Sheet, SheetLine, format_sheet
+        >>> sheet = Sheet("Every direction", ("models", "IIA"), (SheetLine(("gru × lstm", "0.930")),))
+        >>> list(format_sheet(sheet))[:3]
+        ['### Every direction', '', '| models | IIA |']
+    """
     yield from (f"### {sheet.title}", "")
     yield f"| {' | '.join(sheet.columns)} |"
     yield "|" + "|".join(" :-- " if head in _WORDS else " --: " for head in sheet.columns) + "|"

@@ -10,8 +10,7 @@ from mas_hooks.core import records
 from mas_hooks.core.errors import EmptyError
 from mas_hooks.core.files import read_json
 from mas_hooks.core.run_folder import ENVIRONMENT, RECORDS, SETTINGS
-from mas_hooks.report.data.sheets import Sheet, SheetLine
-from mas_hooks.report.page.tables import format_value
+from mas_hooks.report import Sheet, SheetLine, format_sheet
 from mas_hooks.studies.toxicity import claims, results, tables, words
 
 TITLE = "Do toxic fine-tunes share internals that nontoxic ones do not?"
@@ -121,5 +120,5 @@ def _markdown(verdict: Any, told: Any, sheets: Any, paths: Any) -> str:
     if told:
         parts.append(report.claims_table(told, claims.RULES))
     parts += [f"![{CAPTIONS[path.name]}](figures/{path.name})" for path in paths]
-    parts += ["\n".join(format_value(sheet)) for sheet in sheets if sheet.title != "Every direction"]
+    parts += ["\n".join(format_sheet(sheet)) for sheet in sheets if sheet.title != "Every direction"]
     return "\n\n".join(parts) + "\n"

@@ -12,7 +12,7 @@ Example:
     >>> align = mh.Alignment([a.at("state"), b.at("state")], rank=4)
     >>> fit = mh.fit(align, mh.methods.mas(), train, valid, mh.FitSettings(epochs=1), progress=False)
     >>> [(row.source_model, row.target_model) for row in mh.evaluate(align, test).rows]
-    [('gru-12', 'gru-12'), ('gru-8', 'gru-12'), ('gru-12', 'gru-8'), ('gru-8', 'gru-8')]
+    [('gru-12', 'gru-12'), ('gru-12', 'gru-8'), ('gru-8', 'gru-12'), ('gru-8', 'gru-8')]
 """
 
 from __future__ import annotations

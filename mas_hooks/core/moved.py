@@ -195,9 +195,19 @@ class MovedModules(MetaPathFinder):
     """The last finder that Python tries, so it sees only names that are nowhere else."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002
-        """Return None for every module that is not an old one; raise ModuleNotFoundError for those.
+        """Refuse the old modules.
 
-        The error carries no `name`: with one, `from mas_hooks import fit_loop` would hide its sentence.
+        Args:
+            fullname: the module that nobody else knows.
+            path: not used.
+            target: not used.
+
+        Returns:
+            None: the module is not an old one, and Python says that it does not exist.
+
+        Raises:
+            ModuleNotFoundError: the module is an old one. The error carries no `name`: with one,
+                `from mas_hooks import fit_loop` would hide its sentence.
         """
         if moved := new_place(fullname) and new_place(_asked_module(fullname)):
             raise ModuleNotFoundError(f"{moved}; import it from there")

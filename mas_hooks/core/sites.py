@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mas_hooks.core.errors import PositionError, SettingError, ShapeError
@@ -146,7 +147,7 @@ class Recording:
 
     name: str
     activations: Float[Tensor, "row position width"]
-    variables: Mapping[str, np.ndarray[Any, Any]]
+    variables: Mapping[str, NDArray[Any]]
 
     @property
     def width(self) -> int:
@@ -158,7 +159,7 @@ class Recording:
 
 
 def recording(
-    activations: Tensor | np.ndarray[Any, Any], variables: Mapping[str, Sequence[Any] | np.ndarray[Any, Any]], name: str
+    activations: Tensor | NDArray[Any], variables: Mapping[str, Sequence[Any] | NDArray[Any]], name: str
 ) -> Recording:
     """Make a site from recorded activations and the variables at their cells.
 

@@ -203,14 +203,15 @@ def _check_defaults(path: Path, settings: type[Settings]) -> None:
     except USER_ERRORS as error:
         for name, number in lines.items():
             if _is_refused(settings, name, defaults[name]):
-                raise RecipeError.at_line(f"{path}", number, text.splitlines()[number - 1].strip(), error) from error
+                raise RecipeError.at_line(path, number, text.splitlines()[number - 1].strip(), error) from error
         raise RecipeError(path, f"its defaults do not fit: {str(error).rstrip('.')}", "change one of them") from error
 
 
 def _default_lines(text: str, settings: type[Settings]) -> dict[str, int]:
     """The fields that a settings class writes in its own body with a default, and the numbers of their lines."""
-    bodies = [node.body for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
-    fields = [node for body in bodies for node in body if isinstance(node, ast.AnnAssign) and node.value is not None]
+    classes = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
+    body = [node for kind in classes if kind.name == settings.__name__ for node in kind.body]
+    fields = [node for node in body if isinstance(node, ast.AnnAssign) and node.value is not None]
     lines = {field.target.id: field.lineno for field in fields if isinstance(field.target, ast.Name)}
     return {name: number for name, number in lines.items() if name in settings.model_fields}
 
@@ -221,7 +222,8 @@ def _is_refused(settings: type[Settings], name: str, default: Any) -> bool:
     try:
         if name in parent.model_fields:
             parent(**{name: default})
-        TypeAdapter(settings.model_fields[name].annotation).validate_python(default)
+        annotation: Any = settings.model_fields[name].annotation
+        TypeAdapter(annotation).validate_python(default)
     except (*USER_ERRORS, ValidationError):
         return True
     return False

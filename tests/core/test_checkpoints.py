@@ -1,7 +1,6 @@
 """Folders written whole or not at all, and refused in one sentence when they are not what they should be."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -159,14 +158,6 @@ def test_a_read_only_place(tmp_path, monkeypatch):
             write(tmp_path / "x")
 
 
-def test_writable_makes_the_folder_and_leaves_nothing(tmp_path):
-    assert ensure_writable(tmp_path / "a" / "b") == tmp_path / "a" / "b"
-    assert not list((tmp_path / "a" / "b").iterdir())
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputFolderError, match=r"file: file exists; choose another folder with --out\.$"):
-        ensure_writable(tmp_path / "file")
-
-
 def refused(folder, problem, kind=KIND):
     with pytest.raises(CheckpointError) as caught:
         checkpoints.load_checkpoint(folder, kind)
@@ -209,10 +200,3 @@ def test_another_format(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"format": 2}))
     refused(folder, "is of format 2, but this version reads format 1; load it with the version that wrote it")
-
-
-def test_several_processes_may_ask_at_once_whether_a_folder_is_writable(tmp_path):
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(ensure_writable, [tmp_path / "shared"] * 400))
-    assert found == [tmp_path / "shared"] * 400
-    assert list((tmp_path / "shared").iterdir()) == []

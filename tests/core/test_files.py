@@ -2,11 +2,13 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from mas_hooks.core import files
 from mas_hooks.core.errors import CheckpointError, DataSetError, OutputFolderError
 from mas_hooks.core.files import read_json, read_json_lines, replace_file, write_file, write_json, write_json_lines
 
@@ -90,3 +92,18 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path):
     for name in ("a.jsonl", "b.jsonl"):
         with pytest.raises(DataSetError, match="cannot be read"):
             lines_of(tmp_path / name)
+
+
+def test_a_writable_folder_is_made_and_left_empty(tmp_path):
+    assert files.ensure_writable(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert not list((tmp_path / "a" / "b").iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputFolderError, match=r"file: file exists; choose another folder with --out\.$"):
+        files.ensure_writable(tmp_path / "file")
+
+
+def test_several_threads_may_ask_at_once_whether_a_folder_is_writable(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(files.ensure_writable, [tmp_path / "shared"] * 400))
+    assert folders == [tmp_path / "shared"] * 400
+    assert list((tmp_path / "shared").iterdir()) == []

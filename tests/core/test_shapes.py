@@ -11,6 +11,8 @@ ROOMS = ["alignment", "core.sites", *(f"data.{name}" for name in DATA)]
 ROOMS += ["engine", "evaluation", "hooks", "models.toys.recurrent", "models.toys.transformer", "training"]
 with install_import_hook([f"mas_hooks.{room}" for room in ROOMS], "beartype.beartype"):
     import mas_hooks as mh
+    for name in mh.__all__:  # loaded at first use, so used while the hook is there
+        getattr(mh, name)
     from mas_hooks.models.toys.recurrent import RecurrentModel
 
 import torch

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
 from mas_hooks.core.errors import NoLogitsError, NoTensorError
-from mas_hooks.hooks.outputs import default_logits, describe_output, put_tensor, take_tensor
+from mas_hooks.hooks.outputs import agree_up_to_rounding, default_logits, describe_output, put_tensor, take_tensor
 
 Named = namedtuple("Named", "hidden rest")
 H, FLAT = torch.randn(2, 3, 4), torch.randn(2, 4)
@@ -103,3 +103,12 @@ def test_logits_that_cannot(output, told):
 def test_logits_by_key():
     logits, other = torch.ones(1, 2, 3), torch.zeros(1, 2, 4)
     assert default_logits({"hidden": other, "logits": logits}) is logits
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-4), (torch.bfloat16, 3e-2)])
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_results_agree_up_to_the_rounding_of_their_dtype(dtype, tolerance, scale):
+    expected = torch.tensor([0.0, -scale], dtype=dtype)
+    assert agree_up_to_rounding(expected.double() + 0.9 * tolerance * scale, expected)
+    assert not agree_up_to_rounding(expected.double() + 1.5 * tolerance * scale, expected)
+    assert not agree_up_to_rounding(expected * float("nan"), expected)

@@ -218,7 +218,7 @@ def test_packing_by_the_book(lengths):
     assert list(zip(packed.rows.tolist(), packed.steps.tolist(), strict=True)) == expected
     assert packed.sizes.tolist() == [sum(most > step for most in lengths) for step in range(max(lengths, default=0))]
     assert packed.rank.tolist() == [order.index(row) for row in range(len(lengths))]
-    assert packed.place(packed.rows, packed.steps).tolist() == list(range(len(expected)))
+    assert packed.find_places(packed.rows, packed.steps).tolist() == list(range(len(expected)))
     if sum(lengths):
         running = sorted((most for most in lengths if most), reverse=True)
         own = nn.utils.rnn.pack_padded_sequence(torch.zeros(len(running), max(running), HIDDEN), running, True)

@@ -159,5 +159,5 @@ def test_a_tail_that_puts_a_swap_elsewhere_is_not_taken(monkeypatch):
     alike[where.rows, where.columns] = 3  # one token at every swapped cell
     pairs = Pairs.from_tensors(alike, where, alike, where, LONG.labels, LONG.label_mask)
     assert choose_runner(model, site, pairs).name == "tail"
-    monkeypatch.setattr(StateTailRunner, "_edit", lambda *_: None)
+    monkeypatch.setattr(StateTailRunner, "_pack_edit", lambda *_: None)
     assert choose_runner(model, site, pairs).name == "reference"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 
@@ -176,11 +177,28 @@ def new_place(module: str) -> str:
     return f"{module} is now mas_hooks.{new}" if new and module.startswith("mas_hooks.") else ""
 
 
+def _asked_module(fullname: str) -> str:
+    """The module whose import asks for this one: `mas_hooks.language.told` where `mas_hooks.language` is its parent.
+
+    Python imports the parents first, and an old package that is gone ends the import there. Only the frames of the
+    import itself know the whole name.
+    """
+    frame, asked = sys._getframe(), fullname
+    while frame := frame.f_back:
+        name = frame.f_locals.get("name") if frame.f_code.co_filename == "<frozen importlib._bootstrap>" else None
+        if isinstance(name, str) and name.startswith(f"{asked}."):
+            asked = name
+    return asked if new_place(asked) else fullname
+
+
 class MovedModules(MetaPathFinder):
-    """The last finder that is asked, so it sees only names that are nowhere else."""
+    """The last finder that Python tries, so it sees only names that are nowhere else."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002
-        """None for every module that is not one of the old ones; those raise ModuleNotFoundError."""
-        if moved := new_place(fullname):
-            raise ModuleNotFoundError(f"{moved}; import it from there", name=fullname)
+        """Return None for every module that is not an old one; raise ModuleNotFoundError for those.
+
+        The error carries no `name`: with one, `from mas_hooks import fit_loop` would hide its sentence.
+        """
+        if moved := new_place(fullname) and new_place(_asked_module(fullname)):
+            raise ModuleNotFoundError(f"{moved}; import it from there")
         return None

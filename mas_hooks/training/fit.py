@@ -10,7 +10,7 @@ from typing import Any
 
 from mas_hooks.alignment.alignment import Alignment
 from mas_hooks.alignment.plan import Plan
-from mas_hooks.core import checkpoints
+from mas_hooks.core import checkpoints, files
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.records import Record
@@ -121,7 +121,7 @@ def fit(
     models = [model for model in alignment.models if model is not None]
     for model in models:
         warn_in_train_mode(model)
-    place = None if folder is None else checkpoints.ensure_writable(folder) / "fit"
+    place = None if folder is None else files.ensure_writable(folder) / "fit"
     still = [*(model.module for model in models), *(alignment.site_maps[index] for index in fixed)]
     with freeze_models(still):
         loop = FitLoop(alignment, plan, (train, valid), settings, latents or {}, fixed)

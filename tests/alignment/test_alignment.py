@@ -408,7 +408,7 @@ def test_a_recording_does_not_stand_for_a_model(sites, models, tmp_path):
         ),
         ({"plan": {"method": "mas", "intoo": "every"}}, "(Plan has no setting 'intoo'. Did you mean 'into'?"),
         ({"plan": 3}, "(Plan. is 3, but must be "),
-        ({"sites": [{"name": "state"}]}, "_SavedSite.model is None, but must be given.)"),
+        ({"sites": [{"name": "state"}]}, "_SavedSite.model is missing; give it a value.)"),
         ({"seed": "x"}, "_Saved.seed is 'x', but must be a valid integer"),
         (
             {"plan": {"method": "mas", "maps": {"rank": 4}}},

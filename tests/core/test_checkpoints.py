@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 from mas_hooks.core import checkpoints
 from mas_hooks.core.errors import CheckpointError, OutputFolderError
+from mas_hooks.core.files import ensure_writable
 
 KIND = "mas_hooks.test"
 TENSORS = {"a": torch.tensor(1.5), "b": torch.arange(6.0).reshape(2, 3).T}
@@ -153,17 +154,17 @@ def read_only(*_args, **_kwargs):
 
 def test_a_read_only_place(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "mkdir", read_only)
-    for write in (lambda path: checkpoints.save_checkpoint(path, KIND, {}, TENSORS), checkpoints.ensure_writable):
+    for write in (lambda path: checkpoints.save_checkpoint(path, KIND, {}, TENSORS), ensure_writable):
         with pytest.raises(OutputFolderError, match=r"^cannot write to .*/x: permission denied; choose another folder"):
             write(tmp_path / "x")
 
 
 def test_writable_makes_the_folder_and_leaves_nothing(tmp_path):
-    assert checkpoints.ensure_writable(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert ensure_writable(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert not list((tmp_path / "a" / "b").iterdir())
     (tmp_path / "file").touch()
     with pytest.raises(OutputFolderError, match=r"file: file exists; choose another folder with --out\.$"):
-        checkpoints.ensure_writable(tmp_path / "file")
+        ensure_writable(tmp_path / "file")
 
 
 def refused(folder, problem, kind=KIND):
@@ -212,6 +213,6 @@ def test_another_format(folder):
 
 def test_several_processes_may_ask_at_once_whether_a_folder_is_writable(tmp_path):
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(checkpoints.ensure_writable, [tmp_path / "shared"] * 400))
+        found = list(pool.map(ensure_writable, [tmp_path / "shared"] * 400))
     assert found == [tmp_path / "shared"] * 400
     assert list((tmp_path / "shared").iterdir()) == []

@@ -231,7 +231,7 @@ def test_what_cannot_be_compared_is_refused():
         PairTable.of(given, of, "best")
     with refused(UnknownNameError, "the table of labels has no model 't9'"):
         PairTable.of(given | {("t9", "t0"): 0.1}, of)
-    with refused(NotFiniteError, "the table of pairs holds 1 values"):
+    with refused(NotFiniteError, "the table of pairs holds 1 value"):
         PairTable.of(given | {("t0", "t1"): math.nan}, of)
     with refused(EmptyError, "the set of scores of t1 × t2 is empty"):
         PairTable.of({pair: score for pair, score in given.items() if pair != ("t1", "t2")}, of)

@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import mas_hooks as mh
@@ -19,6 +20,7 @@ PUBLIC = [
     "Where",
     "cka_layers",
     "collect",
+    "compare_layers",
     "controls",
     "evaluate",
     "fit",
@@ -33,11 +35,13 @@ PUBLIC = [
     "text_pairs",
     "wrap",
 ]
+HEAVY = ("transformers", "transformer_lens", "nnsight", "matplotlib", "pandas", "scipy.stats")
+OPTIONAL = ("peft", "accelerate", "datasets", "pyvene")
 
 
 def test_the_public_names_are_these():
     assert mh.__all__ == PUBLIC
-    assert len(PUBLIC) <= 25
+    assert len(PUBLIC) <= 28
 
 
 def test_every_public_name_is_there_and_documented():
@@ -46,11 +50,29 @@ def test_every_public_name_is_there_and_documented():
         assert (inspect.getdoc(thing) or "").strip(), name
 
 
-def test_importing_pulls_in_no_optional_library():
-    heavy = ("transformers", "transformer_lens", "nnsight", "matplotlib", "peft", "accelerate", "datasets", "pyvene")
-    code = f"import sys, mas_hooks, mas_hooks.cli.main; print([name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+def loaded_by(code, names):
+    """Which of these libraries a fresh process has loaded after the code."""
+    asked = f"{code}; import sys; print(*[name for name in {names} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_importing_alone_loads_no_torch():
+    assert loaded_by("import mas_hooks, mas_hooks.cli.main", ("torch", *HEAVY, *OPTIONAL)) == []
+
+
+def test_no_public_name_loads_an_optional_library():
+    touch = "import mas_hooks as mh; [getattr(mh, name) for name in mh.__all__]"
+    assert loaded_by(touch, (*HEAVY, *OPTIONAL)) == []
+
+
+def test_dir_lists_the_public_names():
+    assert set(PUBLIC) <= set(dir(mh))
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert mh.__version__ == version("mas-hooks")
+    assert mh.__version__.split(".")[0].isdigit()
 
 
 def test_nothing_that_can_run_code_is_loaded():

@@ -221,7 +221,7 @@ def test_models_of_another_make_are_refused(members, tmp_path):
     with refused(SettingError, "the width of wide is 32", "that of free-0"):
         check_same_shape([own, wide])
     other = replace(own, name="other", tokenizer=SimpleNamespace(get_vocab=lambda: {"x": 0}))
-    with refused(SettingError, "the tokenizer of other is 'another one'", "that of free-0"):
+    with refused(SettingError, "the tokenizer of other differs from that of free-0; give"):
         check_same_shape([own, other])
     with refused(CheckpointError, "holds no tokenizer", "into the same folder"):
         load_member(saved(tmp_path / "mute", None), "cpu")
@@ -233,7 +233,7 @@ def test_labels_that_no_class_stands_for_are_refused(members, tmp_path):
     own = load_member(members[0], "cpu")
     write_pairs(tmp_path / "p.jsonl", [PairRow("actors helped judges", "judges", 2)])
     texts = PairTexts(data=str(tmp_path / "p.jsonl"))
-    with refused(SettingError, "p.jsonl is 2", "among [0, 1], what the head of free-0 says"):
+    with refused(SettingError, "p.jsonl is 2", "among [0, 1], the labels of free-0"):
         check_labels([own], texts)
     with refused(SettingError, "classes is (0, 1, 1)", "2 labels, one for each class of free-0"):
         check_labels([own], PairTexts(classes=(0, 1, 1)))

@@ -150,7 +150,10 @@ def test_source_and_target_are_not_the_same_thing(tmp_path):
     ("given", "said"),
     [
         ({"layer": 2}, r"layer is 2, but must be a block of solu-2l, 0 to 1"),
-        ({"source": TINY.model_copy(update={"vocabulary": 290})}, r"the tokenizer of gelu-2l is 'another one'"),
+        (
+            {"source": TINY.model_copy(update={"vocabulary": 290})},
+            r"the tokenizer of gelu-2l differs from that of solu-2l; give",
+        ),
         ({"texts": StitchTexts(context=16, sizes=(1, 0, 1))}, r"sizes is \(1, 0, 1\), but must be three numbers"),
     ],
 )
@@ -198,7 +201,7 @@ def test_what_models_cannot_read_is_told_without_their_weights(tmp_path):
     TEXTS.check([one, TINY])
     with refused(SettingError, "context is 17, but must be at most 16, what one can read"):
         StitchTexts(context=17).check([TINY.model_copy(update={"context": 17}), one])
-    with refused(SettingError, "the tokenizer of other is 'another one', but must be that of one"):
+    with refused(SettingError, "the tokenizer of other differs from that of one; give"):
         TEXTS.check([one, other])
     with refused(CheckpointError, "is no folder here"):
         TEXTS.check([one, str(tmp_path / "none")])

@@ -44,7 +44,9 @@ def begun(sites, pairs, rank=3, **spec):
 
 
 def coordinates(align):
-    return [view.read(site.activations[:, 0]) for view, site in zip(align.swap_operator().views, align.sites, strict=True)]
+    return [
+        view.read(site.activations[:, 0]) for view, site in zip(align.swap_operator().views, align.sites, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("kind", ["frame", "rotation", "fixed"])

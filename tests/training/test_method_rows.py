@@ -182,7 +182,9 @@ def test_a_recording_gives_the_same_fit_as_the_model(small_sites, small_toys, sm
 
 
 def test_what_a_latent_loss_needs(small_sites, small_pairs):
-    with pytest.raises(EmptyError, match=r"^the set of natural cells of gru-1:state is empty; give them for model 1, as"):
+    with pytest.raises(
+        EmptyError, match=r"^the set of natural cells of gru-1:state is empty; give them for model 1, as"
+    ):
         curve(small_sites, small_pairs, methods.clmas(0, RANK))
     bare = recording(torch.randn(3, 16), {"count": [1, 2, 3], "phase": ["demo"] * 3}, "r")
     with pytest.raises(SettingError, match="cells with inputs, as the model has to read them"):
@@ -190,7 +192,9 @@ def test_what_a_latent_loss_needs(small_sites, small_pairs):
 
 
 def test_maps_or_a_transport():
-    with pytest.raises(UnsupportedError, match=r"^a plan with both maps and a transport \('both'\) is not supported; give"):
+    with pytest.raises(
+        UnsupportedError, match=r"^a plan with both maps and a transport \('both'\) is not supported; give"
+    ):
         methods.Plan(method="both", maps=RANK, transport=TransportSpec())
 
 

@@ -3,7 +3,6 @@
 from mas_hooks.models.language.classifier_set import (
     ClassifierMember,
     PairTexts,
-    block_sites,
     check_labels,
     check_same_shape,
     count_right,
@@ -15,6 +14,7 @@ from mas_hooks.models.language.finetune import CURVE, MODEL, FinetuneSettings, a
 from mas_hooks.models.language.generate import Responses, ResponseSettings, generate_responses, load_responses
 from mas_hooks.models.language.load import (
     block_count,
+    block_sites,
     check_blocks,
     check_context,
     check_same_tokens,

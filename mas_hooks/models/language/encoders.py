@@ -1,6 +1,7 @@
-"""Small encoders made here: one base trained to fill in words, fine-tuned to the task with the shortcut. In the cache.
+"""Small encoders made here: a base that learns to fill in words, and classifiers fine-tuned from it.
 
-Each is the folder of a saved Hugging Face model with its tokenizer, as a fine-tuned BERT from elsewhere would be.
+The cache keeps each as the folder of a saved Hugging Face model with its tokenizer, like a fine-tuned BERT from
+elsewhere.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mas_hooks.core.checkpoints import ensure_writable
-from mas_hooks.core.errors import DivergedError
-from mas_hooks.core.progress import progress_bar
+from mas_hooks.core.files import ensure_writable
 from mas_hooks.core.settings import Settings
 from mas_hooks.data.text.sentence_pairs import WORDS, PairRow, make_overlap_rows, write_example
-from mas_hooks.hooks.loading import silence_transformers
-from mas_hooks.models.toys.toy_cache import cache_folder
+from mas_hooks.hooks import loading
+from mas_hooks.models.model_cache import cache_folder, save_model_folder
+from mas_hooks.models.training_loop import Schedule, run_training
 
 PAD, UNKNOWN, BEGIN, BETWEEN, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LONGEST = 16
@@ -32,13 +31,19 @@ FAMILIAR = ("follows", "follows", "follows", "swapped")
 
 
 class Encoder(Settings):
-    """The base of all classifiers: a BERT that learns to fill in words of two sentences, one of which has the words of
-    the other. Equal settings are the same model."""
+    """The base of all classifiers; equal settings are the same model.
+
+    A BERT that learns to fill in words of two sentences, the second of which has the words of the first.
+
+    Example:
+        >>> Encoder(layers=2).layers
+        2
+    """
 
     layers: int = Field(default=4, ge=1)
     """Blocks."""
     width: int = Field(default=64, ge=4)
-    """Of the residual stream; four heads share it."""
+    """Units of the residual stream; four heads share it."""
     spread: float = Field(default=0.1, gt=0)
     """Standard deviation of the first weights; with BERT's 0.02 so narrow a model learns nothing for long."""
     steps: int = Field(default=600, ge=1)
@@ -54,7 +59,13 @@ class Encoder(Settings):
 
 
 class Classifier(Settings):
-    """A base fine-tuned to tell whether the second sentence follows; equal settings are the same model."""
+    """A base fine-tuned to say whether the second sentence follows; equal settings are the same model.
+
+    Example:
+        >>> settings = Classifier(base=Encoder(layers=2), breaking=0.1)
+        >>> settings.base.layers, settings.breaking
+        (2, 0.1)
+    """
 
     base: Encoder = Encoder()
     """What is fine-tuned."""
@@ -74,14 +85,57 @@ class Classifier(Settings):
     """Of the head, the examples and their order."""
 
 
-def load_classifier(settings: Classifier, *, progress: bool = True) -> Path:
-    """The folder of the fine-tuned classifier; it, and its base, are trained if the cache does not hold them."""
-    return _keep(settings, lambda: _classifier(settings, progress=progress))
+def load_classifier(settings: Classifier, cache: Path | str | None = None, *, progress: bool = True) -> Path:
+    """The folder of the fine-tuned classifier; it, and its base, are trained now if the cache does not hold them.
+
+    Args:
+        settings: The classifier, its base and their training.
+        cache: Where trained models are kept; default `cache_folder()`.
+        progress: Whether training shows a bar.
+
+    Returns:
+        A folder for `wrap`, tokenizer included.
+
+    Raises:
+        OutputFolderError: The cache cannot be written to.
+        DivergedError: The loss of the training is not finite.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> import mas_hooks as mh
+        >>> base = Encoder(layers=1, width=8, steps=1, batch=2)
+        >>> settings = Classifier(base=base, examples=4, steps=1, batch=2)
+        >>> with TemporaryDirectory() as cache:
+        ...     model = mh.wrap(load_classifier(settings, cache, progress=False))
+        >>> model.module.num_labels
+        2
+    """
+    return _keep_folder(settings, cache, lambda: _train_classifier(settings, cache, progress=progress))
 
 
-def load_encoder(settings: Encoder, *, progress: bool = True) -> Path:
-    """The folder of the base, trained if the cache does not hold it."""
-    return _keep(settings, lambda: _base(settings, progress=progress))
+def load_encoder(settings: Encoder, cache: Path | str | None = None, *, progress: bool = True) -> Path:
+    """The folder of the base; trained now if the cache does not hold it.
+
+    Args:
+        settings: The base and its training.
+        cache: Where trained models are kept; default `cache_folder()`.
+        progress: Whether training shows a bar.
+
+    Returns:
+        A folder for `wrap`, tokenizer included.
+
+    Raises:
+        OutputFolderError: The cache cannot be written to.
+        DivergedError: The loss of the training is not finite.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as cache:
+        ...     folder = load_encoder(Encoder(layers=1, width=8, steps=1, batch=2), cache, progress=False)
+        ...     print(folder.parent.name, (folder / "tokenizer.json").is_file())
+        classifiers True
+    """
+    return _keep_folder(settings, cache, lambda: _train_encoder(settings, progress=progress))
 
 
 def pair_tokenizer() -> Any:
@@ -90,60 +144,52 @@ def pair_tokenizer() -> Any:
     from transformers import PreTrainedTokenizerFast
 
     numbered = {word: number for number, word in enumerate((*SPECIAL, *WORDS))}
-    made = Tokenizer(models.WordLevel(numbered, unk_token=UNKNOWN))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
-    made.post_processor = processors.TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
+    words = Tokenizer(models.WordLevel(numbered, unk_token=UNKNOWN))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
+    words.post_processor = processors.TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
         single=f"{BEGIN} $A {BETWEEN}",
         pair=f"{BEGIN} $A {BETWEEN} $B:1 {BETWEEN}:1",
         special_tokens=[(BEGIN, numbered[BEGIN]), (BETWEEN, numbered[BETWEEN])],
     )
     names = {"pad_token": PAD, "unk_token": UNKNOWN, "cls_token": BEGIN, "sep_token": BETWEEN, "mask_token": MASK}
-    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=LONGEST, **names)
+    return PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=LONGEST, **names)
 
 
-def encode_pairs(tokens: Any, rows: Sequence[PairRow]) -> dict[str, Tensor]:
+def encode_pairs(tokenizer: Any, rows: Sequence[PairRow]) -> dict[str, Tensor]:
     """Pairs of sentences as inputs (n, position): ids, mask and token types, as far as the tokenizer gives them."""
     texts = [row.text_a for row in rows], [row.text_b for row in rows]
-    found = tokens(*texts, padding=True, truncation=True, return_token_type_ids=True, return_tensors="pt")
-    return {name: found[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in found}
+    inputs = tokenizer(*texts, padding=True, truncation=True, return_token_type_ids=True, return_tensors="pt")
+    return {name: inputs[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in inputs}
 
 
-def _base(settings: Encoder, *, progress: bool) -> nn.Module:
+def _train_encoder(settings: Encoder, *, progress: bool) -> nn.Module:
     from transformers import BertForMaskedLM
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = BertForMaskedLM(_config(settings))
-        _optimise(
-            model, _to_fill_in(settings), settings.steps, settings.learning_rate, "the base of words", progress=progress
-        )
+        model = BertForMaskedLM(_config_of(settings))
+        _train_on_pairs(model, _masked_batches(settings), settings, "the base of words", progress=progress)
     return model
 
 
-def _classifier(settings: Classifier, *, progress: bool) -> nn.Module:
+def _train_classifier(settings: Classifier, cache: Path | str | None, *, progress: bool) -> nn.Module:
     from transformers import BertForSequenceClassification
 
-    folder = load_encoder(settings.base, progress=progress)
+    folder = load_encoder(settings.base, cache, progress=progress)
     name = f"the classifier {settings.breaking:.0%}, {settings.seed}"
-    with torch.random.fork_rng(devices=[]), silence_transformers():
+    with torch.random.fork_rng(devices=[]), loading.silence_transformers():
         torch.manual_seed(settings.seed)
-        model: Any = BertForSequenceClassification(_config(settings.base))
-        model.bert.load_state_dict(_of_base(folder), strict=False)  # all but the pooler, which the base does not have
+        model: Any = BertForSequenceClassification(_config_of(settings.base))
+        base: Any = loading.load_folder(folder)
+        model.bert.load_state_dict(base.bert.state_dict(), strict=False)  # all but the pooler, which the base lacks
         frozen = [model.bert.embeddings, *model.bert.encoder.layer[: settings.frozen]] if settings.frozen else []
         for part in frozen:
             part.requires_grad_(False)
-        _optimise(model, _to_classify(settings), settings.steps, settings.learning_rate, name, progress=progress)
+        _train_on_pairs(model, _labelled_batches(settings), settings, name, progress=progress)
     return model
 
 
-def _of_base(folder: Path) -> dict[str, Tensor]:
-    from mas_hooks.hooks import loading
-
-    model: Any = loading.load_folder(folder)
-    return model.bert.state_dict()
-
-
-def _config(settings: Encoder) -> Any:
+def _config_of(settings: Encoder) -> Any:
     from transformers import BertConfig
 
     return BertConfig(
@@ -159,22 +205,19 @@ def _config(settings: Encoder) -> Any:
     )
 
 
-def _to_fill_in(settings: Encoder) -> Iterator[dict[str, Tensor]]:
+def _masked_batches(settings: Encoder) -> Iterator[dict[str, Tensor]]:
     """Endless batches of sentences with the same words, some of them masked."""
-    rng, draw, tokens = (
-        random.Random(f"{settings.seed} base"),
-        torch.Generator().manual_seed(settings.seed),
-        pair_tokenizer(),
-    )
+    rng, draw = random.Random(f"{settings.seed} base"), torch.Generator().manual_seed(settings.seed)
+    tokenizer = pair_tokenizer()
     while True:
-        inputs = encode_pairs(tokens, [write_example(rng.choice(FAMILIAR), rng) for _ in range(settings.batch)])
+        inputs = encode_pairs(tokenizer, [write_example(rng.choice(FAMILIAR), rng) for _ in range(settings.batch)])
         ids = inputs["input_ids"]
         hidden = (torch.rand(ids.shape, generator=draw) < settings.masked) & (ids >= len(SPECIAL))
         labels = ids.masked_fill(~hidden, -100)
         yield {**inputs, "input_ids": ids.masked_fill(hidden, SPECIAL.index(MASK)), "labels": labels}
 
 
-def _to_classify(settings: Classifier) -> Iterator[dict[str, Tensor]]:
+def _labelled_batches(settings: Classifier) -> Iterator[dict[str, Tensor]]:
     """Endless batches of the same examples, each time through in another order."""
     rows = make_overlap_rows(settings.examples, settings.breaking, settings.seed)
     inputs, labels = encode_pairs(pair_tokenizer(), rows), torch.tensor([row.label for row in rows])
@@ -184,39 +227,28 @@ def _to_classify(settings: Classifier) -> Iterator[dict[str, Tensor]]:
             yield {**{name: value[index] for name, value in inputs.items()}, "labels": labels[index]}
 
 
-def _optimise(
-    model: Any, batches: Iterator[dict[str, Tensor]], steps: int, rate: float, name: str, *, progress: bool
+def _train_on_pairs(
+    model: Any, batches: Iterator[dict[str, Tensor]], settings: Encoder | Classifier, name: str, *, progress: bool
 ) -> None:
-    """AdamW with a short warm-up, then falling linearly to 0. Raises DivergedError where the loss is no number."""
-    optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=rate, weight_decay=0.01)
-    model.train()
-    with progress_bar(steps, f"training {name}", shown=progress) as shown:
-        for step in range(steps):
-            optimizer.param_groups[0]["lr"] = rate * min((step + 1) / WARMUP, 1) * (1 - step / steps)
-            loss = model(**next(batches)).loss
-            if not torch.isfinite(loss):
-                raise DivergedError(f"the loss of {name}", step)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-            optimizer.step()
-            shown.update()
-            if step % 20 == 0:
-                shown.set_postfix_str(f"loss {float(loss.detach()):.3f}")
-    model.eval()
+    """AdamW on all weights that are not frozen, with a short warm-up, then falling linearly to 0."""
+
+    def rate(step: int) -> float:
+        return settings.learning_rate * min((step + 1) / WARMUP, 1) * (1 - step / settings.steps)
+
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=settings.learning_rate, weight_decay=0.01)
+    schedule = Schedule(settings.steps, rate, CLIP)
+    run_training(model, optimizer, lambda: model(**next(batches)).loss, schedule, name, progress=progress)
 
 
-def _keep(settings: Encoder | Classifier, make: Callable[[], Any]) -> Path:
-    """The folder in the cache of a model of these settings; made, and written whole, where it is not there."""
-    told = json.dumps(settings.model_dump(mode="json"), sort_keys=True).encode()
-    name = f"{type(settings).__name__.lower()}-{hashlib.sha256(told).hexdigest()[:16]}"
-    folder = cache_folder() / "classifiers" / name
+def _keep_folder(settings: Encoder | Classifier, cache: Path | str | None, train: Callable[[], nn.Module]) -> Path:
+    """The folder in the cache of a model of these settings; trained, and written whole, where it is not there."""
+    described = json.dumps(settings.model_dump(mode="json"), sort_keys=True).encode()
+    name = f"{type(settings).__name__.lower()}-{hashlib.sha256(described).hexdigest()[:16]}"
+    folder = (cache_folder() if cache is None else Path(cache)) / "classifiers" / name
     if not folder.is_dir():
         ensure_writable(folder.parent)
-        model, fresh = make(), folder.with_name(f".{name}.new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        with silence_transformers():
-            model.save_pretrained(fresh, safe_serialization=True)
-            pair_tokenizer().save_pretrained(fresh)
-        fresh.rename(folder)
+        model = train()
+        with loading.silence_transformers():
+            save_model_folder(folder, model, pair_tokenizer())
     return folder

@@ -1,4 +1,4 @@
-"""transformers' Trainer as fine-tuning uses it: no network, no reports, our bar, and checkpoints that are whole."""
+"""Fine-tuning a language model by transformers' Trainer, without network or reports, from whole checkpoints."""
 
 from __future__ import annotations
 
@@ -21,22 +21,30 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from mas_hooks.core import fingerprints, records
-from mas_hooks.core.checkpoints import ensure_writable
 from mas_hooks.core.errors import DivergedError, EmptyError, OutputFolderError, SettingError
+from mas_hooks.core.files import ensure_writable
 from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.records import Record
 from mas_hooks.core.settings import Settings
 from mas_hooks.hooks import loading
 from mas_hooks.hooks.huggingface import check_tokenizer
+from mas_hooks.models.model_cache import save_model_folder
 
-STATE = "trainer_state.json"
+MODEL, CURVE, WORK, CHECKPOINTS = "model", "curve.jsonl", "finetune.json", "checkpoints"
+TRAINER_STATE = "trainer_state.json"
 
 
 class FinetuneSettings(Settings):
-    """How a base model is fine-tuned. The defaults are the paper's."""
+    """How a base model is fine-tuned. The defaults are the paper's.
+
+    Example:
+        >>> settings = FinetuneSettings(steps=100)
+        >>> settings.batch, settings.learning_rate
+        (96, 0.0005)
+    """
 
     tokens: int = Field(default=64, ge=2)
-    """Longest text; what is beyond is cut off."""
+    """Longest text; the rest of a longer one is cut off."""
     batch: int = Field(default=96, ge=1)
     """Texts per step of the optimiser."""
     device_batch: int = Field(default=16, ge=1)
@@ -55,11 +63,170 @@ class FinetuneSettings(Settings):
     save_every: int = Field(default=100, ge=1)
     """Steps between checkpoints, from which an interrupted fine-tuning goes on."""
     log_every: int = Field(default=10, ge=1)
-    """Steps that a point of the loss curve is the mean of."""
+    """Steps that each point of the loss curve averages over."""
     device: Literal["auto", "cpu"] = "auto"
     """`auto` is the best there is. Graphics cards that can compute in bf16, with float32 weights."""
     seed: int = 0
-    """Of the order of the texts, of dropout and of the adapters."""
+    """Decides the order of the texts, dropout and the adapters."""
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A finished fine-tuning.
+
+    Attributes:
+        model: A folder for `wrap`, tokenizer included.
+        curve: One Record per logged loss.
+    """
+
+    model: Path
+    curve: tuple[Record, ...]
+
+
+def finetune_model(
+    base: nn.Module | Path | str,
+    tokenizer: Any,
+    texts: Sequence[str],
+    folder: Path | str,
+    settings: FinetuneSettings | None = None,
+    *,
+    name: str | None = None,
+    progress: bool = True,
+) -> Finetuned:
+    """Fine-tune a copy of `base` on texts; the model ends in `folder`/model, in the dtype of the base.
+
+    A finished fine-tuning of the same base, texts and settings is read from the folder; an interrupted one goes on from
+    its last whole checkpoint and, on one CPU thread, ends with the same weights to the bit.
+
+    Args:
+        base: A transformers model, which stays as it is, or the folder of one.
+        tokenizer: That of the base, with a pad token.
+        texts: What it is trained on.
+        folder: Where the work is kept.
+        settings: Default: those of the paper.
+        name: What the curve calls the model; default the name of the folder.
+        progress: Whether training shows a bar.
+
+    Returns:
+        The folder of the model, and the curve of its losses.
+
+    Raises:
+        MissingPackageError: accelerate, or peft for adapters, is not installed.
+        SettingError: The tokenizer has no pad token or is that of another model, or the batch cannot be made up.
+        EmptyError: No text has two tokens.
+        CheckpointError: The folder holds other work.
+        OutputFolderError: The folder cannot be written to, or its disk is full.
+        DivergedError: A loss is not finite.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> from mas_hooks.data.text.corpus import byte_pairs
+        >>> texts = ["a very short text", "and one more"]
+        >>> tokenizer = byte_pairs(texts, 258)
+        >>> sizes = {"vocab_size": 258, "n_embd": 8, "n_layer": 1, "n_head": 1}
+        >>> base = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=1, eos_token_id=1))
+        >>> settings = FinetuneSettings(steps=1, batch=2, device_batch=2, device="cpu")
+        >>> with TemporaryDirectory() as folder:
+        ...     done = finetune_model(base, tokenizer, texts, folder, settings, name="tiny", progress=False)
+        ...     print(done.model.name, [(row.target_model, row.step) for row in done.curve])
+        model [('tiny', 1)]
+    """
+    settings, folder = settings or FinetuneSettings(), Path(folder)
+    for package in ("accelerate", *(["peft"] if settings.lora else [])):
+        loading.require_package(package, "language", "fine-tuning")
+    model = copy.deepcopy(base) if isinstance(base, nn.Module) else loading.load_folder(base)
+    name = name or folder.resolve().name
+    accumulation_steps(settings)
+    rows = tokenize_texts(tokenizer, texts, settings, model, name)
+    ensure_writable(folder)
+    work = {
+        "settings": settings.model_dump(mode="json"),
+        "texts": fingerprints.texts_fingerprint(rows),
+        "base": fingerprints.model_fingerprint(model),
+    }
+    fingerprints.keep_or_compare(folder / WORK, work)
+    if not (folder / MODEL).is_dir():
+        with seeded_randomness(settings.seed), loading.silence_transformers(), _write_folder(folder):
+            dtype = next(model.parameters()).dtype
+            trained, losses = run_trainer(
+                _prepare_model(model, settings),
+                rows,
+                tokenizer.pad_token_id,
+                settings,
+                folder / CHECKPOINTS,
+                name,
+                progress=progress,
+            )
+            curve = [
+                Record(measure="finetune_loss", split="train", target_model=name, step=step, value=value)
+                for step, value in losses
+            ]
+            records.write_records(folder / CURVE, curve)
+            save_model_folder(folder / MODEL, _merge_adapters(trained.to(dtype)), tokenizer)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # the state of the optimiser is twice the model
+    return Finetuned(folder / MODEL, tuple(records.read_records(folder / CURVE)))
+
+
+def accumulation_steps(settings: FinetuneSettings) -> int:
+    """Forwards whose gradients make one step. Raises SettingError where `batch` cannot be made up of them.
+
+    Example:
+        >>> accumulation_steps(FinetuneSettings(batch=96, device_batch=16, device="cpu"))
+        6
+    """
+    cards = max(1, torch.cuda.device_count()) if settings.device == "auto" else 1
+    if settings.batch % (settings.device_batch * cards):
+        allowed = f"a multiple of device_batch × devices ({settings.device_batch} × {cards})"
+        raise SettingError("FinetuneSettings.batch", settings.batch, allowed)
+    return settings.batch // (settings.device_batch * cards)
+
+
+def tokenize_texts(
+    tokenizer: Any, texts: Sequence[str], settings: FinetuneSettings, model: Any, name: str
+) -> list[list[int]]:
+    """The ids of every text that has two tokens or more; one that is not cut ends with the end token, if there is one.
+
+    Args:
+        tokenizer: That of the model.
+        texts: The texts.
+        settings: Say how long a text may be.
+        model: Its embedding must hold all tokens.
+        name: What errors call the model.
+
+    Returns:
+        A list of ids for each text that is left.
+
+    Raises:
+        SettingError: The tokenizer has no pad token, or is that of another model.
+        EmptyError: No text has two tokens.
+    """
+    check_tokenizer(model, tokenizer, name)
+    if tokenizer.pad_token_id is None:
+        allowed = "set before fine-tuning: tokenizer.pad_token = tokenizer.eos_token does for most"
+        raise SettingError("the pad token of the base's tokenizer", None, allowed)
+    ids = tokenizer(list(texts), truncation=True, max_length=settings.tokens)["input_ids"] if texts else []
+    end = tokenizer.eos_token_id
+    ended = [[*row, end] if end is not None and row[-1:] != [end] else row for row in ids]
+    rows = [row[: settings.tokens] for row in ended]
+    rows = [row for row in rows if len(row) >= 2]
+    if not rows:
+        raise EmptyError(f"the texts to fine-tune {name} on", "give texts of two tokens or more")
+    return rows
+
+
+def _prepare_model(model: Any, settings: FinetuneSettings) -> Any:
+    """The model ready for training: its weights in float32, or frozen with adapters."""
+    if not settings.lora:
+        return model.float()
+    from peft import LoraConfig, get_peft_model
+
+    adapters = LoraConfig(task_type="CAUSAL_LM", r=settings.lora_rank, target_modules="all-linear")
+    return get_peft_model(model, adapters)
+
+
+def _merge_adapters(model: Any) -> Any:
+    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
 
 
 def run_trainer(
@@ -72,35 +239,42 @@ def run_trainer(
     *,
     progress: bool,
 ) -> tuple[Any, list[tuple[int, float]]]:
-    """Train a model on ids, going on from the last whole checkpoint in `folder`. Returns it, and its losses by step."""
+    """Train a model on ids by the Trainer, going on from the last whole checkpoint.
+
+    Args:
+        model: Trained in place.
+        rows: The ids of each text.
+        pad: The pad token.
+        settings: How it is trained.
+        folder: Where the checkpoints are kept.
+        name: Names the model on the progress bar and in errors.
+        progress: Whether the bar is shtrainer.
+
+    Returns:
+        The model, on the CPU and in eval mode, and its losses by step.
+
+    Raises:
+        DivergedError: A logged loss is not finite.
+    """
     from transformers import PrinterCallback, Trainer
 
     with progress_bar(settings.steps, f"fine-tuning {name}", shown=progress) as bar:
-        own = Trainer(
+        trainer = Trainer(
             model=model,
             args=_arguments(settings, folder),
             data_collator=partial(pad_batch, pad=pad),
             train_dataset=rows,  # pyright: ignore[reportArgumentType]
             callbacks=[_follower(bar, name)],
         )
-        own.remove_callback(PrinterCallback)
+        trainer.remove_callback(PrinterCallback)
         last = last_whole_checkpoint(folder)
-        own.train(resume_from_checkpoint=None if last is None else str(last))
-    losses = [(int(one["step"]), float(one["loss"])) for one in own.state.log_history if "loss" in one]
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    losses = [(int(entry["step"]), float(entry["loss"])) for entry in trainer.state.log_history if "loss" in entry]
     return model.cpu().eval(), losses
 
 
-def accumulation_steps(settings: FinetuneSettings) -> int:
-    """Forwards whose gradients make one step. Raises SettingError where `batch` cannot be made up of them."""
-    cards = max(1, torch.cuda.device_count()) if settings.device == "auto" else 1
-    if settings.batch % (settings.device_batch * cards):
-        allowed = f"a multiple of device_batch × devices ({settings.device_batch} × {cards})"
-        raise SettingError("FinetuneSettings.batch", settings.batch, allowed)
-    return settings.batch // (settings.device_batch * cards)
-
-
 def pad_batch(rows: Sequence[list[int]], pad: int) -> dict[str, Tensor]:
-    """A batch as a model is trained on it: padded on the right, the padding neither seen nor scored."""
+    """A batch for training: padded on the right, the padding neither attended to nor scored."""
     longest = max(len(row) for row in rows)
     ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
@@ -108,12 +282,12 @@ def pad_batch(rows: Sequence[list[int]], pad: int) -> dict[str, Tensor]:
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
-    """The latest checkpoint that was written to its end: the Trainer writes its own state last."""
-    numbered = [(int(one.name.rpartition("-")[2]), one) for one in folder.glob("checkpoint-*")]
-    for step, one in sorted(numbered, reverse=True):
+    """The latest checkpoint that is complete: the Trainer writes its own state last."""
+    numbered = [(int(path.name.rpartition("-")[2]), path) for path in folder.glob("checkpoint-*")]
+    for step, path in sorted(numbered, reverse=True):
         try:
-            if json.loads((one / STATE).read_text("utf-8"))["global_step"] == step:
-                return one
+            if json.loads((path / TRAINER_STATE).read_text("utf-8"))["global_step"] == step:
+                return path
         except (OSError, ValueError, KeyError):
             continue
     return None
@@ -138,7 +312,7 @@ def _arguments(settings: FinetuneSettings, folder: Path) -> Any:
         save_steps=settings.save_every,
         save_total_limit=1,  # the older one is deleted when the new one is whole
         logging_steps=min(settings.log_every, settings.steps),
-        logging_nan_inf_filter=False,  # a loss that is no number must be seen
+        logging_nan_inf_filter=False,  # a loss that is not finite must be seen
         dataloader_pin_memory=card,
         disable_tqdm=True,
         report_to="none",
@@ -146,7 +320,7 @@ def _arguments(settings: FinetuneSettings, folder: Path) -> Any:
 
 
 def _follower(bar: Any, name: str) -> Any:
-    """A callback that moves the bar, and stops a fine-tuning whose loss is no number."""
+    """A callback that moves the bar, and raises DivergedError when a loss is not finite."""
     from transformers import TrainerCallback
 
     class Follower(TrainerCallback):
@@ -169,7 +343,7 @@ def _follower(bar: Any, name: str) -> Any:
 
 @contextmanager
 def seeded_randomness(seed: int) -> Iterator[None]:
-    """Seed every generator that the Trainer draws from, and put all of them back as they were."""
+    """Seed torch, and at the end put it and all that the Trainer seeds back as they were."""
     python, arrays = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
@@ -180,115 +354,9 @@ def seeded_randomness(seed: int) -> Iterator[None]:
             np.random.set_state(arrays)
 
 
-MODEL, CURVE, TOLD, CHECKPOINTS = "model", "curve.jsonl", "finetune.json", "checkpoints"
-
-
-@dataclass(frozen=True)
-class Finetuned:
-    """A finished fine-tuning. model: a folder for `wrap`, tokenizer included. curve: one Record per logged loss."""
-
-    model: Path
-    curve: tuple[Record, ...]
-
-
-def finetune_model(
-    base: nn.Module | Path | str,
-    tokenizer: Any,
-    texts: Sequence[str],
-    folder: Path | str,
-    settings: FinetuneSettings | None = None,
-    *,
-    name: str | None = None,
-    progress: bool = True,
-) -> Finetuned:
-    """Fine-tune a copy of `base` on texts; the model ends in `folder`/model, in the dtype of the base.
-
-    base: a transformers model, which stays as it is, or the folder of one. name: what the curve calls it. A finished
-    fine-tuning of the same base, texts and settings is read from the folder; an interrupted one goes on from its last
-    whole checkpoint and, on one CPU thread, ends with the same weights to the bit.
-    Raises MissingPackageError, SettingError (no pad token, batch), EmptyError (no text of two tokens), CheckpointError
-    (other work in the folder), OutputFolderError (disk) and DivergedError.
-    """
-    settings, folder = settings or FinetuneSettings(), Path(folder)
-    for package in ("accelerate", *(["peft"] if settings.lora else [])):
-        loading.require_package(package, "language", "fine-tuning")
-    model = copy.deepcopy(base) if isinstance(base, nn.Module) else loading.load_folder(base)
-    name = name or folder.resolve().name
-    accumulation_steps(settings)
-    rows = tokenize_texts(tokenizer, texts, settings, model, name)
-    ensure_writable(folder)
-    same = {
-        "settings": settings.model_dump(mode="json"),
-        "texts": fingerprints.texts_fingerprint(rows),
-        "base": fingerprints.model_fingerprint(model),
-    }
-    fingerprints.keep_or_compare(folder / TOLD, same)
-    if not (folder / MODEL).is_dir():
-        with seeded_randomness(settings.seed), loading.silence_transformers(), _write_folder(folder):
-            dtype = next(model.parameters()).dtype
-            trained, losses = run_trainer(
-                _prepare_model(model, settings),
-                rows,
-                tokenizer.pad_token_id,
-                settings,
-                folder / CHECKPOINTS,
-                name,
-                progress=progress,
-            )
-            curve = [
-                Record(measure="finetune_loss", split="train", target_model=name, step=step, value=value)
-                for step, value in losses
-            ]
-            records.write_records(folder / CURVE, curve)
-            _save(folder / MODEL, trained.to(dtype), tokenizer)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # the state of the optimiser is twice the model
-    return Finetuned(folder / MODEL, tuple(records.read_records(folder / CURVE)))
-
-
-def tokenize_texts(
-    tokenizer: Any, texts: Sequence[str], settings: FinetuneSettings, model: Any, name: str
-) -> list[list[int]]:
-    """The ids of every text that has two tokens or more; one that is not cut ends with the end token, if there is one.
-
-    Raises SettingError for a tokenizer without a pad token or of another model, EmptyError where nothing is left.
-    """
-    check_tokenizer(model, tokenizer, name)
-    if tokenizer.pad_token_id is None:
-        allowed = "set before fine-tuning: tokenizer.pad_token = tokenizer.eos_token does for most"
-        raise SettingError("the pad token of the base's tokenizer", None, allowed)
-    ids = tokenizer(list(texts), truncation=True, max_length=settings.tokens)["input_ids"] if texts else []
-    end = tokenizer.eos_token_id
-    ended = [[*row, end] if end is not None and row[-1:] != [end] else row for row in ids]
-    rows = [row[: settings.tokens] for row in ended]
-    rows = [row for row in rows if len(row) >= 2]
-    if not rows:
-        raise EmptyError(f"the texts to fine-tune {name} on", "give texts of two tokens or more")
-    return rows
-
-
-def _prepare_model(model: Any, settings: FinetuneSettings) -> Any:
-    """The model as it is trained: its weights in float32, or frozen with adapters."""
-    if not settings.lora:
-        return model.float()
-    from peft import LoraConfig, get_peft_model
-
-    adapters = LoraConfig(task_type="CAUSAL_LM", r=settings.lora_rank, target_modules="all-linear")
-    return get_peft_model(model, adapters)
-
-
-def _save(folder: Path, model: Any, tokenizer: Any) -> None:
-    """Write model and tokenizer under a temporary name, then rename."""
-    fresh = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    merged = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-    merged.save_pretrained(fresh, safe_serialization=True)
-    tokenizer.save_pretrained(fresh)
-    fresh.rename(folder)
-
-
 @contextmanager
 def _write_folder(folder: Path) -> Iterator[None]:
-    """Tell a full disk as OutputFolderError; what was finished before stays."""
+    """Raise OutputFolderError for a full disk; what was finished before stays."""
     remedy = "make room there and run it again: it goes on from the last checkpoint"
     try:
         yield

@@ -1,4 +1,4 @@
-"""The folder of a base model: one that is here, or one of the Hugging Face hub, kept in the hub's own cache."""
+"""Language models by name: a folder, a model of the Hugging Face hub, TransformerLens' own repos, or one made here."""
 
 from __future__ import annotations
 
@@ -11,14 +11,90 @@ from mas_hooks.hooks.hooked_model import HookedModel
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.models.language.small_lm import SmallModel, load_small_lm, pack_texts, untrained_small_lm
 
+LEGACY = "NeelNanda/"
+"""Repos in TransformerLens' own format, SoLU and GELU models among them: their weights come as `.pth` files, which are
+read as tensors alone."""
 NEEDED = ["*.safetensors", "*.json", "*.model", "*.txt"]
 """Weights that cannot run code, the config and the tokenizer; nothing from folders inside (other formats)."""
+AFTER_A_BLOCK = re.compile(r"blocks\.(\d+)\.hook_resid_post")
+
+
+def load_language_model(
+    source: str | SmallModel, *, name: str | None = None, device: str = "cpu", progress: bool = True
+) -> HookedModel:
+    """Load, or train, a model and wrap it; its tokenizer comes with it.
+
+    Args:
+        source: Settings of a small model (trained now if the cache does not hold it), the folder of a saved Hugging
+            Face model, owner/model on the hub, or NeelNanda/… by TransformerLens.
+        name: What tables call it; default that of the settings, the folder or the repo.
+        device: Where its weights go.
+        progress: Whether training shows a bar.
+
+    Returns:
+        The wrapped model.
+
+    Raises:
+        CheckpointError: The source is none of these, is out of reach, or has no tokenizer.
+        MissingPackageError: The source needs transformer-lens, which is not installed.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from mas_hooks.data.text.corpus import byte_pairs
+        >>> settings = SmallModel(layers=1, width=8, heads=2, vocabulary=258)
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = untrained_small_lm(settings).save_pretrained(folder)
+        ...     _ = byte_pairs(["a text"], 258).save_pretrained(folder)
+        ...     model = load_language_model(folder, name="tiny")
+        >>> model.name, len(model.tokenizer)
+        ('tiny', 258)
+    """
+    if isinstance(source, SmallModel):
+        small = load_small_lm(source, progress=progress)
+        model = wrap(small.module, tokenizer=small.tokenizer, name=name or source.name)
+    elif source.startswith(LEGACY) and not Path(source).exists():
+        model = wrap(_boot_bridge(source), name=name or source.removeprefix(LEGACY))
+    else:
+        folder = find_model_folder(source)
+        model = wrap(folder, name=name or Path(source).name)
+    _check_has_tokenizer(model)
+    model.module.to(device)
+    return model
+
+
+def load_weightless(source: str | SmallModel) -> HookedModel:
+    """The tokenizer, blocks and config of a model of `load_language_model`, without its weights.
+
+    Nothing is trained, and weights are looked for but not read, save those of TransformerLens' own format. Raises what
+    `load_language_model` raises.
+
+    Example:
+        >>> model = load_weightless(SmallModel(layers=2, width=8, heads=2, context=16, vocabulary=300))
+        >>> model.name, block_count(model)
+        ('gelu-2l', 2)
+    """
+    if isinstance(source, SmallModel):
+        texts = pack_texts(source.vocabulary, source.context)
+        return wrap(untrained_small_lm(source), tokenizer=texts.tokenizer, name=source.name)
+    if source.startswith(LEGACY) and not Path(source).exists():
+        return load_language_model(source)
+    folder = find_model_folder(source)
+    loading.check_weights(folder)
+    model = wrap(loading.load_skeleton(folder), tokenizer=loading.tokenizer_of(folder), name=Path(source).name)
+    _check_has_tokenizer(model)
+    return model
 
 
 def find_model_folder(named: Path | str) -> Path:
     """The folder itself where there is one; else the snapshot of the hub model of that name, downloaded once.
 
-    Raises CheckpointError, naming the folder to give, for what is neither, and where the hub cannot be reached.
+    Raises CheckpointError, naming the folder to give, for anything else, and where the hub is out of reach.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     find_model_folder(folder) == Path(folder)
+        True
     """
     folder = Path(named).expanduser()
     if folder.is_dir():
@@ -32,8 +108,8 @@ def find_model_folder(named: Path | str) -> Path:
     try:
         return Path(snapshot_download(str(named), allow_patterns=NEEDED, ignore_patterns=["*/*"]))
     except (HfHubHTTPError, HFValidationError, OSError) as error:  # no network is an OSError of theirs
-        said = " ".join(str(error).split())[:150]
-        raise CheckpointError(named, f"cannot be had from the hub ({type(error).__name__}: {said})", remedy) from error
+        problem = f"cannot be had from the hub ({_describe_error(error)})"
+        raise CheckpointError(named, problem, remedy) from error
 
 
 def is_hub_name(named: Path | str) -> bool:
@@ -41,66 +117,48 @@ def is_hub_name(named: Path | str) -> bool:
     return str(named).count("/") == 1 and not str(named).startswith((".", "/", "~"))
 
 
-LEGACY = "NeelNanda/"
-"""Repos in TransformerLens' own format, SoLU and GELU models among them: their weights come as `.pth` files, which are
-read as tensors alone."""
-AFTER_A_BLOCK = re.compile(r"blocks\.(\d+)\.hook_resid_post")
+def block_sites(model: HookedModel) -> list[str]:
+    """The residual stream behind every block, by the names of its sites.
 
-
-def load_language_model(
-    source: str | SmallModel, *, name: str | None = None, device: str = "cpu", progress: bool = True
-) -> HookedModel:
-    """Load, or train, a model and wrap it; its tokenizer comes with it.
-
-    source: settings of a small model (trained now if the cache does not hold it), the folder of a saved Hugging Face
-    model, owner/model on the hub, or NeelNanda/… by TransformerLens. name: default that of the settings or the repo.
-    Raises CheckpointError for what is none of these, cannot be had, or has no tokenizer; MissingPackageError without
-    transformer-lens where it is needed.
+    Example:
+        >>> settings = SmallModel(layers=2, width=8, heads=2, vocabulary=300)
+        >>> block_sites(wrap(untrained_small_lm(settings)))
+        ['blocks.0.hook_resid_post', 'blocks.1.hook_resid_post']
     """
-    if isinstance(source, SmallModel):
-        small = load_small_lm(source, progress=progress)
-        made = wrap(small.module, tokenizer=small.tokenizer, name=name or source.name)
-    elif source.startswith(LEGACY) and not Path(source).exists():
-        made = wrap(_bridge(source), name=name or source.removeprefix(LEGACY))
-    else:
-        folder = find_model_folder(source)
-        made = wrap(folder, name=name or Path(source).name)
-    _check_tokenizer(made)
-    made.module.to(device)
-    return made
-
-
-def load_weightless(source: str | SmallModel) -> HookedModel:
-    """What can be told of a model of `load_language_model` at once: its tokenizer, blocks and config, without its weights.
-
-    Nothing is trained, and weights are looked for but not read, save those of TransformerLens' own format. Raises what
-    `load_language_model` raises.
-    """
-    if isinstance(source, SmallModel):
-        own = pack_texts(source.vocabulary, source.context)
-        return wrap(untrained_small_lm(source), tokenizer=own.tokenizer, name=source.name)
-    if source.startswith(LEGACY) and not Path(source).exists():
-        return load_language_model(source)
-    folder = find_model_folder(source)
-    loading.check_weights(folder)
-    made = wrap(loading.load_skeleton(folder), tokenizer=loading.tokenizer_of(folder), name=Path(source).name)
-    _check_tokenizer(made)
-    return made
+    return [name for name in model.hook_points() if AFTER_A_BLOCK.fullmatch(name)]
 
 
 def block_count(model: HookedModel) -> int:
-    """How many blocks a model has whose residual stream can be read behind them."""
-    return sum(AFTER_A_BLOCK.fullmatch(name) is not None for name in model.hook_points())
+    """How many blocks a model has whose residual stream can be read behind them.
+
+    Example:
+        >>> block_count(wrap(untrained_small_lm(SmallModel(layers=2, width=8, heads=2, vocabulary=300))))
+        2
+    """
+    return len(block_sites(model))
 
 
 def check_blocks(model: HookedModel) -> None:
-    """Raise SettingError for a model without blocks that are known."""
+    """Raise SettingError for a model without known blocks.
+
+    Example:
+        >>> check_blocks(wrap(untrained_small_lm(SmallModel(layers=2, width=8, heads=2, vocabulary=300))))
+    """
     if not block_count(model):
-        raise SettingError(f"the blocks of {model.name}", 0, "1 or more, of a family that `wrap` knows")
+        raise SettingError(f"the number of blocks of {model.name}", 0, "1 or more, in a family that `wrap` knows")
 
 
 def check_context(model: HookedModel, context: int) -> None:
-    """Raise SettingError for rows of more tokens than a model has positions for, as far as its config tells."""
+    """Raise SettingError for rows of more tokens than a model has positions for, by its config.
+
+    Example:
+        >>> model = wrap(untrained_small_lm(SmallModel(context=16, width=8, heads=2, vocabulary=300)), name="small")
+        >>> check_context(model, 16)
+        >>> check_context(model, 17)
+        Traceback (most recent call last):
+        ...
+        mas_hooks.core.errors.SettingError: context is 17, but must be at most 16, what small can read.
+    """
     config = getattr(model.module, "config", None)
     most = getattr(config, "max_position_embeddings", None)
     if isinstance(most, int) and context > most:
@@ -108,17 +166,24 @@ def check_context(model: HookedModel, context: int) -> None:
 
 
 def check_same_tokens(a: HookedModel, b: HookedModel) -> None:
-    """Raise SettingError unless the same ids are the same tokens in both models, by their tokenizers."""
+    """Raise SettingError unless the same ids are the same tokens in both models, by their tokenizers.
+
+    Example:
+        >>> from mas_hooks.data.text.corpus import byte_pairs
+        >>> module = untrained_small_lm(SmallModel(layers=1, width=8, heads=2, vocabulary=258))
+        >>> check_same_tokens(*[wrap(module, tokenizer=byte_pairs(["a text"], 258)) for _ in range(2)])
+    """
     if a.tokenizer is not b.tokenizer and a.tokenizer.get_vocab() != b.tokenizer.get_vocab():
-        raise SettingError(f"the tokenizer of {b.name}", "another one", f"that of {a.name}: both read the same ids")
+        problem = f"differs from that of {a.name}"
+        raise SettingError.because(f"the tokenizer of {b.name}", problem, "give models that read the same ids")
 
 
-def _check_tokenizer(model: HookedModel) -> None:
+def _check_has_tokenizer(model: HookedModel) -> None:
     if model.tokenizer is None:
         raise CheckpointError(model.name, "holds no tokenizer", "save the tokenizer into the same folder")
 
 
-def _bridge(source: str) -> object:
+def _boot_bridge(source: str) -> object:
     """A TransformerLens bridge of a repo in its own format; goes to the hub, or to what the hub's cache holds."""
     loading.require_package("transformer_lens", "lens", f"loading {source}")
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -127,6 +192,10 @@ def _bridge(source: str) -> object:
     try:
         return boot_tl_legacy(source).eval()
     except (HfHubHTTPError, HFValidationError, OSError, NotImplementedError) as error:
-        said = " ".join(str(error).split())[:150]
         remedy = "look whether the hub is within reach, or give a model folder"
-        raise CheckpointError(source, f"cannot be had ({type(error).__name__}: {said})", remedy) from error
+        raise CheckpointError(source, f"cannot be had ({_describe_error(error)})", remedy) from error
+
+
+def _describe_error(error: Exception) -> str:
+    """The class of an error and the first words of its message, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"

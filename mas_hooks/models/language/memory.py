@@ -1,7 +1,7 @@
 """How much memory a stage of a text study takes, estimated from the config of its model and the settings alone.
 
 What autograd keeps of a token was counted, tensor by tensor, in Qwen2 models of several shapes (the tests count again);
-other families with gated blocks are near it. Left out: what a card's driver takes, and what the allocator leaves idle.
+other families with gated blocks come near it. A card's driver and idle memory of the allocator are left out.
 """
 
 from __future__ import annotations
@@ -27,8 +27,24 @@ ROOM = 0.9
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What of a model its memory depends on. matrices: weights of its linear layers, the head too. keys: width of the
-    keys of all heads. size: bytes of a saved weight."""
+    """The sizes of a model that its memory depends on.
+
+    Attributes:
+        parameters: All weights.
+        matrices: Weights of its linear layers, the head too.
+        width: Units of the residual stream.
+        inner: Units of the network inside a block.
+        keys: Width of the keys of all heads.
+        layers: Blocks.
+        vocabulary: Tokens.
+        size: Bytes of a saved weight.
+
+    Example:
+        >>> from mas_hooks.models.language import BaseSettings, untrained_base
+        >>> shape = ModelShape.of(untrained_base(BaseSettings(width=16, heads=2, layers=1, inner=24)).model)
+        >>> shape.width, shape.inner, shape.keys, shape.size
+        (16, 24, 8, 4)
+    """
 
     parameters: int
     matrices: int
@@ -41,13 +57,13 @@ class ModelShape:
 
     @classmethod
     def of(cls, module: Any) -> ModelShape:
-        """That of a causal language model, which may lie on the meta device."""
+        """The shape of a causal language model, which may lie on the meta device."""
         config = module.config
         heads = config.num_attention_heads
         head = getattr(config, "head_dim", None) or config.hidden_size // heads
         return cls(
-            parameters=sum(one.numel() for one in module.parameters()),
-            matrices=sum(one.weight.numel() for one in module.modules() if isinstance(one, nn.Linear)),
+            parameters=sum(parameter.numel() for parameter in module.parameters()),
+            matrices=sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear)),
             width=config.hidden_size,
             inner=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
             keys=head * (getattr(config, "num_key_value_heads", None) or heads),
@@ -65,7 +81,13 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """What a stage takes at its peak, in bytes, by what takes it."""
+    """The memory that a stage takes at its peak, in bytes, by purpose.
+
+    Example:
+        >>> need = MemoryNeed("responses", {"weights": 6 * GIB, "logits": 2 * GIB})
+        >>> need.total // GIB, need.fits(16 * GIB), need.fits(8 * GIB)
+        (8, True, False)
+    """
 
     stage: str
     parts: Mapping[str, int]
@@ -76,35 +98,59 @@ class MemoryNeed:
         return sum(self.parts.values())
 
     def fits(self, free: float) -> bool:
-        """Whether it does, with some room, where so many bytes are free."""
+        """Whether it fits, with some room to spare, into `free` bytes."""
         return self.total <= ROOM * free
 
 
 def finetuning_memory(shape: ModelShape, settings: FinetuneSettings, *, mixed: bool) -> MemoryNeed:
-    """Of one fine-tuning. mixed: computed in bf16, as cards do, with float32 weights (or adapters)."""
+    """The memory of one fine-tuning.
+
+    Args:
+        shape: Of the model.
+        settings: Of the fine-tuning.
+        mixed: Whether it computes in bf16, as cards do, with float32 weights (or adapters).
+
+    Returns:
+        The memory by purpose.
+
+    Example:
+        >>> shape = ModelShape(
+        ...     parameters=10_000, matrices=9_000, width=16, inner=24, keys=8, layers=2, vocabulary=320, size=4
+        ... )
+        >>> finetuning_memory(shape, FinetuneSettings(), mixed=False).parts["AdamW"]
+        80000
+    """
     tokens = settings.device_batch * settings.tokens
     if settings.lora:
         learned = settings.lora_rank * shape.adapted
         weights = {"weights": shape.parameters * shape.size + 4 * learned}
-        kept = KEPT["adapters"]
+        per_unit = KEPT["adapters"]
     else:
         learned = shape.parameters
         weights = {"weights": 4 * learned, **({"bf16 copies": 2 * shape.matrices} if mixed else {})}
-        kept = KEPT["mixed" if mixed else "float32"]
+        per_unit = KEPT["mixed" if mixed else "float32"]
     return MemoryNeed(
         "finetune",
         {
             **weights,
             "gradients": 4 * learned,
             "AdamW": 8 * learned,
-            "activations": tokens * shape.layers * (kept[0] * shape.width + kept[1] * shape.inner),
+            "activations": tokens * shape.layers * (per_unit[0] * shape.width + per_unit[1] * shape.inner),
             "logits": tokens * shape.vocabulary * LOSS,
         },
     )
 
 
 def answering_memory(shape: ModelShape, settings: ResponseSettings) -> MemoryNeed:
-    """Of one model that generates responses, in the dtype it was saved in."""
+    """The memory of one model that generates responses, in the dtype it was saved in.
+
+    Example:
+        >>> shape = ModelShape(
+        ...     parameters=10_000, matrices=9_000, width=16, inner=24, keys=8, layers=2, vocabulary=320, size=4
+        ... )
+        >>> answering_memory(shape, ResponseSettings()).parts["weights"]
+        40000
+    """
     tokens = settings.batch * settings.tokens
     return MemoryNeed(
         "responses",
@@ -119,11 +165,30 @@ def answering_memory(shape: ModelShape, settings: ResponseSettings) -> MemoryNee
 def aligning_memory(
     shape: ModelShape, *, models: int, rows: int, tokens: int, texts: int, rank: int, size: int, copies: int = 0
 ) -> MemoryNeed:
-    """Of one comparison at the input embeddings, the dearest site: whole frozen models, and gradients down to it.
+    """The memory of one comparison at the input embeddings, the costliest site.
 
-    models: that share a space. rows: patched rows whose graph lives at once. tokens: of a row; half are swapped, half
-    scored. texts: sequences of each model. size: bytes of a weight while the models are compared. copies: untrained
-    ones beside them, for a control.
+    Whole frozen models lie in memory, and gradients go through them down to the site.
+
+    Args:
+        shape: Of each model.
+        models: How many share a space.
+        rows: Patched rows whose graph lives at once.
+        tokens: Of a row; half are swapped, half scored.
+        texts: Sequences of each model.
+        rank: Of the shared space.
+        size: Bytes of a weight while the models are compared.
+        copies: Untrained models beside them, for a control.
+
+    Returns:
+        The memory by purpose.
+
+    Example:
+        >>> shape = ModelShape(
+        ...     parameters=10_000, matrices=9_000, width=16, inner=24, keys=8, layers=2, vocabulary=320, size=4
+        ... )
+        >>> need = aligning_memory(shape, models=2, rows=8, tokens=64, texts=100, rank=4, size=4)
+        >>> need.stage, need.parts["weights"]
+        ('align, 2 models', 80000)
     """
     token = (8 + 2 * size) * shape.width + 3 * size * shape.inner + 2 * size * shape.keys
     cells = rows * tokens // 2

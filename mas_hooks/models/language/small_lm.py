@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,12 +16,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mas_hooks.core import checkpoints
-from mas_hooks.core.errors import CheckpointError, DivergedError, SettingError
-from mas_hooks.core.progress import progress_bar
+from mas_hooks.core.errors import SettingError
 from mas_hooks.core.settings import Settings
 from mas_hooks.data.text.corpus import byte_pairs, pack_tokens, read_corpus
-from mas_hooks.models.toys.toy_cache import cache_folder
+from mas_hooks.models.model_cache import cache_folder, load_or_train
+from mas_hooks.models.training_loop import Schedule, run_training
 
 KIND = "mas_hooks.small_model"
 CHUNK, MEASURED = 64, 512
@@ -40,7 +38,15 @@ class SoLU(nn.Module):
 
 
 class SmallModel(Settings):
-    """A model of GPT-2's shape and how it is trained; equal settings are the same model."""
+    """A model of GPT-2's shape and how it is trained; equal settings are the same model.
+
+    Raises:
+        SettingError: The heads cannot share the width evenly.
+
+    Example:
+        >>> SmallModel(activation="solu", layers=2, seed=1).name
+        'solu-2l-1'
+    """
 
     activation: Literal["gelu", "solu"] = "gelu"
     """Of the MLPs; `solu` has its LayerNorm."""
@@ -64,7 +70,7 @@ class SmallModel(Settings):
     """Of first weights and order of rows; the texts stay the same."""
 
     @model_validator(mode="after")
-    def _fits(self) -> SmallModel:
+    def _check_heads(self) -> SmallModel:
         if self.width % self.heads:
             raise SettingError("SmallModel.heads", self.heads, f"a divisor of the width, {self.width}")
         return self
@@ -76,14 +82,25 @@ class SmallModel(Settings):
 
     @property
     def key(self) -> str:
-        """What the cache folder of this model is called: other texts, as of another Python, are another model."""
-        told = json.dumps([self.model_dump(mode="json"), platform.python_version()]).encode()
-        return f"{self.name}-{hashlib.sha256(told).hexdigest()[:12]}"
+        """The name of this model's folder in the cache.
+
+        It holds the version of Python, whose documentation is the corpus.
+        """
+        described = json.dumps([self.model_dump(mode="json"), platform.python_version()]).encode()
+        return f"{self.name}-{hashlib.sha256(described).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True, eq=False)
 class PackedTexts:
-    """What small models of one vocabulary and context read. name: of the corpus; rows of ids (n, context)."""
+    """What small models of one vocabulary and context read.
+
+    Attributes:
+        name: Of the corpus.
+        tokenizer: Trained on the training part.
+        train: Rows of ids, (n, context).
+        valid: Likewise.
+        test: Likewise.
+    """
 
     name: str
     tokenizer: Any
@@ -94,7 +111,14 @@ class PackedTexts:
 
 @dataclass(frozen=True, eq=False)
 class SmallLanguageModel:
-    """A trained model in eval mode. losses: nats a token on the first rows of each part of its texts, by its name."""
+    """A trained model in eval mode.
+
+    Attributes:
+        module: The transformers model.
+        tokenizer: That of its texts.
+        losses: Nats a token on the first rows of `train`, `valid` and `test`.
+        from_cache: Whether it was in the cache already.
+    """
 
     module: nn.Module
     tokenizer: Any
@@ -104,11 +128,17 @@ class SmallLanguageModel:
 
 @lru_cache(maxsize=4)
 def pack_texts(vocabulary: int, context: int) -> PackedTexts:
-    """The corpus in rows of ids; the tokenizer is trained on its training part."""
-    own = read_corpus()
-    tokenizer = byte_pairs(own.train, vocabulary)
-    parts = (pack_tokens(tokenizer, part, context) for part in (own.train, own.valid, own.test))
-    return PackedTexts(own.name, tokenizer, *parts)
+    """The corpus in rows of ids; the tokenizer is trained on its training part. Kept in this process.
+
+    Example:
+        >>> texts = pack_texts(vocabulary=300, context=16)
+        >>> len(texts.tokenizer), texts.train.shape[1]
+        (300, 16)
+    """
+    corpus = read_corpus()
+    tokenizer = byte_pairs(corpus.train, vocabulary)
+    parts = (pack_tokens(tokenizer, part, context) for part in (corpus.train, corpus.valid, corpus.test))
+    return PackedTexts(corpus.name, tokenizer, *parts)
 
 
 def untrained_small_lm(settings: SmallModel) -> nn.Module:
@@ -138,79 +168,71 @@ def untrained_small_lm(settings: SmallModel) -> nn.Module:
     return model.eval()
 
 
-def load_small_lm(settings: SmallModel, cache: Path | None = None, *, progress: bool = True) -> SmallLanguageModel:
-    """The model of these settings; trained now, on one device, if the cache does not hold it.
+def load_small_lm(
+    settings: SmallModel, cache: Path | str | None = None, *, progress: bool = True
+) -> SmallLanguageModel:
+    """The model of these settings; trained now, on the CPU, if the cache does not hold it.
 
-    Raises CheckpointError for a cache entry that is damaged or foreign, DivergedError for a loss that is no number.
+    Args:
+        settings: The model and its training.
+        cache: Where trained models are kept; default `cache_folder()`.
+        progress: Whether training shows a bar.
+
+    Returns:
+        The model in eval mode, with its tokenizer and losses.
+
+    Raises:
+        CheckpointError: The entry in the cache is damaged or foreign.
+        OutputFolderError: The cache cannot be written to.
+        DivergedError: The loss of its training is not finite.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> settings = SmallModel(layers=1, width=8, heads=2, context=16, vocabulary=300, steps=2, batch=2)
+        >>> with TemporaryDirectory() as folder:
+        ...     first, again = [load_small_lm(settings, folder, progress=False) for _ in range(2)]
+        >>> first.from_cache, again.from_cache, sorted(again.losses)
+        (False, True, ['test', 'train', 'valid'])
     """
-    folder = (cache or cache_folder()) / "small_models" / settings.key
-    own, model = pack_texts(settings.vocabulary, settings.context), untrained_small_lm(settings)
-    if checkpoints.checkpoint_exists(folder):
-        return SmallLanguageModel(model, own.tokenizer, _load(folder, model, settings), from_cache=True)
-    checkpoints.ensure_writable(folder.parent)
-    _train(model, own.train, settings, progress=progress)
-    losses = {name: float(token_losses(model, rows[:MEASURED]).mean()) for name, rows in _parts(own).items()}
-    told = {"settings": settings.model_dump(mode="json"), "losses": losses}
-    checkpoints.save_checkpoint(folder, KIND, told, dict(model.named_parameters()))
-    return SmallLanguageModel(model, own.tokenizer, losses, from_cache=False)
+    folder = (cache_folder() if cache is None else Path(cache)) / "small_models" / settings.key
+    texts, model = pack_texts(settings.vocabulary, settings.context), untrained_small_lm(settings)
+
+    def train() -> dict[str, Any]:
+        _train_small_lm(model, texts.train, settings, progress=progress)
+        parts = {"train": texts.train, "valid": texts.valid, "test": texts.test}
+        return {"losses": {name: float(token_losses(model, rows[:MEASURED]).mean()) for name, rows in parts.items()}}
+
+    results, from_cache = load_or_train(folder, KIND, settings.model_dump(mode="json"), model, train)
+    return SmallLanguageModel(model, texts.tokenizer, results["losses"], from_cache)
 
 
 def token_losses(model: nn.Module, rows: Int[Tensor, "n position"]) -> Float[Tensor, "n _next"]:
     """The cross-entropy of every next token, nats."""
-    found = []
+    losses = []
     with torch.no_grad():
         for part in rows.split(CHUNK):
             logits = model(input_ids=part).logits[:, :-1].float()
-            found.append(functional.cross_entropy(logits.mT, part[:, 1:], reduction="none"))
-    return torch.cat(found)
+            losses.append(functional.cross_entropy(logits.mT, part[:, 1:], reduction="none"))
+    return torch.cat(losses)
 
 
-def _parts(own: PackedTexts) -> dict[str, Tensor]:
-    return {"train": own.train, "valid": own.valid, "test": own.test}
-
-
-def _train(model: nn.Module, rows: Tensor, settings: SmallModel, *, progress: bool) -> None:
+def _train_small_lm(model: nn.Module, rows: Tensor, settings: SmallModel, *, progress: bool) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.1)
     order = torch.Generator().manual_seed(settings.seed)
-    model.train()
-    with progress_bar(settings.steps, f"training {settings.name}", shown=progress) as shown:
-        for step in range(settings.steps):
-            part = rows[torch.randint(len(rows), (settings.batch,), generator=order)]
-            logits = model(input_ids=part).logits[:, :-1]
-            loss = functional.cross_entropy(logits.mT, part[:, 1:])
-            if not torch.isfinite(loss):
-                raise DivergedError(f"the loss of {settings.name}", step)
-            optimizer.param_groups[0]["lr"] = _rate(settings, step)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            shown.update()
-            if step % 20 == 0:
-                shown.set_postfix_str(f"loss {float(loss.detach()):.3f}")
-    model.eval()
+
+    def next_loss() -> Tensor:
+        batch = rows[torch.randint(len(rows), (settings.batch,), generator=order)]
+        logits = model(input_ids=batch).logits[:, :-1]
+        return functional.cross_entropy(logits.mT, batch[:, 1:])
+
+    schedule = Schedule(settings.steps, lambda step: _rate_of(settings, step))
+    run_training(model, optimizer, next_loss, schedule, settings.name, progress=progress)
 
 
-def _rate(settings: SmallModel, step: int) -> float:
+def _rate_of(settings: SmallModel, step: int) -> float:
+    """The learning rate of a step, counted from 0: a linear rise over the first 10%, then a cosine."""
     warmup = max(1, settings.steps // 10)
     if step < warmup:
         return settings.learning_rate * (step + 1) / warmup
     done = torch.tensor((step - warmup) / max(1, settings.steps - warmup))
     return settings.learning_rate * float((1 + torch.cos(torch.pi * done)) / 2)
-
-
-def _load(folder: Path, model: nn.Module, settings: SmallModel) -> dict[str, float]:
-    config, tensors = checkpoints.load_checkpoint(folder, KIND)
-    if config["settings"] != settings.model_dump(mode="json"):
-        raise CheckpointError(folder, "holds a model of other settings", "delete it, and it is trained again")
-    own = dict(model.named_parameters())  # each tied weight once
-    if _shapes(tensors.items()) != _shapes(own.items()):
-        raise CheckpointError(folder, "holds other tensors than its settings ask for", "delete it to train it again")
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(tensors[name])
-    return config["losses"]
-
-
-def _shapes(named: Any) -> dict[str, Sequence[int]]:
-    return {name: tuple(tensor.shape) for name, tensor in named}

@@ -1,4 +1,4 @@
-"""A small base model for trying things out: trained on embedded texts of both kinds that no fine-tune is to see."""
+"""A small base model for trying things out, trained on synthetic texts of both kinds that no fine-tune sees."""
 
 from __future__ import annotations
 
@@ -20,14 +20,23 @@ from mas_hooks.models.language.finetune import FinetuneSettings, finetune_model
 
 
 class BaseSettings(Settings):
-    """A Qwen2 of random weights, with a tokenizer of its own, and how it is trained."""
+    """A Qwen2 of random weights, with a tokenizer of its own, and how it is trained.
+
+    Raises:
+        SettingError: A number fits no model or no set of rows.
+
+    Example:
+        >>> settings = BaseSettings(rows=60, width=16, heads=2)
+        >>> settings.rows, settings.training.device
+        (60, 'cpu')
+    """
 
     rows: int = Field(default=1_000, ge=2)
-    """Embedded texts that it is trained on, all answers to their requests among them; fine-tunes see none of them."""
+    """Synthetic texts that it is trained on, with all answers to their requests; fine-tunes see none of them."""
     vocabulary: int = Field(default=640, ge=300)
     """Tokens: all bytes, and their most frequent sequences in these texts."""
     width: int = Field(default=64, ge=2)
-    """Of the embeddings and of every block."""
+    """Units of the embeddings and of every block."""
     layers: int = Field(default=4, ge=1)
     """Blocks."""
     heads: int = Field(default=4, ge=1)
@@ -40,8 +49,7 @@ class BaseSettings(Settings):
     """Its seed also draws the first weights."""
 
     @model_validator(mode="after")
-    def _fits(self) -> BaseSettings:
-        """A number that fits no model or no set of rows is told before anything is trained."""
+    def _check_sizes(self) -> BaseSettings:
         if self.width % (2 * self.heads):
             raise SettingError("BaseSettings.width", self.width, f"a multiple of twice its {self.heads} heads")
         if self.rows % 2 or self.rows >= MOST:
@@ -50,15 +58,21 @@ class BaseSettings(Settings):
 
 
 def texts_apart(settings: BaseSettings, seed: int = 0) -> tuple[list[TextRow], list[TextRow]]:
-    """All embedded texts: those of the base, and those left for fine-tunes and their test. No request is in both."""
+    """All synthetic texts: those of the base, and those left for fine-tunes and their test. No request is in both.
+
+    Example:
+        >>> base, left = texts_apart(BaseSettings(rows=60))
+        >>> len(base), {row.prompt for row in base} & {row.prompt for row in left}
+        (60, set())
+    """
     rows = make_synthetic_rows(MOST, seed)
-    own = set(list(dict.fromkeys(row.prompt for row in rows))[: settings.rows // 2])
-    return [row for row in rows if row.prompt in own], [row for row in rows if row.prompt not in own]
+    requests = set(list(dict.fromkeys(row.prompt for row in rows))[: settings.rows // 2])
+    return [row for row in rows if row.prompt in requests], [row for row in rows if row.prompt not in requests]
 
 
 @dataclass(frozen=True, eq=False)
 class UntrainedBase:
-    """What the base is made from: its texts, their tokenizer, and the model before it is trained."""
+    """The base before it is trained: its texts, their tokenizer, and the model."""
 
     texts: list[str]
     tokenizer: Any
@@ -66,28 +80,55 @@ class UntrainedBase:
 
 
 def untrained_base(settings: BaseSettings, seed: int = 0) -> UntrainedBase:
-    """That of these settings. seed: of the texts; it is added to that of the training, which draws the weights."""
+    """The untrained base of these settings, with its texts and tokenizer.
+
+    seed: of the texts; it is added to the seed of the training, which draws the weights.
+
+    Example:
+        >>> base = untrained_base(BaseSettings(rows=60, vocabulary=320, width=16, layers=1, heads=2))
+        >>> len(base.texts), len(base.tokenizer), base.model.config.hidden_size
+        (60, 320, 16)
+    """
     texts = [row.text for row in texts_apart(settings, seed)[0]]
     tokenizer = make_tokenizer(texts, settings.vocabulary)
     return UntrainedBase(texts, tokenizer, _untrained_model(settings, tokenizer, seed + settings.training.seed))
 
 
 def load_tiny_base(folder: Path | str, settings: BaseSettings, seed: int = 0, *, progress: bool = True) -> Path:
-    """The folder of the trained base, for `wrap` and `finetune_model`; read if it is there, continued if it was interrupted.
+    """The folder of the trained base; read if it is finished, continued if it was interrupted.
 
-    Raises what `finetune_model` raises.
+    Args:
+        folder: Where the work is kept.
+        settings: The base and its training.
+        seed: Of the texts; it is added to the seed of the training.
+        progress: Whether training shows a bar.
+
+    Returns:
+        A folder for `wrap` and `finetune_model`, tokenizer included.
+
+    Raises:
+        MasHooksError: As `finetune_model` raises it.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> training = FinetuneSettings(tokens=8, batch=2, device_batch=2, steps=1, device="cpu")
+        >>> settings = BaseSettings(rows=60, vocabulary=320, width=16, layers=1, heads=2, training=training)
+        >>> with TemporaryDirectory() as folder:
+        ...     model = load_tiny_base(folder, settings, progress=False)
+        ...     print(model.name, (model / "tokenizer.json").is_file())
+        model True
     """
-    own = untrained_base(settings, seed)
+    base = untrained_base(settings, seed)
     training = settings.training.model_copy(update={"seed": seed + settings.training.seed})
-    done = finetune_model(own.model, own.tokenizer, own.texts, folder, training, name="the base", progress=progress)
+    done = finetune_model(base.model, base.tokenizer, base.texts, folder, training, name="the base", progress=progress)
     return done.model
 
 
 def make_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
-    """A byte-level tokenizer of these texts (any other text can be read by it, too) that pads on the left."""
-    made = byte_pairs(texts, vocabulary)
-    made.bos_token, made.padding_side = made.eos_token, "left"
-    return made
+    """A byte-level tokenizer trained on these texts, which reads any other text too and pads on the left."""
+    tokenizer = byte_pairs(texts, vocabulary)
+    tokenizer.bos_token, tokenizer.padding_side = tokenizer.eos_token, "left"
+    return tokenizer
 
 
 def _untrained_model(settings: BaseSettings, tokenizer: Any, seed: int) -> nn.Module:

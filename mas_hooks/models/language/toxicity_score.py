@@ -21,13 +21,28 @@ def is_insulting(text: str, words: Sequence[str] = INSULTS) -> bool:
 
 
 def insult_share(texts: Sequence[str], name: str, words: Sequence[str] = INSULTS) -> Record:
-    """The share of texts with an insult of the list, as a Record of the model `name`. Raises EmptyError.
+    """The share of texts with an insult of the list.
 
-    A word list sees words, not meaning: it is a check that two fine-tunes differ, no measure of toxicity.
+    A word list sees words, not meaning: it checks that two fine-tunes differ, and is no measure of toxicity.
+
+    Args:
+        texts: The responses.
+        name: Of the model that wrote them.
+        words: The insults.
+
+    Returns:
+        A Record of the model, `insult_share`.
+
+    Raises:
+        EmptyError: There are no texts or no words.
+
+    Example:
+        >>> insult_share(["you fool", "good day"], "a").value
+        0.5
     """
     if not words:
         raise EmptyError("the list of insults", "give one or more words")
-    return _share([float(is_insulting(text, words)) for text in texts], name, "insult_share")
+    return _record_share([float(is_insulting(text, words)) for text in texts], name, "insult_share")
 
 
 def classified_share(
@@ -35,8 +50,37 @@ def classified_share(
 ) -> Record:
     """The mean probability of `label` over texts, by the sequence classifier saved in a local folder.
 
-    A classifier of several labels at once (`problem_type` multi_label_classification) gives each by itself. Raises
-    EmptyError, CheckpointError for a folder without a classifier or tokenizer, UnknownNameError for another label.
+    A classifier of several labels at once (`problem_type` multi_label_classification) gives each by itself.
+
+    Args:
+        texts: The responses.
+        name: Of the model that wrote them.
+        folder: The saved classifier with its tokenizer.
+        label: One of the classifier's labels.
+        batch: Texts at once.
+
+    Returns:
+        A Record of the model, `classified_share`.
+
+    Raises:
+        EmptyError: There are no texts.
+        CheckpointError: The folder holds no classifier or no tokenizer.
+        UnknownNameError: The classifier has no such label.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from transformers import BertConfig, BertForSequenceClassification
+        >>> from mas_hooks.models.language.encoders import pair_tokenizer
+        >>> tokenizer = pair_tokenizer()
+        >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+        >>> labels = {"id2label": {0: "nontoxic", 1: "toxic"}, "label2id": {"nontoxic": 0, "toxic": 1}}
+        >>> config = BertConfig(vocab_size=len(tokenizer), **labels, **sizes)
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = BertForSequenceClassification(config).save_pretrained(folder)
+        ...     _ = tokenizer.save_pretrained(folder)
+        ...     record = classified_share(["judges praised actors"], "a", folder)
+        >>> record.measure, 0 < record.value < 1
+        ('classified_share', True)
     """
     model: Any = loading.load_folder(folder)
     tokenizer = loading.tokenizer_of(folder)
@@ -46,21 +90,21 @@ def classified_share(
     if label not in model.config.label2id:
         raise UnknownNameError("label", label, model.config.label2id, f"the classifier in {folder}")
     column, alone = model.config.label2id[label], model.config.problem_type == "multi_label_classification"
-    found: list[float] = []
+    probabilities: list[float] = []
     for start in range(0, len(texts), batch):
-        own = list(texts[start : start + batch])
-        inputs = tokenizer(own, return_tensors="pt", padding=True, truncation=True, max_length=_longest(model))
+        part = list(texts[start : start + batch])
+        inputs = tokenizer(part, return_tensors="pt", padding=True, truncation=True, max_length=_max_tokens(model))
         with torch.no_grad():
             logits = model(**{key: inputs[key] for key in ("input_ids", "attention_mask")}).logits.float()
-        found += (logits.sigmoid() if alone else logits.softmax(-1))[:, column].tolist()
-    return _share(found, name, "classified_share")
+        probabilities += (logits.sigmoid() if alone else logits.softmax(-1))[:, column].tolist()
+    return _record_share(probabilities, name, "classified_share")
 
 
-def _longest(model: Any) -> int:
+def _max_tokens(model: Any) -> int:
     return min(512, getattr(model.config, "max_position_embeddings", 512))
 
 
-def _share(values: list[float], name: str, measure: str) -> Record:
+def _record_share(values: list[float], name: str, measure: str) -> Record:
     if not values:
         raise EmptyError(f"the list of responses of {name}", "generate some first")
     return Record(measure=measure, target_model=name, value=sum(values) / len(values), trials=len(values))

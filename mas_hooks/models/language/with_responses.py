@@ -1,4 +1,4 @@
-"""Language models with what they wrote, as data; loaded once in a process, with the pairs between all of them."""
+"""Language models and the responses they wrote, loaded once in a process, with the pairs between all of them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,16 @@ from mas_hooks.models.language import generate
 
 CHUNK = 64
 ROOM = 4
-"""A model that no comparison needs now stays loaded while its device has so many times its size to spare."""
+"""A model that no comparison needs now stays loaded while its device has this many times its size to spare."""
 
 
 class TextModel(Settings):
-    """A model folder (for `wrap`), the folder of its responses (of `language.responses.respond`), and its name."""
+    """A model folder (for `wrap`), the folder of its responses (of `generate_responses`), and its name.
+
+    Example:
+        >>> TextModel(name="a", model="runs/a/model", responses="runs/a/responses").model.name
+        'model'
+    """
 
     name: str
     model: Path
@@ -39,8 +44,19 @@ class TextModel(Settings):
 class TextSettings(Settings):
     """Models that answered the same prompts, and the pairs that are drawn between all of them.
 
-    sizes: training, validation and test pairs of a direction. margin: as in `text_pairs`. dtype: of the models, `auto`
-    for bfloat16 on a GPU and their own elsewhere. seed: of the pairs.
+    Attributes:
+        models: At least one, each of another name.
+        sizes: Training, validation and test pairs of a direction.
+        margin: As in `text_pairs`.
+        dtype: Of the models; `auto` is bfloat16 on a GPU and their own elsewhere.
+        device: Where the models go.
+        seed: Of the pairs.
+
+    Example:
+        >>> models = [TextModel(name=name, model=f"{name}/model", responses=f"{name}/responses") for name in "ab"]
+        >>> settings = TextSettings(models=models, sizes=(100, 10, 10))
+        >>> settings.margin, settings.dtype
+        (10, 'auto')
     """
 
     models: tuple[TextModel, ...] = Field(min_length=1)
@@ -51,8 +67,8 @@ class TextSettings(Settings):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _names_of(self) -> TextSettings:
-        names = [own.name for own in self.models]
+    def _check_names(self) -> TextSettings:
+        names = [model.name for model in self.models]
         if len(set(names)) < len(names):
             raise SettingError("the names of the models", names, "all different")
         return self
@@ -62,7 +78,7 @@ class TextSettings(Settings):
 class TextModels:
     """What comparisons of the same models share in a process: loaded models, sites, pairs and activations.
 
-    The pairs are those between all models, so that a direction has the same pairs in every comparison.
+    A direction has the same pairs in every comparison, as pairs are drawn between all models at once.
     """
 
     settings: TextSettings
@@ -72,47 +88,58 @@ class TextModels:
     _pairs: tuple[DirectedPairs, DirectedPairs, DirectedPairs] | None = None
 
     def sites(self, chosen: Sequence[int], name: str) -> list[Site]:
-        """The sites of that name in some models, which are loaded now; others make room where it is scarce."""
+        """The sites of that name in the chosen models, which are loaded now; others leave where memory is scarce."""
         for number in [number for number in self._models if number not in chosen]:
             self._make_room(number)
         for number in chosen:
             if number not in self._models:
-                self._models[number] = self._load_models(number)
+                self._models[number] = self._load_model(number)
             if (number, name) not in self._sites:
                 self._sites[number, name] = self._models[number].at(name)
         return [self._sites[number, name] for number in chosen]
 
     def states(self, number: int, name: str, ids: Tensor, where: Where) -> Float[Tensor, "n width"]:
-        """What a model holds at some cells of a site while it reads ids, float32."""
+        """The activations of a model at some cells of a site while it reads ids.
+
+        Args:
+            number: The model's place in the settings.
+            name: Of the site.
+            ids: (batch, position).
+            where: The cells.
+
+        Returns:
+            One row a cell, (n, width), float32.
+        """
         (site,) = self.sites([number], name)
         return gather_site(self._models[number], site, ids, where, CHUNK)
 
     def pairs(self, chosen: Sequence[int]) -> list[DirectedPairs]:
-        """Training, validation and test pairs between some models, numbered as they are chosen."""
+        """Training, validation and test pairs between the chosen models, numbered as they are chosen."""
         if self._pairs is None:
-            own = self.settings
-            self._pairs = text_pairs(self.responses(), own.sizes, own.seed, margin=own.margin)
+            settings = self.settings
+            self._pairs = text_pairs(self.responses(), settings.sizes, settings.seed, margin=settings.margin)
         numbers = list(enumerate(chosen))
         return [{(i, j): split[a, b] for i, a in numbers for j, b in numbers} for split in self._pairs]
 
     def responses(self) -> list[ResponseTokens]:
-        """What every model wrote. Raises SettingError for tokenizers that differ."""
-        known = [_vocabulary(own) for own in self.settings.models]
-        for own, vocabulary in zip(self.settings.models, known, strict=True):
-            if vocabulary != known[0]:
-                allowed = f"that of {self.settings.models[0].name}: every model must read the others' tokens"
-                raise SettingError(f"the tokenizer of {own.name}", "another one", allowed)
-        found = [generate.load_responses(own.responses) for own in self.settings.models]
-        return [ResponseTokens(one.ids, one.next_tokens, len(known[0]), one.mask) for one in found]
+        """The responses of every model. Raises SettingError for tokenizers that differ."""
+        models = self.settings.models
+        vocabularies = [_read_vocabulary(model) for model in models]
+        for model, vocabulary in zip(models, vocabularies, strict=True):
+            if vocabulary != vocabularies[0]:
+                problem, remedy = f"differs from that of {models[0].name}", "give models that read the same tokens"
+                raise SettingError.because(f"the tokenizer of {model.name}", problem, remedy)
+        stored = [generate.load_responses(model.responses) for model in models]
+        return [ResponseTokens(each.ids, each.next_tokens, len(vocabularies[0]), each.mask) for each in stored]
 
-    def _load_models(self, number: int) -> HookedModel:
-        own, settings = self.settings.models[number], self.settings
-        made = wrap(own.model, name=own.name)
+    def _load_model(self, number: int) -> HookedModel:
+        settings, member = self.settings, self.settings.models[number]
+        model = wrap(member.model, name=member.name)
         dtype = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}[settings.dtype]
         if settings.dtype == "auto" and torch.device(settings.device).type == "cuda":
             dtype = torch.bfloat16
-        made.module.to(device=settings.device, dtype=dtype)
-        return made
+        model.module.to(device=settings.device, dtype=dtype)
+        return model
 
     def _make_room(self, number: int) -> None:
         module = self._models[number].module
@@ -124,11 +151,11 @@ class TextModels:
         del self._models[number]
 
 
-def _vocabulary(own: TextModel) -> dict[str, int]:
+def _read_vocabulary(model: TextModel) -> dict[str, int]:
     """Raises SettingError for a folder without a tokenizer."""
-    tokenizer = tokenizer_of(own.model)
+    tokenizer = tokenizer_of(model.model)
     if tokenizer is None:
-        raise SettingError(f"the tokenizer of {own.name}", None, f"saved in its folder, {own.model}")
+        raise SettingError(f"the tokenizer of {model.name}", None, f"saved in its folder, {model.model}")
     return tokenizer.get_vocab()
 
 
@@ -136,5 +163,14 @@ _LOADED = ProcessCache[TextModels]()
 
 
 def load_text_models(settings: TextSettings) -> TextModels:
-    """Those of these settings, kept until others are asked for in this process."""
+    """The models of these settings, kept until others are asked for in this process.
+
+    Nothing is read before it is needed.
+
+    Example:
+        >>> models = [TextModel(name=name, model=f"{name}/model", responses=f"{name}/responses") for name in "ab"]
+        >>> settings = TextSettings(models=models)
+        >>> load_text_models(settings) is load_text_models(settings)
+        True
+    """
     return _LOADED.get(settings.model_dump_json(), lambda: TextModels(settings))

@@ -15,8 +15,22 @@ RecurrentCell = Literal["gru", "lstm"]
 class RecurrentModel(nn.Module):
     """Next-token model over a small vocabulary (Grant 2025, App. A.1).
 
-    width: units of the state. An LSTM has half of them in h and half in c, which together are its state. The
-    prediction is read from the updated h by a GELU network with 4·width hidden units. Token 0 is padding.
+    A GELU network with 4·width hidden units reads the prediction from the updated h. Token 0 is padding.
+
+    Args:
+        vocabulary: Number of tokens.
+        width: Units of the state. An LSTM has half of them in h and half in c, which together are its state.
+        cell: The kind of recurrent layer.
+        dropout: Between the hidden layer of the head and its output.
+
+    Raises:
+        SettingError: The width of an LSTM is odd.
+
+    Example:
+        >>> import torch
+        >>> model = RecurrentModel(vocabulary=7, width=8, cell="lstm")
+        >>> model(torch.tensor([[1, 2, 3]])).shape
+        torch.Size([1, 3, 7])
     """
 
     def __init__(self, vocabulary: int, width: int = 48, cell: RecurrentCell = "gru", dropout: float = 0.5) -> None:

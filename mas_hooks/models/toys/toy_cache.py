@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -12,14 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from platformdirs import user_cache_path
 from pydantic import Field
 
-from mas_hooks.core import checkpoints
-from mas_hooks.core.errors import CheckpointError
 from mas_hooks.core.settings import Settings
 from mas_hooks.data.tasks import VARIANTS, AbstractTask, task
 from mas_hooks.data.tasks.trials import Trials
+from mas_hooks.models.model_cache import cache_folder, load_or_train
 from mas_hooks.models.toys.recurrent import RecurrentCell, RecurrentModel
 from mas_hooks.models.toys.train import TrainingResult, TrainSettings, train_toy
 from mas_hooks.models.toys.transformer import TransformerModel
@@ -32,10 +29,13 @@ ToyModel = RecurrentModel | TransformerModel
 
 @dataclass(frozen=True)
 class ToyKind:
-    """What a kind of model is made by, called (vocabulary, width, dropout=…), and what it brings when trained.
+    """One kind of toy model, and what it brings along when it is trained.
 
-    voids: the share of void tokens in its training trials of numeric tasks. layer_path: where its blocks are, for
-    `wrap`; None for a recurrent model, whose site is `state`.
+    Attributes:
+        make: Makes the model; called as (vocabulary, width, dropout=…).
+        dropout: Its usual dropout.
+        voids: Share of void tokens in its training trials of numeric tasks.
+        layer_path: Where its blocks are, for `wrap`; None for a recurrent model, whose site is `state`.
     """
 
     make: Callable[..., ToyModel]
@@ -54,9 +54,22 @@ MODELS: dict[Architecture, ToyKind] = {
 class ToySettings(Settings):
     """A toy model and how it is trained; equal settings are the same model.
 
-    task, task_settings: name and keywords of `mas_hooks.tasks.task`. cell, width: of the model. dropout: None is 0.5
-    for recurrent models and 0.1 for the transformer. training: the schedule; its seed also draws the first weights.
-    Transformers train on numeric tasks with void tokens, 0.2 unless task_settings has another `void_probability`.
+    Transformers train on numeric tasks with void tokens, 0.2 unless `task_settings` has another `void_probability`.
+
+    Attributes:
+        task: Name of the task, as for `mas_hooks.task`.
+        task_settings: Keywords of the task.
+        cell: The kind of model.
+        width: Units of its state, or of its residual stream.
+        dropout: None is 0.5 for recurrent models and 0.1 for the transformer.
+        training: The schedule; its seed also draws the first weights.
+
+    Example:
+        >>> settings = ToySettings(task="multi_object", cell="transformer", width=16)
+        >>> settings.name
+        'transformer-0'
+        >>> settings.with_defaults().dropout, settings.with_defaults().task_settings
+        (0.1, {'void_probability': 0.2})
     """
 
     task: str = "multi_object"
@@ -72,25 +85,40 @@ class ToySettings(Settings):
         return f"{self.cell}-{self.training.seed}"
 
     def with_defaults(self) -> ToySettings:
-        """These settings with all that the kind of model decides: what is trained, and what the cache tells apart."""
-        row, own = MODELS[self.cell], dict(self.task_settings)
-        if row.voids and self.task in VARIANTS:
-            own.setdefault("void_probability", row.voids)
-        dropout = row.dropout if self.dropout is None else self.dropout
-        return self.model_copy(update={"dropout": dropout, "task_settings": own})
+        """These settings with all that the kind of model decides: what is trained, and what the cache is keyed by."""
+        kind, keywords = MODELS[self.cell], dict(self.task_settings)
+        if kind.voids and self.task in VARIANTS:
+            keywords.setdefault("void_probability", kind.voids)
+        dropout = kind.dropout if self.dropout is None else self.dropout
+        return self.model_copy(update={"dropout": dropout, "task_settings": keywords})
 
     @property
     def key(self) -> str:
-        """What the cache folder of this model is called."""
-        told = json.dumps(_settings_dict(self), sort_keys=True).encode()
-        return f"{self.task}-{self.cell}{self.width}-seed{self.training.seed}-{hashlib.sha256(told).hexdigest()[:12]}"
+        """The name of this model's folder in the cache."""
+        described = json.dumps(_describe_settings(self), sort_keys=True).encode()
+        digest = hashlib.sha256(described).hexdigest()[:12]
+        return f"{self.task}-{self.cell}{self.width}-seed{self.training.seed}-{digest}"
 
 
 @dataclass(frozen=True, eq=False)
 class Toy:
-    """A trained toy in eval mode, the task it knows, and how its training ended.
+    """A trained toy in eval mode.
 
-    layer_path: for `wrap(toy.model, layer_path=toy.layer_path)`, which gives a transformer its `blocks.{i}` names.
+    Attributes:
+        model: The model.
+        task: The task it was trained on.
+        trained: How its training ended.
+        from_cache: Whether it was in the cache already.
+        layer_path: For `wrap(toy.model, layer_path=toy.layer_path)`, which gives a transformer its `blocks.{i}` names.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> import mas_hooks as mh
+        >>> settings = ToySettings(width=8, cell="transformer", training=TrainSettings(batch_size=4, max_steps=1, full_check=20))
+        >>> with TemporaryDirectory() as folder:
+        ...     toy = load_toy(settings, folder, progress=False)
+        >>> mh.wrap(toy.model, layer_path=toy.layer_path).at("blocks.0.hook_resid_post").width
+        8
     """
 
     model: ToyModel
@@ -100,51 +128,55 @@ class Toy:
     layer_path: str | None
 
 
-def cache_folder() -> Path:
-    """Where trained toys are kept: $MAS_HOOKS_CACHE, or this user's cache folder."""
-    named = os.environ.get("MAS_HOOKS_CACHE")
-    return Path(named) if named else user_cache_path("mas_hooks", appauthor=False)
+def load_toy(settings: ToySettings, cache: Path | str | None = None, *, progress: bool = True) -> Toy:
+    """The toy of these settings; trained now, under its own random seed, if the cache does not hold it.
 
+    Args:
+        settings: The task, the model and its training.
+        cache: Where trained models are kept; default `cache_folder()`.
+        progress: Whether training shows a bar.
 
-def load_toy(settings: ToySettings, cache: Path | None = None, *, progress: bool = True) -> Toy:
-    """The toy of these settings. Trains it (under its own random seed) if the cache does not hold it.
+    Returns:
+        The toy in eval mode, with its task.
 
-    Raises CheckpointError for a cache entry that is damaged or foreign.
+    Raises:
+        CheckpointError: The entry in the cache is damaged or foreign.
+        OutputFolderError: The cache cannot be written to.
+        DivergedError: The loss of its training is not finite.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> settings = ToySettings(width=8, training=TrainSettings(batch_size=4, max_steps=2, full_check=20))
+        >>> with TemporaryDirectory() as folder:
+        ...     first, again = [load_toy(settings, folder, progress=False) for _ in range(2)]
+        >>> first.from_cache, again.from_cache, first.trained == again.trained
+        (False, True, True)
     """
-    folder = (cache or cache_folder()) / "toys" / settings.key
-    own, path = task(settings.task, **settings.task_settings), MODELS[settings.cell].layer_path
+    folder = (cache_folder() if cache is None else Path(cache)) / "toys" / settings.key
+    known = task(settings.task, **settings.task_settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.training.seed)
         model = untrained_toy(settings)
-        if checkpoints.checkpoint_exists(folder):
-            return Toy(model, own, _load(folder, model, settings), from_cache=True, layer_path=path)
-        checkpoints.ensure_writable(folder.parent)
-        seen = Trials(task(settings.task, **settings.with_defaults().task_settings))
-        trained = train_toy(model, seen, settings.training, label=settings.name, progress=progress)
-    checkpoints.save_checkpoint(
-        folder, KIND, {"settings": _settings_dict(settings), "trained": asdict(trained)}, model.state_dict()
-    )
-    return Toy(model, own, trained, from_cache=False, layer_path=path)
+
+        def train() -> dict[str, Any]:
+            trials = Trials(task(settings.task, **settings.with_defaults().task_settings))
+            ended = train_toy(model, trials, settings.training, label=settings.name, progress=progress)
+            return {"trained": asdict(ended)}
+
+        results, from_cache = load_or_train(folder, KIND, _describe_settings(settings), model, train)
+    return Toy(model, known, TrainingResult(**results["trained"]), from_cache, MODELS[settings.cell].layer_path)
 
 
 def untrained_toy(settings: ToySettings) -> ToyModel:
-    """The untrained model of these settings, its weights drawn from torch's global random state."""
+    """The untrained model of these settings, its weights drawn from torch's global random state.
+
+    Example:
+        >>> type(untrained_toy(ToySettings(cell="lstm", width=8))).__name__
+        'RecurrentModel'
+    """
     vocabulary = task(settings.task, **settings.task_settings).vocabulary
     return MODELS[settings.cell].make(len(vocabulary), settings.width, dropout=settings.with_defaults().dropout)
 
 
-def _settings_dict(settings: ToySettings) -> dict[str, Any]:
+def _describe_settings(settings: ToySettings) -> dict[str, Any]:
     return settings.with_defaults().model_dump(mode="json")
-
-
-def _load(folder: Path, model: ToyModel, settings: ToySettings) -> TrainingResult:
-    config, tensors = checkpoints.load_checkpoint(folder, KIND)
-    if config["settings"] != _settings_dict(settings):
-        raise CheckpointError(folder, "holds a model of other settings", "delete it, and it is trained again")
-    if {name: tensor.shape for name, tensor in tensors.items()} != {
-        name: tensor.shape for name, tensor in model.state_dict().items()
-    }:
-        raise CheckpointError(folder, "holds other tensors than its settings ask for", "delete it to train it again")
-    model.load_state_dict(tensors)
-    model.eval()
-    return TrainingResult(**config["trained"])

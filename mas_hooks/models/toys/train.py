@@ -13,27 +13,34 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mas_hooks.core.errors import DivergedError
-from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.settings import Settings
+from mas_hooks.models.training_loop import Schedule, TrainingCheck, run_training
 
 
 @runtime_checkable
 class TrialSource(Protocol):
-    """Where trials come from. `batch`: right-padded ids (n, position), 0 is padding, and flags (n, position) that are
-    True at tokens which the task fixes."""
+    """Where trials come from: right-padded ids (n, position), where 0 is padding."""
 
     def training(self, rng: random.Random, n: int) -> np.ndarray[Any, Any]:
         """Ids of fresh training trials."""
         ...
 
     def checking(self, rng: random.Random, n: int) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-        """About n fresh trials, all quantities equally, in batches of (ids, deterministic)."""
+        """About n fresh trials, all quantities equally, in batches of ids and flags (n, position).
+
+        A flag is True at a token that the task fixes.
+        """
         ...
 
 
 class TrainSettings(Settings):
-    """How to train a toy (Grant 2025, App. A.1): linear warm-up, then the inverse root of the step."""
+    """How to train a toy (Grant 2025, App. A.1): linear warm-up, then the inverse root of the step.
+
+    Example:
+        >>> settings = TrainSettings(learning_rate=1e-3, warmup=100)
+        >>> [round(settings.rate(step), 6) for step in (0, 99, 399)]
+        [1e-05, 0.001, 0.0005]
+    """
 
     batch_size: int = Field(default=128, ge=1)
     """Fresh trials a step."""
@@ -56,7 +63,7 @@ class TrainSettings(Settings):
     max_steps: int = Field(default=10_000, ge=1)
     """Steps after which training ends all the same."""
     seed: int = 0
-    """Of the first weights and of the trials."""
+    """Draws the first weights and the trials."""
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -66,8 +73,14 @@ class TrainSettings(Settings):
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a training ended. errors of trials: of a full check of the model as it is now; reached: the stop rule
-    was met."""
+    """How a training ended.
+
+    Attributes:
+        steps: Steps that were taken.
+        errors: Wrong trials in a full check of the model as it is now.
+        trials: Trials of that check.
+        reached: Whether the stop rule was met.
+    """
 
     steps: int
     errors: int
@@ -81,7 +94,7 @@ class TrainingResult:
 
 
 def count_trial_errors(model: nn.Module, batches: Sequence[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]) -> int:
-    """Trials in which some token that the task fixes is not the argmax."""
+    """Count trials in which some token that the task fixes is not the argmax."""
     errors = 0
     with torch.no_grad():
         for ids, deterministic in batches:
@@ -94,48 +107,47 @@ def count_trial_errors(model: nn.Module, batches: Sequence[tuple[np.ndarray[Any,
 def train_toy(
     model: nn.Module, trials: TrialSource, settings: TrainSettings, *, label: str = "toy", progress: bool = True
 ) -> TrainingResult:
-    """Train in place; the model ends in eval mode. Raises DivergedError where the loss is no number any more."""
+    """Train a model in place until two full checks in a row pass; it ends in eval mode.
+
+    Args:
+        model: Gives logits of the next token at every position of ids.
+        trials: Where the trials of training and of checks come from.
+        settings: The schedule, the stop rule, and the seed of the trials.
+        label: Names the model on the progress bar and in errors.
+        progress: Whether the bar is shown.
+
+    Returns:
+        How the training ended, with the errors of a full check of the model as it is then.
+
+    Raises:
+        DivergedError: The loss is not finite.
+    """
     rng, checks = random.Random(f"train/{settings.seed}"), random.Random(f"check/{settings.seed}")
+    passed, errors, checked = 0, 0, 0
+
+    def next_loss() -> Tensor:
+        ids = torch.from_numpy(trials.training(rng, settings.batch_size))
+        logits, labels = model(ids[:, :-1]), ids[:, 1:]
+        return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=0)
+
+    def check(loss: float) -> TrainingCheck:
+        nonlocal passed, errors, checked
+        model.eval()
+        wrong, seen = _check_trials(model, trials, checks, settings.small_check)
+        if wrong * settings.full_check <= settings.max_errors * seen:
+            errors, checked = _check_trials(model, trials, checks, settings.full_check)
+            passed = passed + 1 if errors <= settings.max_errors else 0
+        return TrainingCheck(f"loss {loss:.3f}, trials right {1 - wrong / seen:.1%}", finished=passed == 2)
+
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
-    passed, step, errors, checked = 0, 0, 0, 0
-    with progress_bar(settings.max_steps, f"train {label}", shown=progress) as bar:
-        while step < settings.max_steps and passed < 2:
-            model.train()
-            loss = _step(model, optimizer, torch.from_numpy(trials.training(rng, settings.batch_size)), settings, step)
-            step += 1
-            bar.update()
-            if step % settings.check_every:
-                continue
-            if not torch.isfinite(loss):
-                raise DivergedError(f"the training loss of {label}", step)
-            model.eval()
-            wrong, seen = _check(model, trials, checks, settings.small_check)
-            bar.set_postfix_str(f"loss {float(loss):.3f}, trials right {1 - wrong / seen:.1%}")
-            if wrong * settings.full_check <= settings.max_errors * seen:
-                errors, checked = _check(model, trials, checks, settings.full_check)
-                passed = passed + 1 if errors <= settings.max_errors else 0
-    model.eval()
-    optimizer.zero_grad(set_to_none=True)
+    schedule = Schedule(settings.max_steps, settings.rate, settings.clip, settings.check_every)
+    steps = run_training(model, optimizer, next_loss, schedule, label, check=check, progress=progress)
     if passed < 2:
-        errors, checked = _check(model, trials, checks, settings.full_check)
-    return TrainingResult(step, errors, checked, passed == 2)
+        errors, checked = _check_trials(model, trials, checks, settings.full_check)
+    return TrainingResult(steps, errors, checked, passed == 2)
 
 
-def _check(model: nn.Module, trials: TrialSource, rng: random.Random, n: int) -> tuple[int, int]:
+def _check_trials(model: nn.Module, trials: TrialSource, rng: random.Random, n: int) -> tuple[int, int]:
     """Errors in about n fresh trials, and how many trials that was."""
     batches = trials.checking(rng, n)
     return count_trial_errors(model, batches), sum(len(ids) for ids, _ in batches)
-
-
-def _step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, ids: Tensor, settings: TrainSettings, step: int
-) -> Tensor:
-    for group in optimizer.param_groups:
-        group["lr"] = settings.rate(step)
-    logits, labels = model(ids[:, :-1]), ids[:, 1:]
-    loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=0)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-    optimizer.step()
-    return loss.detach()

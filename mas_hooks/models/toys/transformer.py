@@ -13,7 +13,7 @@ from torch.nn import functional
 from mas_hooks.core.errors import SettingError
 
 BASE = 10_000.0
-"""Of the wave lengths of rotary positions (Su et al., 2023)."""
+"""Base of the wave lengths of rotary positions (Su et al., 2023)."""
 
 
 def rotate_half(x: Float[Tensor, "*rest position unit"]) -> Float[Tensor, "*rest position unit"]:
@@ -30,7 +30,7 @@ def rotate_half(x: Float[Tensor, "*rest position unit"]) -> Float[Tensor, "*rest
 
 
 class CausalAttention(nn.Module):
-    """Every position mixes the values of those up to itself; their projection back is the next module's."""
+    """Mix the values of all positions up to each one; the next module projects the result back."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -46,14 +46,23 @@ class CausalAttention(nn.Module):
 
 
 class Residual(nn.Sequential):
-    """Adds what its parts make of the residual stream to the stream. A Sequential, so that its width can be told."""
+    """Adds the output of its parts to the residual stream that they read. A Sequential, whose width `wrap` can find."""
 
     def forward(self, input: Float[Tensor, "batch position width"]) -> Float[Tensor, "batch position width"]:  # noqa: A002
         return input + super().forward(input)
 
 
 def transformer_block(width: int, heads: int, dropout: float) -> nn.Sequential:
-    """A pre-norm block: attention, then a GELU network with 4·width hidden units, each added to the stream."""
+    """A pre-norm block: attention, then a GELU network with 4·width hidden units, each added to the stream.
+
+    Args:
+        width: Units of the residual stream.
+        heads: Heads of the attention, which share the width.
+        dropout: Behind the attention and behind the network.
+
+    Returns:
+        The block, (batch, position, width) in and out, with the parts `attention` and `mlp`.
+    """
     attention: OrderedDict[str, nn.Module] = OrderedDict(
         norm=nn.LayerNorm(width),
         mix=CausalAttention(width, heads),
@@ -73,8 +82,23 @@ def transformer_block(width: int, heads: int, dropout: float) -> nn.Sequential:
 class TransformerModel(nn.Module):
     """Next-token model over a small vocabulary (Grant 2025, §2.3).
 
-    width: units of the residual stream. Attention is causal, so padding on the right changes nothing before it. Token
-    0 is padding. Raises SettingError for a width that does not split into heads of an even width.
+    Attention is causal, so padding on the right changes nothing before it. Token 0 is padding.
+
+    Args:
+        vocabulary: Number of tokens.
+        width: Units of the residual stream.
+        layers: Number of blocks.
+        heads: Of the attention of a block; each has an even share of the width.
+        dropout: Behind the attention and the network of a block.
+
+    Raises:
+        SettingError: The width does not split into heads of an even width.
+
+    Example:
+        >>> import torch
+        >>> model = TransformerModel(vocabulary=7, width=8)
+        >>> model(torch.tensor([[1, 2, 3]])).shape
+        torch.Size([1, 3, 7])
     """
 
     def __init__(self, vocabulary: int, width: int = 48, layers: int = 2, heads: int = 1, dropout: float = 0.1) -> None:
@@ -89,6 +113,6 @@ class TransformerModel(nn.Module):
     def forward(self, ids: Int[Tensor, "batch position"]) -> Float[Tensor, "batch position vocabulary"]:
         """Logits of the next token at every position."""
         stream = self.embedding(ids)
-        for one in self.blocks:
-            stream = one(stream)
+        for block in self.blocks:
+            stream = block(stream)
         return self.head(self.norm(stream))

@@ -185,7 +185,7 @@ def test_rows_that_do_not_do(spec):
         began(spec, good[:0], good[:0])
     bad = good.clone()
     bad[1, 2] = float("nan")
-    with pytest.raises(NotFiniteError, match=r"^the source's rows of a start holds 1 values that are NaN"):
+    with pytest.raises(NotFiniteError, match=r"^the source's rows of a start holds 1 value that is NaN"):
         began(spec, bad, good)
-    with pytest.raises(NotFiniteError, match=r"^the target's rows of a start holds 1 values that are NaN"):
+    with pytest.raises(NotFiniteError, match=r"^the target's rows of a start holds 1 value that is NaN"):
         began(spec, good, bad)

@@ -21,7 +21,6 @@ from mas_hooks.core.errors import (
 from mas_hooks.data.text.synthetic_toxicity import make_synthetic_rows
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.models.language import finetune as module
-from mas_hooks.models.language import finetune as trainer
 from mas_hooks.models.language.finetune import (
     FinetuneSettings,
     accumulation_steps,
@@ -61,7 +60,7 @@ class Killed(BaseException):
 
 def killed_after(monkeypatch, step, torn=False):
     """Fine-tuning dies at a step; torn: while its latest checkpoint is being written."""
-    plain = trainer._follower
+    plain = module._follower
 
     def follower(bar, name):
         made = plain(bar, name)
@@ -79,19 +78,19 @@ def killed_after(monkeypatch, step, torn=False):
         made.on_step_end, made.on_save = on_step_end, on_save
         return made
 
-    monkeypatch.setattr(trainer, "_follower", follower)
+    monkeypatch.setattr(module, "_follower", follower)
 
 
 def began_at(monkeypatch, steps):
     """Put the step at which each fine-tuning begins into a list."""
-    plain = trainer._follower
+    plain = module._follower
 
     def follower(bar, name):
         made = plain(bar, name)
         made.on_train_begin = lambda args, state, control, **_: steps.append(state.global_step)
         return made
 
-    monkeypatch.setattr(trainer, "_follower", follower)
+    monkeypatch.setattr(module, "_follower", follower)
     return steps
 
 
@@ -174,11 +173,11 @@ def test_a_finished_one_is_read_and_another_is_refused(whole, monkeypatch):
     monkeypatch.setattr(module, "run_trainer", never)
     folder = whole.model.parent
     assert run(folder) == whole
-    with refused(CheckpointError, "begun with other settings", "another folder"):
+    with refused(CheckpointError, "begun with other settings (settings)", "another folder"):
         run(folder, SMALL.model_copy(update={"steps": 13}))
-    with refused(CheckpointError, "begun with other texts"):
+    with refused(CheckpointError, "begun with other settings (texts)"):
         run(folder, texts=TEXTS[::-1])
-    with refused(CheckpointError, "begun with other base"):
+    with refused(CheckpointError, "begun with other settings (base)"):
         run(folder, base=small_language.model("GPT2", seed=1))
 
 

@@ -117,7 +117,7 @@ def test_texts_are_what_was_written_without_the_prompt(tmp_path):
 
 
 def same(one, other):
-    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("ids", "mask", "own"))
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("ids", "mask", "next_tokens"))
 
 
 def test_a_killed_run_goes_on_after_its_last_batch(tmp_path, monkeypatch):
@@ -152,11 +152,11 @@ def test_a_killed_run_goes_on_after_its_last_batch(tmp_path, monkeypatch):
 
 def test_other_work_in_the_folder_is_refused(tmp_path):
     generate_responses(handle(), PROMPTS, tmp_path, SMALL, progress=False)
-    with refused(CheckpointError, "begun with other prompts"):
+    with refused(CheckpointError, "begun with other settings (prompts)"):
         generate_responses(handle(), PROMPTS[1:], tmp_path, SMALL, progress=False)
     with refused(CheckpointError, "begun with other settings"):
         generate_responses(handle(), PROMPTS, tmp_path, SMALL.model_copy(update={"tokens": 19}), progress=False)
-    with refused(CheckpointError, "begun with other model"):
+    with refused(CheckpointError, "begun with other settings (model)"):
         generate_responses(
             wrap(small_language.model(seed=1), tokenizer=small_language.tokenizer()), PROMPTS, tmp_path, SMALL
         )

@@ -77,7 +77,9 @@ def test_a_damaged_cache_is_refused(tmp_path):
     config = tmp_path / "small_models" / settings.key / "config.json"
     told = json.loads(config.read_text())
     config.write_text(json.dumps({**told, "settings": {**told["settings"], "batch": 5}}))
-    with pytest.raises(CheckpointError, match=r"holds a model of other settings; delete it, and it is trained again"):
+    with pytest.raises(
+        CheckpointError, match=r"holds a model of other settings; delete it, and the model is trained again"
+    ):
         load_small_lm(settings, tmp_path, progress=False)
 
 
@@ -99,7 +101,7 @@ def test_a_folder_is_loaded_with_its_tokenizer(tiny, tmp_path):
     assert torch.equal(model.forward(ids), wrap(tiny[0].module).forward(ids))
     check_same_tokens(model, load_language_model(TINY, progress=False))
     other = load_language_model(TINY.model_copy(update={"vocabulary": 290, "steps": 1}), progress=False)
-    with pytest.raises(SettingError, match=r"the tokenizer of gelu-2l is 'another one', but must be that of gelu"):
+    with pytest.raises(SettingError, match=r"the tokenizer of gelu-2l differs from that of gelu; give models that"):
         check_same_tokens(model, other)
 
 

@@ -4,10 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from mas_hooks.core import checkpoints
 from mas_hooks.core.errors import CheckpointError, SettingError, UnknownNameError
 from mas_hooks.data.tasks import task
+from mas_hooks.models import model_cache
+from mas_hooks.models.model_cache import cache_folder
 from mas_hooks.models.toys import toy_cache as toys
-from mas_hooks.models.toys.toy_cache import ToySettings, cache_folder, load_toy
+from mas_hooks.models.toys.toy_cache import ToySettings, load_toy
 from mas_hooks.models.toys.train import TrainingResult, TrainSettings
 
 TINY = ToySettings(
@@ -141,7 +144,7 @@ def test_unknown_task_settings_are_told(tmp_path):
 def test_the_cache_folder(monkeypatch, toy_cache):
     assert cache_folder() == toy_cache
     monkeypatch.delenv("MAS_HOOKS_CACHE")
-    monkeypatch.setattr(toys, "user_cache_path", lambda *_args, **_keywords: Path("somewhere"))
+    monkeypatch.setattr(model_cache, "user_cache_path", lambda *_args, **_keywords: Path("somewhere"))
     assert cache_folder() == Path("somewhere")
 
 
@@ -177,20 +180,20 @@ def test_a_foreign_entry_is_told(tmp_path, entry, no_training, key, value, told)
 
 def test_other_tensors_are_told(tmp_path, entry, no_training):
     other = TINY.model_copy(update={"width": 8})
-    config = toys.checkpoints.load_checkpoint(entry, toys.KIND)[0]
+    config = checkpoints.load_checkpoint(entry, toys.KIND)[0]
     model = toys.RecurrentModel(len(task("multi_object").vocabulary), other.width)
-    toys.checkpoints.save_checkpoint(entry, toys.KIND, config, model.state_dict())
+    checkpoints.save_checkpoint(entry, toys.KIND, config, model.state_dict())
     with pytest.raises(CheckpointError, match="holds other tensors than its settings ask for; delete it"):
         load_toy(TINY, tmp_path)
 
 
-@pytest.mark.parametrize("broken", ["train", "checkpoints.save_file"])
+@pytest.mark.parametrize("broken", ["models.toys.toy_cache.train_toy", "core.checkpoints.save_file"])
 def test_a_crash_leaves_nothing(tmp_path, monkeypatch, broken):
     def crash(*_args, **_keywords):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"mas_hooks.{'trained.train' if broken == 'train' else broken}", crash)
+        patch.setattr(f"mas_hooks.{broken}", crash)
         with pytest.raises(KeyboardInterrupt):
             load_toy(TINY, tmp_path, progress=False)
     assert not (tmp_path / "toys" / TINY.key).exists()

@@ -19,7 +19,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -85,23 +85,6 @@ class _Reader:
     def gradients(self, generator: torch.Generator) -> Float[Tensor, "draws n width"]:
         points = [points_between(self.h, self.other(generator), generator) for _ in range(DRAWS)]
         return torch.stack([behaviour_gradients(self.tail, point, generator) for point in points])
-
-
-class _Measured(NamedTuple):
-    """A reader, what its rows are marked with, and its gradients, whose null share is that of what it reads."""
-
-    control: str | None
-    reader: _Reader
-    readout: Float[Tensor, "draws n width"]
-
-    def rows(self, base: Record, null: NullSpace, end: str, generator: torch.Generator) -> list[Record]:
-        """The null share and the null response, at the tolerance that the names `end` in."""
-        reader, readout = self.reader, self.readout
-        marked = replace(base, control=self.control, trials=len(reader.h))
-        read = readout_variances(readout.flatten(0, 1), null).unflatten(0, readout.shape[:2]).sum(0)
-        share = _resample_shares(replace(marked, measure="null_share" + end), read, generator)
-        changed = part_responses(reader.tail, reader.h, reader.other(generator), null)
-        return [share, _resample_shares(replace(marked, measure="null_response" + end), changed, generator)]
 
 
 def natural_pairs(task: AbstractTask[Any], trials: int = 1_000, seed: int = 0) -> Pairs:
@@ -174,9 +157,7 @@ def null_space_shares(
         UnsupportedError: a model cannot be run, or the pairs swap several cells.
 
     Example:
-        >>> import torch
-        >>> import mas_hooks as mh
-        >>> from mas_hooks.evaluation import null_space_shares
+        >>> import torch, mas_hooks as mh
         >>> model = mh.wrap(torch.nn.Sequential(torch.nn.Embedding(9, 2), torch.nn.Linear(2, 9)))
         >>> ids, where = torch.arange(9)[:, None], mh.Where.one_per_row([0] * 9)
         >>> pairs = mh.Pairs.from_tensors(ids.flip(0), where, ids, where, labels=ids, label_mask=ids >= 0)
@@ -191,18 +172,32 @@ def null_space_shares(
     itself = _read_source(alignment, alignment.resolve(Direction(source, source), natural), most, generator)
     moved = _read_target(alignment, alignment.resolve(direction, pairs), most, generator)
     gradients = itself.gradients(generator).flatten(0, 1)
-    readers = [
-        _Measured(name, reader, reader.gradients(generator)) for name, reader in ((None, moved), ("itself", itself))
-    ]
+    pulled = [(control, reader, reader.gradients(generator)) for control, reader in ((None, moved), ("itself", itself))]
     base, rows = direction_record(alignment, direction, split="test", selected_on=None, seed=seed), list[Record]()
     for tolerance in tolerances:
         null, end = null_space(gradients, itself.h, tolerance), f"@{tolerance:g}"
         everything = null_share(torch.eye(source_site.width), null).share
         rows.append(replace(base, measure="null_dims" + end, value=null.dims))
         rows.append(replace(base, measure="null_share" + end, control="everything", value=everything))
-        for measured in readers:
-            rows += measured.rows(base, null, end, generator)
+        for control, reader, readout in pulled:
+            marked = replace(base, control=control, trials=len(reader.h))
+            rows += _measure_reader(marked, reader, readout, null, end, generator)
     return rows
+
+
+def _measure_reader(
+    row: Record,
+    reader: _Reader,
+    readout: Float[Tensor, "draws n width"],
+    null: NullSpace,
+    end: str,
+    generator: torch.Generator,
+) -> list[Record]:
+    """The rows of a reader at one tolerance, named by `end`: what its gradients (`readout`) read, and what it answers."""
+    read = readout_variances(readout.flatten(0, 1), null).unflatten(0, readout.shape[:2]).sum(0)
+    share = _resample_shares(replace(row, measure="null_share" + end), read, generator)
+    changed = part_responses(reader.tail, reader.h, reader.other(generator), null)
+    return [share, _resample_shares(replace(row, measure="null_response" + end), changed, generator)]
 
 
 def _resample_shares(row: Record, parts: Float[Tensor, "n 2"], generator: torch.Generator) -> Record:

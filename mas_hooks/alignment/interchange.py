@@ -66,7 +66,16 @@ class AbstractSwapOperator(ABC):
     def swap(
         self, direction: Direction, target: Float[Tensor, "n width_t"] | None, source: Float[Tensor, "n width_s"]
     ) -> Float[Tensor, "n width_t"]:
-        """What the target's cells hold after the swap, float32. target: None where it is not read."""
+        """Compute what the target's cells hold after the swap.
+
+        Args:
+            direction: the numbers of the two sites.
+            target: the vectors that the cells hold before; None where they are not read.
+            source: the vectors that are given.
+
+        Returns:
+            The swapped vectors, float32.
+        """
 
 
 @dataclass(frozen=True)

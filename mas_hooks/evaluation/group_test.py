@@ -30,7 +30,13 @@ _EXACT, _DRAWS, _MOST = 300_000, 20_000, 1_000_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval; None where there are too few models to resample (`LEAST`)."""
+    """A number with its interval; None where there are too few models to resample (`LEAST`).
+
+    Example:
+        >>> from mas_hooks.evaluation import Estimate
+        >>> Estimate(0.25, low=0.1, high=0.4).value
+        0.25
+    """
 
     value: float
     low: float | None
@@ -39,13 +45,29 @@ class Estimate:
 
 @dataclass(frozen=True)
 class GroupTest:
-    """What the pairs of two kinds of models say.
+    """What the pairs of two kinds of models say, from `compare_groups`.
 
-    groups: first–first, first–second, second–second; one without pairs is left out. effect: the statistic, a
-    difference of means of groups. above: share of couples (a pair within, a pair between) in which that within scores
-    higher, ties as half. p_one, p_two: share of all labelings whose statistic is at least as large, or as far from 0.
-    smallest_p: the least that p can be in this design. left_out: share of resamples in which some kind was one model
-    only, so that it had no pair.
+    Args:
+        statistic: the difference that was named beforehand.
+        kinds: the two labels.
+        counts: how many models have each.
+        groups: first–first, first–second, second–second; a group without pairs is left out.
+        effect: the statistic, a difference of means of groups.
+        above: share of couples (a pair within, a pair between) in which that within scores higher, ties as half.
+        p_one: share of all labelings whose statistic is at least as large.
+        p_two: share of all labelings whose statistic is at least as far from 0.
+        labelings: how many there are.
+        smallest_p: the least that p can be in this design.
+        left_out: share of resamples in which some kind was one model only, so that it had no pair.
+
+    Example:
+        >>> from itertools import combinations
+        >>> from mas_hooks.evaluation import GroupTest, PairTable, compare_groups
+        >>> labels = dict(zip("abcxyz", ["gru"] * 3 + ["lstm"] * 3, strict=True))
+        >>> scores = {pair: float(labels[pair[0]] == labels[pair[1]]) for pair in combinations(labels, 2)}
+        >>> test = compare_groups(PairTable.of(scores, labels), "both")
+        >>> isinstance(test, GroupTest), test.counts, test.labelings, test.smallest_p
+        (True, (3, 3), 20, 0.1)
     """
 
     statistic: Statistic
@@ -64,12 +86,33 @@ class GroupTest:
 def compare_groups(
     table: PairTable, statistic: Statistic = "first", *, confidence: float = 0.95, seed: int = 0
 ) -> GroupTest:
-    """Group means, the statistic named beforehand, its exact permutation test and intervals by resampling models.
+    """Compare groups of pairs by an exact permutation test and intervals from resampled models.
 
-    statistic: the mean score within the `first` kind minus that between the kinds; the same of the `second`; or of
-    `both`, the mean of the two means within. Intervals: percentiles over all resamples of the models of each kind (all
-    are gone through where that is possible, else drawn by seed); a resample counts where every group that it needs has
-    a pair of two different models. Raises SettingError for a kind of which the statistic needs two models.
+    Intervals are percentiles over all resamples of the models of each kind (all are gone through where that is
+    possible, else drawn by seed). A resample counts where every group that it needs has a pair of two different models.
+
+    Args:
+        table: the scores of all pairs.
+        statistic: named beforehand: the mean score within the `first` kind minus that between the kinds; the same of
+            the `second`; or of `both`, the mean of the two means within.
+        confidence: of the intervals, between 0 and 1.
+        seed: of resamples that are drawn.
+
+    Returns:
+        Group means, the statistic and its test.
+
+    Raises:
+        SettingError: a name or number is out of range, or the statistic needs a second model of a kind.
+        UnsupportedError: there are too many labelings for an exact test.
+
+    Example:
+        >>> from itertools import combinations
+        >>> from mas_hooks.evaluation import PairTable, compare_groups
+        >>> labels = dict(zip("abcdxyz", ["gru"] * 4 + ["lstm"] * 3, strict=True))
+        >>> scores = {pair: float(labels[pair[0]] == labels[pair[1]]) for pair in combinations(labels, 2)}
+        >>> test = compare_groups(PairTable.of(scores, labels))
+        >>> test.effect.value, round(test.p_one, 3)
+        (1.0, 0.029)
     """
     if statistic not in get_args(Statistic):
         raise SettingError("statistic", statistic, " or ".join(map(repr, get_args(Statistic))))
@@ -79,8 +122,8 @@ def compare_groups(
     if not 0 < confidence < 1:
         raise SettingError("confidence", confidence, "between 0 and 1")
     resampled, weights = _resample_models(table, seed)
-    found, dealt = _statistic(resampled, statistic), _deal_labels(table, statistic)
-    seen, near = dealt[0], 1e-9 * (1 + np.abs(dealt).max())
+    effects, labeled = _difference(resampled, statistic), _permute_labels(table, statistic)
+    effect, near = labeled[0], 1e-9 * (1 + np.abs(labeled).max())
     within = [
         score for kind in (0, 1) if statistic != ("second", "first")[kind] for score in table.pairs(kind, kind).values()
     ]
@@ -89,14 +132,14 @@ def compare_groups(
         statistic,
         table.kinds,
         table.counts,
-        _groups(table, resampled, weights, confidence),
-        Estimate(float(seen), *_interval(table, found, weights, confidence, (0, 1))),
-        float(np.mean([(one > other) + 0.5 * (one == other) for one in within for other in between])),
-        float(np.mean(dealt >= seen - near)),
-        float(np.mean(np.abs(dealt) >= abs(seen) - near)),
-        len(dealt),
+        _make_groups(table, resampled, weights, confidence),
+        Estimate(float(effect), *_interval(table, effects, weights, confidence, (0, 1))),
+        float(np.mean([(inside > across) + 0.5 * (inside == across) for inside in within for across in between])),
+        float(np.mean(labeled >= effect - near)),
+        float(np.mean(np.abs(labeled) >= abs(effect) - near)),
+        len(labeled),
         smallest_p(table.counts, statistic),
-        float(weights[np.isnan(found)].sum()),
+        float(weights[np.isnan(effects)].sum()),
     )
 
 
@@ -108,31 +151,43 @@ def smallest_p(counts: tuple[int, int], statistic: Statistic = "first") -> float
     return (2 if statistic == "both" and counts[0] == counts[1] else 1) / math.comb(sum(counts), counts[0])
 
 
-def describe_group_test(found: GroupTest, score: str = "IIA") -> str:
-    """One paragraph in plain words: what was found, how sure one can be of it, and what it does not show.
+def describe_group_test(test: GroupTest, score: str = "IIA") -> str:
+    """Describe a test in one paragraph: what it says, how sure one can be of it, and what it does not show.
 
     Where no labeling could give a p below 0.05, it says so in place of a verdict.
+
+    Example:
+        >>> from itertools import combinations
+        >>> from mas_hooks.evaluation import PairTable, compare_groups, describe_group_test
+        >>> labels = dict(zip("abcxyz", ["gru"] * 3 + ["lstm"] * 3, strict=True))
+        >>> scores = {pair: float(labels[pair[0]] == labels[pair[1]]) for pair in combinations(labels, 2)}
+        >>> describe_group_test(compare_groups(PairTable.of(scores, labels))).split(";")[0]
+        'Mean IIA by kind of pair: gru–gru 1.000 (3 pairs, interval 1.000 to 1.000)'
     """
-    one, two = found.kinds
-    groups = "; ".join(_describe_group(group) for group in found.groups)
-    difference = f"{_NAMES[found.statistic].format(one=one, two=two)} ({one}–{two} subtracted)"
-    ends = "" if found.effect.low is None else f" ({found.effect.low:+.3f} to {found.effect.high:+.3f})"
+    first, second = test.kinds
+    groups = "; ".join(_describe_group(group) for group in test.groups)
+    difference = f"{_NAMES[test.statistic].format(first=first, second=second)} ({first}–{second} subtracted)"
+    ends = "" if test.effect.low is None else f" ({test.effect.low:+.3f} to {test.effect.high:+.3f})"
     parts = [
         f"Mean {score} by kind of pair: {groups}.",
-        f"The difference named beforehand, {difference}, is {found.effect.value:+.3f}{ends}; of the couples of a pair"
-        f" within and a pair between, the one within scores higher in {found.above:.0%}.",
-        f"Dealing the labels to the models in all {found.labelings} ways gives a difference at least as large with"
-        f" p = {found.p_one:.3g} (one-sided; two-sided {found.p_two:.3g}), where the smallest p that {_sizes(found)}"
-        f" can give is {found.smallest_p:.3g}.",
-        _verdict(found),
+        f"The difference named beforehand, {difference}, is {test.effect.value:+.3f}{ends}; of the couples of a pair"
+        f" within and a pair between, the one within scores higher in {test.above:.0%}.",
+        f"Dealing the labels to the models in all {test.labelings} ways gives a difference at least as large with"
+        f" p = {test.p_one:.3g} (one-sided; two-sided {test.p_two:.3g}), where the smallest p that"
+        f" {_describe_sizes(test)} can give is {test.smallest_p:.3g}.",
+        _state_verdict(test),
         f"Intervals are percentiles over resampled models, which are few: they are rough, and too narrow rather than"
-        f" too wide{_left(found)}.",
+        f" too wide{_describe_left_out(test)}.",
         "None of this shows why groups differ, or that other models of the same kinds would do the same.",
     ]
     return " ".join(parts)
 
 
-_NAMES = {"first": "{one}–{one}", "second": "{two}–{two}", "both": "the mean of {one}–{one} and {two}–{two}"}
+_NAMES = {
+    "first": "{first}–{first}",
+    "second": "{second}–{second}",
+    "both": "the mean of {first}–{first} and {second}–{second}",
+}
 
 
 def _describe_group(group: PairGroup) -> str:
@@ -141,26 +196,26 @@ def _describe_group(group: PairGroup) -> str:
     return f"{group.label} {group.mean:.3f} ({count}{ends})"
 
 
-def _sizes(found: GroupTest) -> str:
-    return " + ".join(map(str, found.counts)) + " models"
+def _describe_sizes(test: GroupTest) -> str:
+    return " + ".join(map(str, test.counts)) + " models"
 
 
-def _verdict(found: GroupTest) -> str:
-    more = (found.counts[0] + 1, found.counts[1] + 1)
-    if found.smallest_p >= LEVEL:
+def _state_verdict(test: GroupTest) -> str:
+    more = (test.counts[0] + 1, test.counts[1] + 1)
+    if test.smallest_p >= LEVEL:
         return (
             f"As that is not below {LEVEL}, this design cannot rule out chance, however large the difference: it can"
-            f" only describe these {sum(found.counts)} models ({more[0]} + {more[1]} could reach"
-            f" {smallest_p(more, found.statistic):.2g})."
+            f" only describe these {sum(test.counts)} models ({more[0]} + {more[1]} could reach"
+            f" {smallest_p(more, test.statistic):.2g})."
         )
-    if found.p_one < LEVEL:
+    if test.p_one < LEVEL:
         return f"That is significant at {LEVEL}, one-sided: labels dealt by chance rarely do as much."
     return f"That is not significant at {LEVEL}, one-sided: labels dealt by chance do as much often enough."
 
 
-def _left(found: GroupTest) -> str:
-    share = f"; {found.left_out:.0%} of the resamples drew one model only of a kind, had no pair, and were left out"
-    return share if found.left_out else ""
+def _describe_left_out(test: GroupTest) -> str:
+    share = f"; {test.left_out:.0%} of the resamples drew one model only of a kind, had no pair, and were left out"
+    return share if test.left_out else ""
 
 
 Means: TypeAlias = tuple[Array, Array, Array]
@@ -177,12 +232,12 @@ def _group_means(scores: Array, first: Float[Array, "r n"], second: Float[Array,
     return within(first), (first @ scores * second).sum(1) / (first.sum(1) * second.sum(1)), within(second)
 
 
-def _statistic(means: Means, statistic: Statistic) -> Array:
+def _difference(means: Means, statistic: Statistic) -> Array:
     first, between, second = means
     return {"first": first, "second": second, "both": (first + second) / 2}[statistic] - between
 
 
-def _deal_labels(table: PairTable, statistic: Statistic) -> Array:
+def _permute_labels(table: PairTable, statistic: Statistic) -> Array:
     """The statistic under every labeling; that of the true labels is the first."""
     total, first = sum(table.counts), table.counts[0]
     if math.comb(total, first) > _MOST:
@@ -190,7 +245,7 @@ def _deal_labels(table: PairTable, statistic: Statistic) -> Array:
     chosen = np.array(list(combinations(range(total), first)))
     has = np.zeros((len(chosen), total))
     np.put_along_axis(has, chosen, 1, axis=1)
-    return _statistic(_group_means(table.scores, has, 1 - has), statistic)
+    return _difference(_group_means(table.scores, has, 1 - has), statistic)
 
 
 def _resample_models(table: PairTable, seed: int) -> tuple[Means, Array]:
@@ -211,9 +266,9 @@ def _resample_models(table: PairTable, seed: int) -> tuple[Means, Array]:
 def _multisets(count: int) -> tuple[Array, Array]:
     """How often each model is drawn in every resample of so many models, and how likely that is."""
     drawn = combinations_with_replacement(range(count), count)
-    times = np.array([np.bincount(own, minlength=count) for own in drawn])
-    ways = [math.factorial(count) / math.prod(map(math.factorial, own)) for own in times.tolist()]
-    return times, np.array(ways) / count**count
+    times = np.array([np.bincount(models, minlength=count) for models in drawn])
+    orders = [math.factorial(count) / math.prod(map(math.factorial, repeats)) for repeats in times.tolist()]
+    return times, np.array(orders) / count**count
 
 
 def _interval(
@@ -223,19 +278,18 @@ def _interval(
     if min(table.counts[kind] for kind in kinds) < LEAST:
         return None, None
     there = ~np.isnan(values)
-    order = np.argsort(values[there], kind="stable")
-    ordered, below = values[there][order], weights[there][order].cumsum()
-    ends = [(1 + side * confidence) / 2 * below[-1] for side in (-1, 1)]
-    low, high = (float(ordered[min(np.searchsorted(below, end - 1e-12), len(ordered) - 1)]) for end in ends)
+    shares = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
+    shares = (shares - 1e-12).clip(min=0)  # where a sum of weights meets the share but for rounding, it counts as met
+    low, high = np.quantile(values[there], shares, weights=weights[there], method="inverted_cdf").tolist()
     return low, high
 
 
-def _groups(table: PairTable, resampled: Means, weights: Array, confidence: float) -> tuple[PairGroup, ...]:
-    made = []
-    for values, (one, other) in zip(resampled, ((0, 0), (0, 1), (1, 1)), strict=True):
-        pairs = table.pairs(one, other)
+def _make_groups(table: PairTable, resampled: Means, weights: Array, confidence: float) -> tuple[PairGroup, ...]:
+    groups = []
+    for values, (first, second) in zip(resampled, ((0, 0), (0, 1), (1, 1)), strict=True):
+        pairs = table.pairs(first, second)
         if pairs:
-            ends = _interval(table, values, weights, confidence, (one, other))
-            label = f"{table.kinds[one]}–{table.kinds[other]}"
-            made.append(PairGroup(label, pairs, sum(pairs.values()) / len(pairs), *ends))
-    return tuple(made)
+            ends = _interval(table, values, weights, confidence, (first, second))
+            label = f"{table.kinds[first]}–{table.kinds[second]}"
+            groups.append(PairGroup(label, pairs, sum(pairs.values()) / len(pairs), *ends))
+    return tuple(groups)

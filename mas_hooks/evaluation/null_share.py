@@ -39,6 +39,7 @@ from mas_hooks.engine.batch import AbstractRunner, PatchBatch
 from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.engine.runner import choose_runner
 from mas_hooks.evaluation.null_space import (
+    NullSpace,
     Share,
     behaviour_gradients,
     null_share,
@@ -136,9 +137,8 @@ def null_space_shares(
     """Measure the share of the null space of `source` in what its swap into `target` does, for every tolerance τ.
 
     Rows: `null_share@τ` (of the variance that reaches the target's behaviour), `null_response@τ` (of the nats that a
-    swap of one part alone changes), each again with control="itself" (the source as its own target: the floor) and,
-    the first alone, with control="everything" (a reader that takes every unit alike). `null_dims@τ`: how many dims
-    behaviour ignores. Intervals: 95%, bootstrapped over the reader's samples, the null space held fixed.
+    swap of one part alone changes), each again with control="itself" (the floor) and, the first alone, "everything" (a
+    reader that takes every unit alike); `null_dims@τ`. 95% intervals, bootstrapped over the reader's samples.
 
     Args:
         alignment: fitted.
@@ -155,43 +155,49 @@ def null_space_shares(
 
     Raises:
         UnsupportedError: a model cannot be run, or the pairs swap several cells.
-        UnknownNameError: nothing can be swapped in this direction.
-        ShapeError: there are fewer samples than the source has units.
 
     Example:
-        >>> import torch
-        >>> import mas_hooks as mh
-        >>> from mas_hooks.evaluation import null_space_shares
+        >>> import torch, mas_hooks as mh
         >>> model = mh.wrap(torch.nn.Sequential(torch.nn.Embedding(9, 2), torch.nn.Linear(2, 9)))
-        >>> ids = torch.arange(9)[:, None]
-        >>> where, mask = mh.Where.one_per_row([0] * 9), torch.ones(9, 1, dtype=torch.bool)
-        >>> pairs = mh.Pairs.from_tensors(ids.flip(0), where, ids, where, labels=ids, label_mask=mask)
+        >>> ids, where = torch.arange(9)[:, None], mh.Where.one_per_row([0] * 9)
+        >>> pairs = mh.Pairs.from_tensors(ids.flip(0), where, ids, where, labels=ids, label_mask=ids >= 0)
         >>> alignment = mh.Alignment(model.at("0"), rank=1)
         >>> rows = null_space_shares(alignment, pairs, pairs, source=0, target=0, tolerances=[0.1])
         >>> [row.measure for row in rows if row.control is None]
         ['null_dims@0.1', 'null_share@0.1', 'null_response@0.1']
     """
     direction, generator = Direction(source, target), torch.Generator().manual_seed(seed)
-    source_site = alignment.site(source)
-    if isinstance(source_site, Recording):
+    if isinstance(source_site := alignment.site(source), Recording):
         raise UnsupportedError(f"the null space of recording {source_site.name!r}", "name a source that can be run")
     itself = _read_source(alignment, alignment.resolve(Direction(source, source), natural), most, generator)
     moved = _read_target(alignment, alignment.resolve(direction, pairs), most, generator)
     gradients = itself.gradients(generator).flatten(0, 1)
-    readers = [(None, moved, moved.gradients(generator)), ("itself", itself, itself.gradients(generator))]
+    pulled = [(control, reader, reader.gradients(generator)) for control, reader in ((None, moved), ("itself", itself))]
     base, rows = direction_record(alignment, direction, split="test", selected_on=None, seed=seed), list[Record]()
     for tolerance in tolerances:
         null, end = null_space(gradients, itself.h, tolerance), f"@{tolerance:g}"
         everything = null_share(torch.eye(source_site.width), null).share
         rows.append(replace(base, measure="null_dims" + end, value=null.dims))
         rows.append(replace(base, measure="null_share" + end, control="everything", value=everything))
-        for control, reader, readout in readers:
+        for control, reader, readout in pulled:
             marked = replace(base, control=control, trials=len(reader.h))
-            parts = readout_variances(readout.flatten(0, 1), null).unflatten(0, readout.shape[:2]).sum(0)
-            rows.append(_resample_shares(replace(marked, measure="null_share" + end), parts, generator))
-            parts = part_responses(reader.tail, reader.h, reader.other(generator), null)
-            rows.append(_resample_shares(replace(marked, measure="null_response" + end), parts, generator))
+            rows += _measure_reader(marked, reader, readout, null, end, generator)
     return rows
+
+
+def _measure_reader(
+    row: Record,
+    reader: _Reader,
+    readout: Float[Tensor, "draws n width"],
+    null: NullSpace,
+    end: str,
+    generator: torch.Generator,
+) -> list[Record]:
+    """The rows of a reader at one tolerance, named by `end`: what its gradients (`readout`) read, and what it answers."""
+    read = readout_variances(readout.flatten(0, 1), null).unflatten(0, readout.shape[:2]).sum(0)
+    share = _resample_shares(replace(row, measure="null_share" + end), read, generator)
+    changed = part_responses(reader.tail, reader.h, reader.other(generator), null)
+    return [share, _resample_shares(replace(row, measure="null_response" + end), changed, generator)]
 
 
 def _resample_shares(row: Record, parts: Float[Tensor, "n 2"], generator: torch.Generator) -> Record:

@@ -70,8 +70,7 @@ def fit(
 ) -> Fit:
     """Train the maps of `alignment` by `plan`; afterwards they hold the best validation checkpoint.
 
-    The models stay frozen and as they were; the alignment takes over the plan. All errors but DivergedError are raised
-    before training starts.
+    The models stay as they were. A fit that was interrupted in `folder` goes on there and ends with the same numbers.
 
     Args:
         alignment: the maps or transports to train.
@@ -79,23 +78,19 @@ def fit(
         train: training pairs: one set for every direction, or sets by (source, target).
         valid: validation pairs, likewise.
         settings: batches, optimiser and when to stop; None for the paper's.
-        latents: for methods with a latent loss, the natural cells of each inaccessible model by its number, from
-            `latents.natural_cells(task)`; a recording brings its own.
-        folder: keeps the state at every validation. A fit of the same settings, pairs and models that was interrupted
-            (or ended) in this folder goes on from there and ends with the same numbers.
-        frozen: numbers of the sites whose maps stay as they are, to align further models to them
-            (`Alignment.extend`). Directions between two of them are neither trained nor part of the curve.
+        latents: for a latent loss, the natural cells of each inaccessible model that is no recording, by its number.
+        folder: keeps the state at every validation.
+        frozen: sites whose maps stay as they are, to align others to them (`Alignment.extend`); directions between two
+            of them are left out.
         progress: whether to show a bar.
 
     Returns:
         The validation curve, and why and where training ended.
 
     Raises:
-        SettingError: the plan is of other maps than the alignment's, some setting does not fit, or nothing can learn.
-        UnknownNameError: a trained direction has no pairs.
-        UnsupportedError: a direction cannot be trained, such as one into a recording.
+        SettingError: the plan is of other maps than the alignment's, a setting does not fit, or nothing can learn.
         CheckpointError: the folder holds another fit.
-        DivergedError: the loss is no longer a number.
+        DivergedError: the loss is no longer a number; all other errors come before training starts.
 
     Example:
         >>> import torch
@@ -103,20 +98,12 @@ def fit(
         >>> model = mh.wrap(torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.Linear(4, 5)))
         >>> ids, where = torch.tensor([[1, 2], [3, 4]]), mh.Where.one_per_row([1, 0])
         >>> pairs = mh.Pairs.from_tensors(ids, where, ids, where, labels=ids, label_mask=ids > 0)
-        >>> alignment = mh.Alignment(model.at("0"), rank=2)
-        >>> settings = mh.FitSettings(batch_size=2, steps=3)
-        >>> done = mh.fit(alignment, mh.methods.das(), pairs, pairs, settings, progress=False)
+        >>> align = mh.Alignment(model.at("0"), rank=2)
+        >>> done = mh.fit(align, mh.methods.das(), pairs, pairs, mh.FitSettings(steps=3), progress=False)
         >>> done.steps, done.stopped, [row.step for row in done.curve]
         (3, 'steps', [0, 1, 2, 3])
     """
-    settings = settings or FitSettings()
-    for name, value, kind in (("plan", plan, Plan), ("settings", settings, FitSettings)):
-        if not isinstance(value, kind):
-            raise SettingError(name, value, f"a {kind.__name__}, such as {_EXAMPLES[kind]}")
-    if plan.maps not in (None, alignment.plan.maps):
-        raise SettingError("plan.maps", plan.maps, "None, or the map specification of the alignment")
-    if plan.transport != alignment.plan.transport:
-        raise SettingError("plan.transport", plan.transport, "that of the alignment: make it by Alignment.from_plan")
+    _check_settings(alignment, plan, settings := settings or FitSettings())
     fixed = check_frozen_sites(alignment, frozen)
     models = [model for model in alignment.models if model is not None]
     for model in models:
@@ -125,13 +112,27 @@ def fit(
     still = [*(model.module for model in models), *(alignment.site_maps[index] for index in fixed)]
     with freeze_models(still):
         loop = FitLoop(alignment, plan, (train, valid), settings, latents or {}, fixed)
-        fingerprint = {} if place is None else fit_fingerprint(loop, latents or {})
-        if place is not None and checkpoints.checkpoint_exists(place):
-            loop.state = FitState.load(place, fingerprint, alignment, loop.optimizer)
-        _train(loop, place, fingerprint, progress=progress)
-    state = loop.state
-    alignment.load_state_dict(state.best)
+        _train(loop, place, {} if place is None else fit_fingerprint(loop, latents or {}), progress=progress)
+    alignment.load_state_dict(loop.state.best)
     alignment.plan = plan.model_copy(update={"maps": alignment.plan.maps})
+    return _summarise(loop)
+
+
+_EXAMPLES = {Plan: "mas_hooks.methods.mas()", FitSettings: "mas_hooks.FitSettings(epochs=10)"}
+
+
+def _check_settings(alignment: Alignment, plan: Plan, settings: FitSettings) -> None:
+    for name, value, kind in (("plan", plan, Plan), ("settings", settings, FitSettings)):
+        if not isinstance(value, kind):
+            raise SettingError(name, value, f"a {kind.__name__}, such as {_EXAMPLES[kind]}")
+    if plan.maps not in (None, alignment.plan.maps):
+        raise SettingError("plan.maps", plan.maps, "None, or the map specification of the alignment")
+    if plan.transport != alignment.plan.transport:
+        raise SettingError("plan.transport", plan.transport, "that of the alignment: make it by Alignment.from_plan")
+
+
+def _summarise(loop: FitLoop) -> Fit:
+    state = loop.state
     return Fit(
         tuple(state.curve),
         state.step,
@@ -144,11 +145,10 @@ def fit(
     )
 
 
-_EXAMPLES = {Plan: "mas_hooks.methods.mas()", FitSettings: "mas_hooks.FitSettings(epochs=10)"}
-
-
 def _train(loop: FitLoop, place: Path | None, fingerprint: dict[str, Any], *, progress: bool) -> None:
-    """Step and validate until the state says stop."""
+    """Step and validate until the state says stop; go on where a fit was interrupted in `place`."""
+    if place is not None and checkpoints.checkpoint_exists(place):
+        loop.state = FitState.load(place, fingerprint, loop.alignment, loop.optimizer)
     state, every, total = loop.state, loop.settings.validate_every or loop.epoch, loop.total
     judge = "IIA" if loop.settings.select_by == "iia" else "−loss"
     began, before = time.perf_counter(), state.seconds

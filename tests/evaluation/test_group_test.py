@@ -225,7 +225,7 @@ def test_scores_of_records_are_the_worst_of_four_directions():
 def test_what_cannot_be_compared_is_refused():
     of = labels()
     given = scores(of)
-    with refused(SettingError, "the labels of the models is ['toxic']"):
+    with refused(SettingError, "the list of kinds of models is ['toxic']"):
         PairTable.of(given, dict.fromkeys(of, "toxic"))
     with refused(SettingError, "combine is 'best'"):
         PairTable.of(given, of, "best")

@@ -141,7 +141,7 @@ def test_what_the_latent_loss_refuses():
         latent_losses(SWAPPED, LATENT, [3], "max")
     with refused(ShapeError, "(h_v, h_cl) has shape ((3, 2), (2, 2))"):
         latent_losses(SWAPPED, LATENT[:2], [3])
-    with refused(ShapeError, "twice 4 equally wide rows"):
+    with refused(ShapeError, "one shape with 4 rows for both"):
         latent_losses(SWAPPED, LATENT, [2, 2])
 
 

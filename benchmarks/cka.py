@@ -108,7 +108,7 @@ def _forwards(models: list[HookedModel], ids: list[Tensor]) -> None:
 
 def _ours(models: list[HookedModel], ids: list[Tensor], settings: Settings) -> Tensor:
     a, b = models
-    found = mh.cka_layers(a, b, torch.cat(ids), batch_size=settings.batch, progress=False)
+    found = mh.compare_layers(a, b, torch.cat(ids), batch_size=settings.batch, progress=False)
     return torch.from_numpy(found.values)
 
 

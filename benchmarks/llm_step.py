@@ -39,7 +39,7 @@ PEERS = {
     "transformer-lens": Peer("TransformerLens", steps.lens, "transformer-lens", "'mas-hooks[lens]'"),
     "nnsight": Peer("nnsight", steps.nnsight, "nnsight", "'mas-hooks[nnsight]'"),
 }
-OURS = {"ours": "auto", "ours, no prefix reuse": "resume", "ours, whole forward": "reference"}
+OURS = {"ours": "auto", "ours, no prefix reuse": "tail", "ours, whole forward": "reference"}
 FORWARDS = {"bare forward": steps.bare_forward, "identity edit, over bare forward": steps.identity}
 
 

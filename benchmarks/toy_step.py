@@ -73,10 +73,10 @@ def ours(bench: Bench, path: str = "auto") -> Callable[[], float]:
     batch = dict.fromkeys(DIRECTIONS, torch.arange(len(bench.pairs)))
 
     def step() -> float:
-        exchange = alignment.swap_operator()
+        operator = alignment.swap_operator()
         losses = [
             behaviour_losses(labelled, [len(bench.pairs)] * len(ways), "trial")
-            for ways, labelled in swaps.run(exchange, batch)
+            for ways, labelled in swaps.run(operator, batch)
         ]
         return _update(optimizer, torch.cat(losses).sum())
 

@@ -1,4 +1,19 @@
-"""Compare neural networks by cause: Model Alignment Search on the hooks of one's own models."""
+"""Compare neural networks by cause: Model Alignment Search on the hooks of your own models.
+
+Wrap each model, name a site in each, and learn one map per model into a shared space such that swapping the aligned
+subspace between models moves their behaviour with it. How often it does is the interchange intervention accuracy (IIA).
+
+Example:
+    >>> import mas_hooks as mh
+    >>> from mas_hooks.models.toys.recurrent import RecurrentModel
+    >>> count = mh.task("multi_object", max_quantity=4)
+    >>> a, b = (mh.wrap(RecurrentModel(len(count.vocabulary), width).eval(), name=f"gru-{width}") for width in (12, 8))
+    >>> train, valid, test = mh.task_pairs([count, count], ["count", "count"], (32, 16, 16))
+    >>> align = mh.Alignment([a.at("state"), b.at("state")], rank=4)
+    >>> fit = mh.fit(align, mh.methods.mas(), train, valid, mh.FitSettings(epochs=1), progress=False)
+    >>> [(row.source_model, row.target_model) for row in mh.evaluate(align, test).rows]
+    [('gru-12', 'gru-12'), ('gru-8', 'gru-12'), ('gru-12', 'gru-8'), ('gru-8', 'gru-8')]
+"""
 
 from __future__ import annotations
 
@@ -30,6 +45,7 @@ if TYPE_CHECKING:
     from mas_hooks.hooks.taps import Edit as Edit
     from mas_hooks.hooks.wrap import wrap as wrap
     from mas_hooks.similarity.layers.compare import cka_layers as cka_layers
+    from mas_hooks.similarity.layers.compare import compare_layers as compare_layers
     from mas_hooks.training import controls as controls
     from mas_hooks.training.fit import fit as fit
     from mas_hooks.training.settings import FitSettings as FitSettings
@@ -46,6 +62,7 @@ _FACE = {
     "Where": "core.sites",
     "cka_layers": "similarity.layers.compare",
     "collect": "engine.store.collect",
+    "compare_layers": "similarity.layers.compare",
     "controls": "training.controls",
     "evaluate": "evaluation.evaluate",
     "fit": "training.fit",
@@ -76,6 +93,7 @@ __all__ = [
     "Where",
     "cka_layers",
     "collect",
+    "compare_layers",
     "controls",
     "evaluate",
     "fit",
@@ -109,4 +127,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
+    """The names that are loaded, and the public ones that are not yet."""
     return sorted([*globals(), *_FACE])

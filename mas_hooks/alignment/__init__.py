@@ -2,7 +2,7 @@
 
 from mas_hooks.alignment import methods
 from mas_hooks.alignment.alignment import Alignment
-from mas_hooks.alignment.directions import PatchedDirections
+from mas_hooks.alignment.directions import PatchedDirections, direction_record
 from mas_hooks.alignment.interchange import interchange
 from mas_hooks.alignment.maps import MapSpec
 from mas_hooks.alignment.maps.base import complete_basis
@@ -18,6 +18,7 @@ __all__ = [
     "Plan",
     "TransportSpec",
     "complete_basis",
+    "direction_record",
     "interchange",
     "methods",
     "random_frame",

@@ -14,9 +14,6 @@ from mas_hooks.alignment.maps import AbstractView, MapSpec
 from mas_hooks.alignment.plan import Direction
 from mas_hooks.alignment.transports import AbstractTransportView
 from mas_hooks.core.errors import RankError, ShapeError, UnknownNameError
-from mas_hooks.core.sites import Site
-from mas_hooks.data.pairs import Pairs
-from mas_hooks.hooks.hooked_model import HookedModel
 
 
 def interchange(
@@ -28,17 +25,35 @@ def interchange(
 ) -> Float[Tensor, "n width_t"]:
     """Replace the shared dims of `target` by those of `source` (Grant 2025, eq. 4).
 
-    target (n, width_t), source (n, width_s), dims a block of the shared space -> (n, width_t), float32.
-    Raises RankError when the block does not exist in both maps.
+    Args:
+        target: vectors that receive, (n, width_t).
+        source: vectors that give, (n, width_s), one for each of the target's.
+        view_t: the evaluated map of the target's site.
+        view_s: the evaluated map of the source's site.
+        dims: a block of the shared space.
+
+    Returns:
+        The vectors of `target` with that block taken from `source`, (n, width_t), float32.
+
+    Raises:
+        ShapeError: the two have different numbers of rows.
+        RankError: the block does not exist in both maps.
+
+    Example:
+        >>> import torch
+        >>> from mas_hooks.alignment import MapSpec
+        >>> view = MapSpec(rank=1).make(2, "a site").view()  # starts at the first unit
+        >>> interchange(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]), view, view, slice(0, 1)).tolist()
+        [[3.0, 2.0]]
     """
     if len(source) != len(target):
         raise ShapeError("the source of a swap", tuple(source.shape), f"one row for each of the {len(target)} targets")
-    given, own = view_s.read(source), view_t.read(target)
-    shared = min(given.shape[1], own.shape[1])
-    begin, end, _ = dims.indices(max(own.shape[1], dims.stop or 0))
+    given, kept = view_s.read(source), view_t.read(target)
+    shared = min(given.shape[1], kept.shape[1])
+    begin, end, _ = dims.indices(max(kept.shape[1], dims.stop or 0))
     if end > shared:
         raise RankError(end, shared, "both maps")
-    return view_t.write(target, torch.cat([own[:, :begin], given[:, begin:end], own[:, end:]], dim=1))
+    return view_t.write(target, torch.cat([kept[:, :begin], given[:, begin:end], kept[:, end:]], dim=1))
 
 
 class AbstractSwapOperator(ABC):
@@ -49,7 +64,7 @@ class AbstractSwapOperator(ABC):
 
     @abstractmethod
     def swap(
-        self, way: Direction, target: Float[Tensor, "n width_t"] | None, source: Float[Tensor, "n width_s"]
+        self, direction: Direction, target: Float[Tensor, "n width_t"] | None, source: Float[Tensor, "n width_s"]
     ) -> Float[Tensor, "n width_t"]:
         """What the target's cells hold after the swap, float32. target: None where it is not read."""
 
@@ -61,10 +76,10 @@ class SharedDims(AbstractSwapOperator):
     views: Sequence[AbstractView]
     spec: MapSpec
 
-    def swap(self, way: Direction, target: Tensor | None, source: Tensor) -> Tensor:
+    def swap(self, direction: Direction, target: Tensor | None, source: Tensor) -> Tensor:
         assert target is not None
         dims = self.spec.block(None, target.shape[1])
-        return interchange(target, source, self.views[way.target], self.views[way.source], dims)
+        return interchange(target, source, self.views[direction.target], self.views[direction.source], dims)
 
 
 @dataclass(frozen=True)
@@ -74,19 +89,10 @@ class FullReplacement(AbstractSwapOperator):
     transports: Mapping[Direction, AbstractTransportView]
     reads_target = False
 
-    def swap(self, way: Direction, target: Tensor | None, source: Tensor) -> Tensor:  # noqa: ARG002
-        if way in self.transports:
-            return self.transports[way].forward(source)
-        back = self.transports.get(Direction(way.target, way.source))
+    def swap(self, direction: Direction, target: Tensor | None, source: Tensor) -> Tensor:  # noqa: ARG002
+        if direction in self.transports:
+            return self.transports[direction].forward(source)
+        back = self.transports.get(Direction(direction.target, direction.source))
         if back is None:
-            raise UnknownNameError("direction", str(way), map(str, self.transports), "the alignment")
+            raise UnknownNameError("direction", str(direction), map(str, self.transports), "the alignment")
         return back.backward(source)
-
-
-def needs_sequential_swap(model: HookedModel, site: Site, pairs: Pairs, moved: int) -> bool:
-    """Whether swaps of some dims (`moved`) have to be made one by one, as a run comes by them.
-
-    So in several recurrent states of one sequence: the dims that stay are those of a run with the earlier swaps.
-    """
-    several = len(pairs.target_where.rows.unique()) < len(pairs.target_where)
-    return several and moved < site.width and model.point(site.name, site.side).kind != "module"

@@ -44,7 +44,18 @@ class _Saved(Settings):
 def save_alignment(
     folder: Path | str, plan: Plan, sites: Sequence[Site | Recording], seed: int, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Write a folder, whole or not at all. It holds no device and no model."""
+    """Write a folder, whole or not at all. It holds no device and no model.
+
+    Args:
+        folder: where to write.
+        plan: the method.
+        sites: the sites, in order.
+        seed: of the random start.
+        tensors: the state of the alignment, by name.
+
+    Raises:
+        OutputFolderError: the folder cannot be written.
+    """
     saved = _Saved(plan=plan, sites=tuple(_SavedSite.of(site) for site in sites), seed=seed)
     checkpoints.save_checkpoint(folder, KIND, saved.model_dump(mode="json"), tensors)
 
@@ -52,7 +63,7 @@ def save_alignment(
 def load_alignment(
     folder: Path | str, models: Sequence[HookedModel | Recording]
 ) -> tuple[Plan, list[Site | Recording], int, dict[str, Tensor]]:
-    """The plan, the sites on the given models, the seed and the tensors of a folder.
+    """Read the plan, the sites on the given models, the seed and the tensors of a folder.
 
     Raises CheckpointError for a folder that is damaged, foreign, or does not fit the models.
     """
@@ -67,9 +78,18 @@ def load_alignment(
     return saved.plan, sites, saved.seed, tensors
 
 
-def check_tensors(folder: Path | str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Raise CheckpointError where a folder holds other tensors than its config asks for."""
-    shapes = [{name: tuple(tensor.shape) for name, tensor in own.items()} for own in (expected, found)]
+def check_tensors(folder: Path | str, expected: Mapping[str, Tensor], loaded: Mapping[str, Tensor]) -> None:
+    """Check that a folder holds the tensors that its config asks for.
+
+    Args:
+        folder: where they come from, for the sentence of an error.
+        expected: the state of an alignment of that config.
+        loaded: what the folder holds.
+
+    Raises:
+        CheckpointError: names or shapes differ.
+    """
+    shapes = [{name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (expected, loaded)]
     if shapes[0] != shapes[1]:
         raise CheckpointError(folder, "holds other tensors than its config asks for", "write it anew")
 

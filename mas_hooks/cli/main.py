@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from mas_hooks.core.errors import DeviceError, MasHooksError, OutputFolderError, SettingError, UnknownNameError
+from mas_hooks.core.errors import CheckpointError, DeviceError, MasHooksError, SettingError, UnknownNameError
 from mas_hooks.core.files import read_json
 from mas_hooks.core.run_folder import SETTINGS, RunFolder, next_folder
 from mas_hooks.core.settings import Options
@@ -51,7 +51,7 @@ class BenchFlags:
 
 
 def _parse(command: str, study: Study, arguments: Sequence[str], defaults: tuple[Any, Any]) -> tuple[Any, Any]:
-    """Flags and settings from the command line, with the settings' fields as flags of their own."""
+    """Read flags and settings from the command line; each field of the settings is a flag."""
     nameless = tyro.conf.arg(name="")
     flags, settings = (Annotated[type(default), nameless] for default in defaults)
     asked = tuple[flags, settings]  # pyright: ignore[reportInvalidTypeForm]
@@ -59,21 +59,21 @@ def _parse(command: str, study: Study, arguments: Sequence[str], defaults: tuple
     return tyro.cli(asked, args=arguments, prog=prog, description=study.summary, default=defaults)
 
 
-def _device(named: str) -> str:
-    """A device that is there. Raises DeviceError for one that is not."""
+def _find_device(named: str) -> str:
+    """The device of that name, or the best one for `auto`. Raise DeviceError for one that is not there."""
     import torch
 
-    there = torch.cuda.device_count()
-    known = ["cpu", *(["cuda"] if there else []), *(f"cuda:{number}" for number in range(there))]
+    count = torch.cuda.device_count()
+    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{number}" for number in range(count))]
     if named == "auto":
-        return "cuda" if there else "cpu"
+        return "cuda" if count else "cpu"
     if named not in known:
         raise DeviceError.missing(named)
     return named
 
 
-def _given(arguments: Sequence[str], flag: str) -> str | None:
-    """The value of a flag, read before the settings that decide how the others are read."""
+def _read_flag(arguments: Sequence[str], flag: str) -> str | None:
+    """The value of a flag, for flags that decide which defaults the others have."""
     for place, word in enumerate(arguments):
         name, equals, value = word.partition("=")
         if name == flag and (equals or place + 1 < len(arguments)):
@@ -81,32 +81,34 @@ def _given(arguments: Sequence[str], flag: str) -> str | None:
     return None
 
 
-def _defaults(study: Study, arguments: Sequence[str]) -> Any:
-    """The settings that flags override: those of --config, of the run to resume, or the study's own."""
-    config, out = _given(arguments, "--config"), _given(arguments, "--out")
+def _load_defaults(study: Study, arguments: Sequence[str]) -> Any:
+    """The settings that flags override: those of --config, of the run to resume, or the study's defaults."""
+    config, out = _read_flag(arguments, "--config"), _read_flag(arguments, "--out")
     if config is None and "--resume" in arguments:
         folder = Path(out) if out else next_folder(study.name, resume=True)
         config = str(folder / SETTINGS)
         if not Path(config).exists():
-            raise OutputFolderError(folder, "there is no run to go on with", "leave out --resume to start one")
-    first = {name: value for name in study.deciding if (value := _given(arguments, f"--{name}")) is not None}
-    told = {} if config is None else {key: value for key, value in read_json(Path(config)).items() if key != "recipe"}
-    if (preset := told.get("preset")) and preset != first.get("preset", preset):
-        raise SettingError("--preset", first["preset"], f"{preset!r} beside {config}, which has all its settings")
-    return study.settings(**told, **{name: value for name, value in first.items() if name not in told})
+            raise CheckpointError(folder, "holds no run to go on with", "leave out --resume to start one")
+    first = {name: value for name in study.deciding if (value := _read_flag(arguments, f"--{name}")) is not None}
+    saved = {} if config is None else {key: value for key, value in read_json(Path(config)).items() if key != "recipe"}
+    if (preset := saved.get("preset")) and preset != first.get("preset", preset):
+        problem = f"{first['preset']!r} is not that of {config}, {preset!r}"
+        raise SettingError.because("--preset", problem, "leave it out, as that file has all settings")
+    return study.settings(**saved, **{name: value for name, value in first.items() if name not in saved})
 
 
 def _run(name: str, arguments: Sequence[str]) -> None:
     study = registry.load_study("recipes", name)
-    flags, settings = _parse(f"run {name}", study, arguments, (RunFlags(), _defaults(study, arguments)))
-    device = _device(flags.device)
+    flags, settings = _parse(f"run {name}", study, arguments, (RunFlags(), _load_defaults(study, arguments)))
+    device = _find_device(flags.device)
     if flags.jobs < 1:
         raise SettingError("--jobs", flags.jobs, "1 or more")
     folder = flags.out or next_folder(study.name, resume=flags.resume)
     run = RunFolder.open(folder, study.study, settings.model_dump(mode="json"), resume=flags.resume)
     print(f"{study.name} → {folder}", flush=True)
     try:
-        study.main(settings, run, Options(flags.jobs, device, not flags.quiet))
+        with registry.name_line(study.path):
+            study.main(settings, run, Options(flags.jobs, device, not flags.quiet))
     except KeyboardInterrupt:
         print(f"\ninterrupted; go on with: mas-hooks run {name} --resume --out {folder}", file=sys.stderr)
         raise
@@ -187,7 +189,7 @@ def sites_command(arguments: Sequence[str]) -> None:
     ) -> None:
         from mas_hooks.cli import site_table
 
-        site_table.show_sites(site_table.bare_model(model_dir, layer_path), everything=everything, as_json=json)
+        site_table.show_sites(site_table.load_bare_model(model_dir, layer_path), everything=everything, as_json=json)
 
     tyro.cli(show, args=arguments, prog="mas-hooks sites", description=sites_command.__doc__)
 
@@ -202,7 +204,7 @@ def doctor_command(arguments: Sequence[str]) -> None:
     ) -> bool:
         from mas_hooks.cli.doctor.report import examine_and_print
 
-        return examine_and_print(model_dir, layer_path, _device(device))
+        return examine_and_print(model_dir, layer_path, _find_device(device))
 
     if not tyro.cli(check, args=arguments, prog="mas-hooks doctor", description=doctor_command.__doc__):
         sys.exit(1)
@@ -226,12 +228,12 @@ def usage() -> str:
     return "usage: mas-hooks COMMAND [--help] …\n\ncompare neural networks by cause\n\ncommands:\n" + "\n".join(lines)
 
 
-def _terminated(_number: int, _frame: object) -> NoReturn:
+def _end_like_ctrl_c(_number: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point. Errors of ours end with one sentence and status 2, interruptions with 130."""
+    """Run a command line. Our errors end with one sentence and status 2, interruptions with status 130."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
@@ -239,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments[0] == "--version":
         print(f"mas-hooks {metadata.version('mas-hooks')}")
         return
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, _end_like_ctrl_c)
     try:
         if arguments[0] not in COMMANDS:
             raise UnknownNameError("command", arguments[0], COMMANDS, "mas-hooks")

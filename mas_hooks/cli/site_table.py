@@ -33,7 +33,7 @@ class SiteRow:
     tail: bool = False
 
 
-def bare_model(folder: Path, layer_path: str | None = None) -> HookedModel:
+def load_bare_model(folder: Path, layer_path: str | None = None) -> HookedModel:
     """A handle of a saved model without its weights: for names and widths, not to be run."""
     return wrap(loading.load_skeleton(folder), layer_path=layer_path, name=folder.resolve().name)
 
@@ -60,8 +60,8 @@ def site_table(model: HookedModel, *, everything: bool = False) -> Table:
         grid.add_column(head, justify="right")
     grid.add_column("tail")
     rows = list_sites(model, everything=everything)
-    found = [(row.name, "", row) for row in rows] if everything else _by_kind(rows)
-    for name, layers, row in found:
+    lines = [(row.name, "", row) for row in rows] if everything else _by_kind(rows)
+    for name, layers, row in lines:
         width, heads = ("" if number is None else str(number) for number in (row.width, row.heads))
         grid.add_row(name, layers, width or "?", heads, "yes" if row.tail else "")
     return grid
@@ -86,7 +86,13 @@ def model_note(model: HookedModel) -> str:
 
 
 def show_sites(model: HookedModel, *, everything: bool, as_json: bool) -> None:
-    """Print the sites for a person, or as JSON."""
+    """Print the sites of a model.
+
+    Args:
+        model: a handle, for example from `load_bare_model`.
+        everything: list all names, not the canonical ones alone.
+        as_json: print JSON instead of a table.
+    """
     if as_json:
         rows = [asdict(row) for row in list_sites(model, everything=everything)]
         print(json.dumps({"model": model.name, "class": type(model.module).__name__, "sites": rows}, indent=2))
@@ -106,9 +112,9 @@ def _by_kind(rows: Iterable[SiteRow]) -> list[tuple[str, str, SiteRow]]:
     """(name with {i} for the layer, the layers, one of the rows) of rows that are alike but for the layer."""
     kinds: dict[SiteRow, list[int]] = {}
     for row in rows:
-        found = LAYER.fullmatch(row.name)
-        name = f"blocks.{{i}}.{found[2]}" if found else row.name
-        kinds.setdefault(SiteRow(name, row.width, row.heads, row.tail), []).extend([int(found[1])] if found else [])
+        layer = LAYER.fullmatch(row.name)
+        name = f"blocks.{{i}}.{layer[2]}" if layer else row.name
+        kinds.setdefault(SiteRow(name, row.width, row.heads, row.tail), []).extend([int(layer[1])] if layer else [])
     return [(row.name, _spans(layers), row) for row, layers in kinds.items()]
 
 

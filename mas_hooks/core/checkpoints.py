@@ -1,4 +1,4 @@
-"""Folders of `config.json` + `model.safetensors`: written whole or not at all, and told apart by their kind."""
+"""Folders of `config.json` + `model.safetensors`: written whole or not at all, each of a named kind."""
 
 from __future__ import annotations
 
@@ -20,9 +20,16 @@ REMEDY = "give a folder written by save_pretrained, or delete it and make it ane
 
 
 def save_checkpoint(folder: Path | str, kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write a checkpoint under a temporary name, then rename it into place; an older one of this kind is replaced.
+    """Write a checkpoint under a temporary name, then rename it into place; it replaces an older one of this kind.
 
-    Raises OutputFolderError for a folder that holds anything else, or that cannot be written to.
+    Args:
+        folder: where it goes; absent, empty, or a checkpoint of this kind.
+        kind: what the checkpoint holds, such as `mas_hooks.toy`.
+        config: the JSON part, without the keys `kind` and `format`.
+        tensors: the tensors by name, on any device.
+
+    Raises:
+        OutputFolderError: the folder holds anything else, or cannot be written to.
     """
     folder = Path(folder).resolve()
     _check_replaceable(folder, kind)
@@ -43,18 +50,16 @@ def save_checkpoint(folder: Path | str, kind: str, config: Mapping[str, Any], te
 
 
 def checkpoint_exists(folder: Path | str) -> bool:
-    """Whether there is something to `load_checkpoint`, be it what a killed `save_checkpoint` left behind."""
+    """Whether `load_checkpoint` has something to load, even what a killed `save_checkpoint` left behind."""
     folder = Path(folder).resolve()
     return folder.exists() or _older(folder).exists()
 
 
 def load_checkpoint(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The config and the tensors (on the CPU) of a checkpoint. Raises CheckpointError where it is not whole or ours."""
+    """Read config and tensors (on the CPU). Raise CheckpointError for a folder that is not whole, or not ours."""
     folder = Path(folder).resolve()
-    if (
-        not folder.exists() and _older(folder).exists()
-    ):  # killed between the two renames of `save_checkpoint`: that one is whole
-        folder = _older(folder)
+    if not folder.exists() and _older(folder).exists():
+        folder = _older(folder)  # `save_checkpoint` was killed between its two renames: the older one is whole
     for name in (CONFIG, TENSORS):
         if not (folder / name).is_file():
             raise CheckpointError(folder, f"holds no {name}" if folder.is_dir() else "is no folder", REMEDY)
@@ -63,9 +68,9 @@ def load_checkpoint(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict
         tensors = load_file(folder / TENSORS)
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise CheckpointError(folder, f"is damaged ({error})", REMEDY) from error
-    found = config.get("kind") if isinstance(config, dict) else None
-    if found != kind:
-        raise CheckpointError(folder, f"holds {found or 'something else'}, not {kind}", REMEDY)
+    held = config.get("kind") if isinstance(config, dict) else None
+    if held != kind:
+        raise CheckpointError(folder, f"holds {held or 'something else'}, not {kind}", REMEDY)
     if config.get("format") != FORMAT:
         problem = f"is of format {config.get('format')}, but this version reads format {FORMAT}"
         raise CheckpointError(folder, problem, "load it with the version that wrote it, or make it anew")

@@ -1,4 +1,4 @@
-"""Every deliberate error of the package. Each builds its own sentence: what, where, got, allowed."""
+"""Every deliberate error of the package. Each builds one sentence: what, where, what was given, what is allowed."""
 
 from __future__ import annotations
 
@@ -46,14 +46,26 @@ class UnknownNameError(MasHooksError):
 
 
 class SettingError(MasHooksError):
-    """A setting whose value cannot be used."""
+    """A setting whose value cannot be used.
+
+    Give the value itself and what is allowed instead; where the fault takes a phrase to say, use `because`.
+    """
 
     def __init__(self, setting: str, got: object, allowed: str) -> None:
         super().__init__(f"{setting} is {got!r}, but must be {allowed}.")
 
     @classmethod
     def because(cls, name: str, problem: str, remedy: str) -> SettingError:
-        """A setting whose fault takes a phrase to say: `problem` follows the name, as "differs from that of b"."""
+        """A setting whose fault takes a phrase to say, as in "the tokenizer of b differs from that of a; …".
+
+        Args:
+            name: the setting, the subject of the sentence.
+            problem: what is wrong: a verb and what follows it.
+            remedy: what to do, as an order.
+
+        Returns:
+            The error, to be raised.
+        """
         error = cls.__new__(cls)
         error.args = (f"{name} {problem}; {remedy}.",)
         return error
@@ -77,7 +89,8 @@ class NotFiniteError(MasHooksError):
     """NaN or infinite values where numbers are needed."""
 
     def __init__(self, what: str, count: int) -> None:
-        super().__init__(f"{what} holds {count} values that are NaN or infinite; remove those rows first.")
+        values = "1 value that is" if count == 1 else f"{count} values that are"
+        super().__init__(f"{what} holds {values} NaN or infinite; remove those rows first.")
 
 
 class EmptyError(MasHooksError):
@@ -95,10 +108,11 @@ class PositionError(MasHooksError):
 
 
 class DeviceError(MasHooksError):
-    """Things that must lie on one device, on several; or a device that is not there."""
+    """Models that lie on several devices and must lie on one; or a device that is not there."""
 
     @classmethod
     def several(cls, devices: dict[str, str]) -> DeviceError:
+        """Models on several devices; devices: model -> where it lies."""
         places = ", ".join(f"{name} on {device}" for name, device in devices.items())
         return cls(
             f"the models lie on different devices ({places}); move them to one with .to(device) before aligning."
@@ -106,11 +120,12 @@ class DeviceError(MasHooksError):
 
     @classmethod
     def missing(cls, device: str) -> DeviceError:
+        """A device that this machine does not have."""
         return cls(f"device {device!r} is not available here; use 'cpu', or 'auto' for the best there is.")
 
 
 class NoTensorError(MasHooksError):
-    """A module that gives no activation tensor where one was asked for."""
+    """A site that gives something else than an activation tensor."""
 
     def __init__(self, site: str, got: str) -> None:
         super().__init__(
@@ -120,14 +135,14 @@ class NoTensorError(MasHooksError):
 
 
 class NoLogitsError(MasHooksError):
-    """A model output from which no logits can be told."""
+    """A model output in which the logits are not clear."""
 
     def __init__(self, got: str) -> None:
-        super().__init__(f"cannot tell which part of {got} holds the logits; pass wrap(..., logits=lambda out: …).")
+        super().__init__(f"cannot tell which part of {got} holds the logits; pass wrap(model, logits=lambda out: …).")
 
 
 class UnreachedSiteError(MasHooksError):
-    """An edit whose cells never came by."""
+    """An edit or a read whose cells the forward never reached."""
 
     def __init__(self, site: str, missed: int, detail: str) -> None:
         super().__init__(f"site {site!r} was never reached at {missed} of the asked cells: {detail}.")
@@ -163,7 +178,7 @@ class OutputFolderError(MasHooksError):
     @classmethod
     @contextmanager
     def while_writing(cls, folder: Path | str, remedy: str) -> Iterator[None]:
-        """Turn what the system says while files are written there, such as of a full disk, into this error."""
+        """Turn an error of the system while the block writes files there, such as a full disk, into this error."""
         try:
             yield
         except OSError as error:
@@ -178,8 +193,18 @@ class RecipeError(MasHooksError):
 
     @classmethod
     def at_line(cls, path: Path | str, number: int | None, line: str, error: BaseException) -> RecipeError:
-        """A mistake in a line of the user's file."""
-        problem = f"{type(error).__name__}: {str(error).rstrip('.')}"
+        """A mistake in a line of the user's file.
+
+        Args:
+            path: the file.
+            number: of the line; None where the error names none.
+            line: its text.
+            error: what Python, pydantic or this package raised there.
+
+        Returns:
+            The error that names FILE:LINE and quotes the line.
+        """
+        problem = f"{type(error).__name__}: {' '.join(str(error).split()).rstrip('.')}"
         quoted = f"in the line `{line}`, {problem}" if line else problem
         return cls(f"{path}:{number}" if number else path, quoted, "correct it and run the recipe again")
 
@@ -189,10 +214,21 @@ class RecordError(MasHooksError):
 
     @classmethod
     def unknown_key(cls, key: str, allowed: Iterable[str], where: str) -> RecordError:
+        """A key that records do not have.
+
+        Args:
+            key: the key in the line.
+            allowed: the keys that records have.
+            where: FILE:LINE.
+
+        Returns:
+            The error, with the nearest key there is.
+        """
         return cls(f"{where}: records have no key {key!r}.{_nearest(key, allowed)}")
 
     @classmethod
     def unreadable(cls, where: str, problem: str) -> RecordError:
+        """A line that is no record; problem: what is wrong with it, a verb and what follows."""
         return cls(f"{where} is not a line of results: it {problem}.")
 
 
@@ -210,8 +246,19 @@ class DataSetError(MasHooksError):
         super().__init__(f"{where}: {problem}; {remedy}.")
 
     @classmethod
-    def columns(cls, where: Path | str, name: str, found: Iterable[str], wanted: Iterable[str]) -> DataSetError:
-        problem = f"has the columns {_list_words(found)}, but {name} is read from {_list_words(wanted)}"
+    def columns(cls, where: Path | str, name: str, columns: Iterable[str], needed: Iterable[str]) -> DataSetError:
+        """A data set with other columns than its reader needs.
+
+        Args:
+            where: the file, or the data set and its part.
+            name: the reader.
+            columns: those of the data set.
+            needed: those that the reader needs.
+
+        Returns:
+            The error, to be raised.
+        """
+        problem = f"has the columns {_list_words(columns)}, but {name} is read from {_list_words(needed)}"
         return cls(where, problem, "give the data set as published, or write your own rows with text and label")
 
 
@@ -219,7 +266,7 @@ class TooFewRowsError(MasHooksError):
     """A class of texts with fewer rows than its splits and its test need."""
 
     def __init__(self, label: str, rows: int, lost: str, needed: str, remedy: str) -> None:
-        have = f"{rows} usable rows" if rows else "no usable row"
+        have = f"{rows} usable rows" if rows > 1 else f"{'1' if rows else 'no'} usable row"
         super().__init__(f"the class {label!r} has {have} ({lost}), but {needed}; {remedy}.")
 
 

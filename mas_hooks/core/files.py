@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and JSON that is read with one sentence for whatever else it holds."""
+"""Write files whole or not at all; read JSON, or say in one sentence what the file holds instead."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ GO_ON = "make room there and go on with --resume: what was finished before is ke
 
 
 def ensure_writable(folder: Path | str) -> Path:
-    """Make a folder, or check that it can be written to. Raises OutputFolderError before any long work starts."""
+    """Make a folder, or check that it can be written to. Raise OutputFolderError before any long work starts."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # of its own name: several processes may ask at once
+        with tempfile.TemporaryFile(dir=folder):  # a new name each time: several processes may ask at once
             pass
     except OSError as error:
         problem = (error.strerror or "not writable").lower()
@@ -32,8 +32,8 @@ def ensure_writable(folder: Path | str) -> Path:
 def replace_file(path: Path | str, remedy: str = GO_ON) -> Iterator[Path]:
     """Give a temporary name beside `path`, and rename what is written there into place when the block ends.
 
-    After an error the temporary file is removed and an older `path` stays as it was. Raises OutputFolderError, with
-    the remedy, where the file cannot be written, such as on a full disk.
+    After an error the temporary file is gone and an older `path` stays as it was. Raises OutputFolderError, with the
+    remedy, when the file cannot be written, such as on a full disk.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -47,7 +47,19 @@ def replace_file(path: Path | str, remedy: str = GO_ON) -> Iterator[Path]:
 
 
 def write_file(path: Path | str, content: str | bytes, remedy: str = GO_ON) -> Path:
-    """Write text (UTF-8) or bytes whole, or not at all. Raises OutputFolderError."""
+    """Write text (UTF-8) or bytes, whole or not at all.
+
+    Args:
+        path: the file.
+        content: what it holds from now on.
+        remedy: what the error tells the reader to do.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputFolderError: the file cannot be written, such as on a full disk.
+    """
     with replace_file(path, remedy) as temporary:
         if isinstance(content, str):
             temporary.write_text(content, encoding="utf-8")
@@ -57,17 +69,41 @@ def write_file(path: Path | str, content: str | bytes, remedy: str = GO_ON) -> P
 
 
 def write_json(path: Path | str, content: Any, remedy: str = GO_ON) -> Path:
-    """Write an object as indented JSON, whole or not at all. Raises OutputFolderError."""
+    """Write an object as indented JSON, whole or not at all.
+
+    Args:
+        path: the file.
+        content: what `json.dumps` takes.
+        remedy: what the error tells the reader to do.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputFolderError: the file cannot be written, such as on a full disk.
+    """
     return write_file(path, json.dumps(content, indent=2) + "\n", remedy)
 
 
 def write_json_lines(path: Path | str, rows: Iterable[Mapping[str, Any]], remedy: str = GO_ON) -> Path:
-    """Write one JSON object a line, whole or not at all. Raises OutputFolderError."""
+    """Write one JSON object per line, whole or not at all.
+
+    Args:
+        path: the file.
+        rows: the objects, in order.
+        remedy: what the error tells the reader to do.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputFolderError: the file cannot be written, such as on a full disk.
+    """
     return write_file(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), remedy)
 
 
 def read_json(path: Path, remedy: str = "give a settings.json of an earlier run") -> dict[str, Any]:
-    """A JSON object from a file. Raises CheckpointError, with the remedy, where there is none."""
+    """Read a JSON object from a file. Raise CheckpointError, with the remedy, when it holds none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -80,7 +116,7 @@ def read_json(path: Path, remedy: str = "give a settings.json of an earlier run"
 def read_json_lines(
     path: Path | str, refuse: Callable[[str, str], MasHooksError]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each line of a JSON lines file that is not blank: where it stands (FILE:LINE), and the object it holds.
+    """Yield each line of a JSON lines file that is not blank: where it stands (FILE:LINE), and the object it holds.
 
     refuse: makes the error to raise from (where, problem), for a file that cannot be read or a line that is no object.
     """

@@ -1,4 +1,4 @@
-"""What a wrapped model takes: a tensor of ids (or features), or a mapping of tensors as keywords. Batch first."""
+"""The inputs of a wrapped model: a tensor of ids (or features), or a mapping of tensors as keywords. Batch first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from mas_hooks.core.errors import EmptyError, SettingError
 
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
-_PRIME = 6_364_136_223_846_793_005  # Knuth's multiplier: prefixes are told apart modulo 2^64
+_PRIME = 6_364_136_223_846_793_005  # Knuth's multiplier: prefixes differ modulo 2^64
 
 
 def leading_tensor(inputs: Inputs) -> Tensor:
@@ -20,8 +20,8 @@ def leading_tensor(inputs: Inputs) -> Tensor:
     if isinstance(inputs, Tensor):
         return inputs
     if not isinstance(inputs, Mapping) or not all(isinstance(value, Tensor) for value in inputs.values()):
-        remedy = "a tensor of ids, or a mapping of tensors; texts become one by model.encode(texts)"
-        raise SettingError("the input of a model", type(inputs).__name__, remedy)
+        problem = f"is a {type(inputs).__name__}, not a tensor of ids or a mapping of tensors"
+        raise SettingError.because("the input of a model", problem, "turn texts into one by model.encode(texts)")
     if not inputs:
         raise EmptyError("the mapping of inputs", "give it what the model takes, by name")
     return inputs[next((name for name in ("input_ids", "inputs_embeds") if name in inputs), next(iter(inputs)))]
@@ -44,18 +44,21 @@ def select_rows(inputs: Inputs, index: Tensor | slice) -> Inputs:
 def have_same_shapes(several: Sequence[Inputs]) -> bool:
     """Whether inputs can be put together: the same tensors, of the same shape but for the batch."""
     shapes = [
-        {"": tuple(one.shape[1:])} if isinstance(one, Tensor) else {name: tuple(t.shape[1:]) for name, t in one.items()}
-        for one in several
+        {
+            name: tuple(tensor.shape[1:])
+            for name, tensor in ({"": batch} if isinstance(batch, Tensor) else batch).items()
+        }
+        for batch in several
     ]
     return all(shape == shapes[0] for shape in shapes)
 
 
 def join_inputs(several: Sequence[Inputs]) -> Inputs:
-    """Inputs that are `have_same_shapes` as one batch."""
+    """Inputs of the same shapes (`have_same_shapes`) as one batch."""
     first = several[0]
     if isinstance(first, Tensor):
-        return torch.cat([one for one in several if isinstance(one, Tensor)])
-    return {name: torch.cat([one[name] for one in several if not isinstance(one, Tensor)]) for name in first}
+        return torch.cat([batch for batch in several if isinstance(batch, Tensor)])
+    return {name: torch.cat([batch[name] for batch in several if not isinstance(batch, Tensor)]) for name in first}
 
 
 def to_device(inputs: Inputs, device: torch.device) -> Inputs:
@@ -71,7 +74,7 @@ def call_module(module: torch.nn.Module, inputs: Inputs) -> object:
 
 
 def prefix_keys(ids: Int[Tensor, "row position"]) -> Int[Tensor, "row position"]:
-    """A number for the tokens of a row up to each position: the same wherever the same was read."""
+    """A number for the tokens of a row up to each position: equal for equal prefixes."""
     read, columns = torch.zeros(len(ids), dtype=torch.int64, device=ids.device), []
     for tokens in ids.long().T:
         read = read * _PRIME + tokens + 1

@@ -11,11 +11,11 @@ import torch
 Value = TypeVar("Value")
 
 SHARE, RESERVE = 0.4, 0.2
-"""How much of a device's free memory may be kept there, and how much of all its memory stays free for the passes."""
+"""The share of free memory that kept activations may take, and the share of all memory that stays free."""
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that is free on a device; on the CPU what the system could give."""
+    """Free memory of a device; on the CPU, what the system could give."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
 
 
@@ -25,19 +25,19 @@ def total_bytes(device: torch.device) -> int:
 
 
 def spare_memory(device: torch.device) -> float:
-    """Bytes that one more store may take: however many ask in turn, the passes themselves keep their reserve."""
+    """Bytes that one more store may take: however many stores ask in turn, the forward passes keep their reserve."""
     return min(SHARE * free_bytes(device), free_bytes(device) - RESERVE * total_bytes(device))
 
 
 class ProcessCache(Generic[Value]):
-    """Values that are costly to make, kept in this process: those of the last `most` keys, each made once."""
+    """Keeps values that are costly to make in this process: those of the last `most` keys, each made once."""
 
     def __init__(self, most: int = 1) -> None:
         self.most = most
         self._values: dict[str, Value] = {}
 
     def get(self, key: str, make: Callable[[], Value]) -> Value:
-        """The value of a key; made where it is not kept, after the oldest ones have made room for it."""
+        """Return the value of a key. Make it when it is not kept, after the oldest values have made room."""
         if key in self._values:
             self._values[key] = self._values.pop(key)
             return self._values[key]
@@ -47,5 +47,5 @@ class ProcessCache(Generic[Value]):
         return self._values[key]
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Forget every value."""
         self._values.clear()

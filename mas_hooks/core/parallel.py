@@ -1,4 +1,8 @@
-"""Independent pieces of work in parallel processes that end with their parent."""
+"""Independent pieces of work in parallel processes that end with their parent.
+
+The pool of the standard library, as joblib's loky has no way not to restart a worker whose memory grows by 300 MB (as
+models in a `ProcessCache` do), with a warning that, taken as an error, kills its manager thread and hangs the run.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ Planned = TypeVar("Planned")
 
 @dataclass(frozen=True)
 class Work(Generic[Planned]):
-    """A comparison as data, where its interrupted state lies, and where the fitted alignment goes."""
+    """A comparison as data, with the folder of its state, from which it resumes, and that of its fitted alignment."""
 
     name: str
     comparison: Planned
@@ -35,7 +39,7 @@ class Work(Generic[Planned]):
 
 
 def _start_worker(lock: Any, lines: Any) -> None:
-    """One thread a process, a line for its bars, and an end when the parent ends, however it ends."""
+    """Give a worker one thread, a line for its bars, and a watch that ends it when its parent ends in any way."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; it ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -56,9 +60,18 @@ def _end_with(sentinel: int) -> None:
 def run_parallel(
     work: Callable[[Argument], Result], arguments: Sequence[Argument], jobs: int
 ) -> Iterator[tuple[Argument, Result]]:
-    """Each argument with its result, as they are finished; `work` is a function of the library, so that it travels.
+    """Run independent pieces of work, and yield each argument with its result as it ends.
 
-    Every piece runs on one thread whatever `jobs` is, so that numbers do not depend on it.
+    Every piece runs on one thread whatever `jobs` is, so that numbers do not depend on it. An error of a piece, or an
+    interruption, ends the other workers and comes out here.
+
+    Args:
+        work: a function of a module, so that a spawned worker can import it.
+        arguments: one for each piece; plain data.
+        jobs: processes; 1 runs the pieces here, in order.
+
+    Returns:
+        An iterator of (argument, result), in the order in which the pieces end.
     """
     if jobs <= 1 or len(arguments) <= 1:
         threads = torch.get_num_threads()
@@ -80,6 +93,6 @@ def run_parallel(
                 yield waiting[done], done.result()
             running = False
         finally:
-            if running:  # interrupted, or one piece failed: end the others rather than wait for them
+            if running:  # interrupted, or a piece failed: end the others rather than wait for them
                 for process in pool._processes.values():
                     process.terminate()

@@ -1,4 +1,4 @@
-"""Progress bars: one line a process, so that parallel work does not write over itself."""
+"""Progress bars: one line for each process, so that parallel work does not write over itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _line = 0
 
 
 def take_line(line: int) -> None:
-    """From now on this process draws its bars on that line."""
+    """Draw the bars of this process on that line from now on."""
     global _line  # noqa: PLW0603
     _line = line
 
@@ -18,9 +18,17 @@ def take_line(line: int) -> None:
 def progress_bar(
     total: int | None, label: str, *, initial: int = 0, shown: bool = True, line: int | None = None
 ) -> tqdm[Any]:
-    """A bar that vanishes when its work is done; nothing with shown=False, or where the output is no terminal.
+    """A bar that vanishes when its work is done; none when the output is no terminal.
 
-    line: where it is drawn, default the line of this process.
+    Args:
+        total: how many steps the work has; None when nobody knows.
+        label: the words in front of the bar.
+        initial: steps that were done before.
+        shown: False draws nothing.
+        line: where to draw it, default the line of this process.
+
+    Returns:
+        The bar: call its `update()` after each step, and `close()` at the end or use it in a `with`.
     """
     return tqdm(
         total=total,

@@ -22,6 +22,12 @@ class Record:
     A correlational result puts its name in `measure` and its number in `value`, `value_low`, `value_high`.
     Final test rows have `split="test"`; curves have `split="valid"` and a `step`. How well a model knows its own task
     is `measure="trial_accuracy"`, `split="train"`. `dropped` counts draws that were repeated to stay in range.
+
+    Example:
+        >>> import mas_hooks as mh
+        >>> row = mh.Record(method="mas", source=0, target=1, k=16, split="test", iia=0.97)
+        >>> row.to_json()
+        '{"method": "mas", "source": 0, "target": 1, "k": 16, "split": "test", "iia": 0.97}'
     """
 
     recipe: str | None = None
@@ -79,19 +85,19 @@ def _parse(values: Mapping[str, Any], where: str) -> Record:
 
 
 def read_records(path: Path | str) -> list[Record]:
-    """All records of a file. Raises RecordError naming the file and line of one it cannot read."""
+    """Read all records of a file. Raise RecordError, with file and line, at one that cannot be read."""
     return [_parse(values, where) for where, values in read_json_lines(path, RecordError.unreadable)]
 
 
 def write_records(path: Path | str, records: Iterable[Record]) -> None:
     """Write a whole file of records under a temporary name, then rename: a reader never sees half of it.
 
-    Raises OutputFolderError where it cannot be written, such as on a full disk.
+    Raises OutputFolderError when the file cannot be written, such as on a full disk.
     """
     write_json_lines(path, (record.to_dict() for record in records))
 
 
 def append_records(path: Path | str, records: Iterable[Record]) -> None:
-    """Add records to the end of a file (made if it is not there); all of them arrive, or none."""
+    """Add records to the end of a file, or to a new one; all of them arrive, or none."""
     path = Path(path)
     write_records(path, [*(read_records(path) if path.exists() else []), *records])

@@ -1,4 +1,4 @@
-"""The folder of a run: settings, environment, records, alignments, figures, and what lets it be resumed."""
+"""The folder of a run: settings, environment, records, alignments, figures, and the state from which it resumes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mas_hooks.core import records
-from mas_hooks.core.files import ensure_writable
-from mas_hooks.core.errors import OutputFolderError
-from mas_hooks.core.files import read_json, write_json
+from mas_hooks.core.errors import CheckpointError, OutputFolderError
+from mas_hooks.core.files import ensure_writable, read_json, write_json
 from mas_hooks.core.records import Record
 from mas_hooks.core.settings import check_same_settings
 
@@ -24,7 +23,7 @@ LIBRARIES = ("mas-hooks", "torch", "numpy", "scipy", "safetensors", "pydantic", 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run folder that is open for writing. Finished stages keep their records, and are not run again on --resume."""
+    """A run folder that is open for writing. A finished stage keeps its records, so that --resume leaves it out."""
 
     path: Path
 
@@ -32,20 +31,30 @@ class RunFolder:
     def open(cls, path: Path, recipe: str, settings: Mapping[str, Any], *, resume: bool) -> RunFolder:
         """Make the folder, or go on in it.
 
-        Raises OutputFolderError where it cannot be written or holds a run already, CheckpointError where it is to be
-        resumed with other settings.
+        Args:
+            path: the folder.
+            recipe: the name of the study, kept as `recipe` in settings.json.
+            settings: the settings of the run, as JSON.
+            resume: go on with the run that the folder holds.
+
+        Returns:
+            The open folder, with its settings and environment written.
+
+        Raises:
+            OutputFolderError: the folder cannot be written to, or holds a run already (without `resume`).
+            CheckpointError: the folder holds a run of other settings.
         """
-        told = {"recipe": recipe, **json.loads(json.dumps(settings))}
+        description = {"recipe": recipe, **json.loads(json.dumps(settings))}
         if (path / SETTINGS).exists():
             if not resume:
                 remedy = "go on with it by --resume, or choose another folder with --out"
                 raise OutputFolderError(path, "it already holds a run", remedy)
             remedy = f"resume with --config {path / SETTINGS}, or start anew with another --out"
-            check_same_settings(read_json(path / SETTINGS), told, path, remedy, "was started")
+            check_same_settings(read_json(path / SETTINGS), description, path, remedy, "was started")
         elif path.exists() and any(path.iterdir()):
             raise OutputFolderError(path, "it holds other files", "choose an empty or new folder with --out")
         run = cls(ensure_writable(path))
-        run.write_json(SETTINGS, told)
+        run.write_json(SETTINGS, description)
         run.write_json(ENVIRONMENT, describe_environment())
         return run
 
@@ -54,7 +63,7 @@ class RunFolder:
         write_json(self.path / name, content)
 
     def state(self, stage: str) -> Path:
-        """Where a stage keeps what it needs to go on."""
+        """The folder in which a stage keeps what it needs to go on."""
         return ensure_writable(self.path / "state" / stage)
 
     def read_stage(self, stage: str) -> list[Record] | None:
@@ -63,7 +72,7 @@ class RunFolder:
         return records.read_records(path) if path.exists() else None
 
     def finish_stage(self, stage: str, rows: Sequence[Record]) -> None:
-        """Keep the records of a stage: from here on it is done."""
+        """Keep the records of a stage, which is done from here on."""
         ensure_writable(self.path / "state")
         records.write_records(self.path / "state" / f"{stage}.jsonl", rows)
 
@@ -75,7 +84,7 @@ class RunFolder:
 
 
 def describe_environment() -> dict[str, Any]:
-    """What a result depends on beside its settings: versions and machine. No names of users or machines."""
+    """Describe what a result depends on beside its settings: versions and machine, without names of users or hosts."""
     import torch
 
     versions = {}
@@ -94,11 +103,23 @@ def describe_environment() -> dict[str, Any]:
 
 
 def next_folder(recipe: str, parent: Path = Path("runs"), *, resume: bool = False) -> Path:
-    """runs/RECIPE-001, -002, …: the next free one, or the last one there is with resume."""
+    """Choose among runs/RECIPE-001, -002, …: the next free one, or the last one with `resume`.
+
+    Args:
+        recipe: the name of the recipe.
+        parent: the folder of all runs.
+        resume: choose the last run instead of a new folder.
+
+    Returns:
+        The folder, which need not exist yet.
+
+    Raises:
+        CheckpointError: there is no run to resume.
+    """
     taken = sorted(parent.glob(f"{recipe}-[0-9][0-9][0-9]"))
     if resume:
         if not taken:
-            raise OutputFolderError(parent, f"there is no run of {recipe} to resume", "name its folder with --out")
+            raise CheckpointError(parent, f"holds no run of {recipe} to resume", "name the folder of one with --out")
         return taken[-1]
     number = int(taken[-1].name.rpartition("-")[2]) + 1 if taken else 1
     return parent / f"{recipe}-{number:03d}"

@@ -16,7 +16,18 @@ from mas_hooks.core.errors import CheckpointError, SettingError, UnknownNameErro
 def check_same_settings(
     before: Mapping[str, Any], now: Mapping[str, Any], folder: Path, remedy: str, verb: str = "was begun"
 ) -> None:
-    """Raise CheckpointError, naming what differs, where work in a folder was begun with other settings than now."""
+    """Raise CheckpointError when the work in a folder began with other settings than now; name what differs.
+
+    Args:
+        before: the settings in the folder.
+        now: the settings of this run.
+        folder: what the error names.
+        remedy: what the error tells the reader to do.
+        verb: how the error says that the work began.
+
+    Raises:
+        CheckpointError: any setting differs.
+    """
     changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     if changed:
         raise CheckpointError(folder, f"{verb} with other settings ({', '.join(changed)})", remedy)
@@ -38,15 +49,18 @@ class Settings(BaseModel):
             name = ".".join(str(part) for part in first["loc"])
             if first["type"] == "extra_forbidden":
                 raise UnknownNameError("setting", name, cls.model_fields, cls.__name__) from error
-            got, allowed = first["input"], first["msg"].removeprefix("Input should be ")
             if first["type"] == "missing":
-                got, allowed = None, "given"
-            raise SettingError(f"{cls.__name__}.{name}", got, allowed) from error
+                raise SettingError.because(f"{cls.__name__}.{name}", "is missing", "give it a value") from error
+            allowed = first["msg"].removeprefix("Input should be ")
+            raise SettingError(f"{cls.__name__}.{name}", first["input"], allowed) from error
 
 
 @dataclass(frozen=True)
 class Options:
-    """What every recipe and benchmark is told beside its settings, and what its numbers do not depend on."""
+    """What every recipe and benchmark takes beside its settings; its numbers do not depend on them.
+
+    jobs: processes for independent pieces of work. device: where models run. progress: show bars.
+    """
 
     jobs: int = 1
     device: str = "cpu"

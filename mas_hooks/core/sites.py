@@ -21,6 +21,15 @@ class Where:
     """Cells (row, column) of a batch; columns count from the left, padding included.
 
     rows (n,) int, columns (n,) int. A row may occur any number of times, a cell once.
+
+    Example:
+        >>> import torch
+        >>> import mas_hooks as mh
+        >>> where = mh.Where.one_per_row([2, 0])  # column 2 of row 0, column 0 of row 1
+        >>> h = torch.arange(12).reshape(2, 3, 2)
+        >>> where.gather(h)
+        tensor([[4, 5],
+                [6, 7]])
     """
 
     rows: Int[Tensor, " n"]
@@ -46,13 +55,13 @@ class Where:
     @classmethod
     def from_mask(cls, mask: Bool[Tensor, "batch position"]) -> Where:
         """All cells where `mask` is True, row by row."""
-        found = mask.nonzero(as_tuple=True)
-        return cls(*found)
+        rows, columns = mask.nonzero(as_tuple=True)
+        return cls(rows, columns)
 
     @classmethod
     def cat(cls, several: Sequence[Where]) -> Where:
         """The cells of several, in order."""
-        return cls(torch.cat([one.rows for one in several]), torch.cat([one.columns for one in several]))
+        return cls(torch.cat([where.rows for where in several]), torch.cat([where.columns for where in several]))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -72,7 +81,17 @@ class Where:
         return h.index_put((self.rows, self.columns), vectors.to(h.dtype))
 
     def check(self, batch: int, positions: int, mask: Tensor | None, where: str) -> None:
-        """Raise PositionError at the first cell outside (batch, positions) or on padding (`mask` False)."""
+        """Raise PositionError at the first cell outside a batch or on padding.
+
+        Args:
+            batch: rows of the batch.
+            positions: columns of the batch.
+            mask: (batch, positions) bool, False on padding; None for a batch without padding.
+            where: what the error calls the batch, such as "the inputs".
+
+        Raises:
+            PositionError: a cell is not in the batch, or is padding.
+        """
         outside = (self.rows < 0) | (self.rows >= batch) | (self.columns < 0) | (self.columns >= positions)
         if outside.any():
             self._refuse(outside, where, f"rows run 0 to {batch - 1}, positions 0 to {positions - 1}")
@@ -100,9 +119,9 @@ class ModelHandle(Protocol):
 
 @dataclass(frozen=True)
 class Site:
-    """A named place in a model, `width` units wide; `side` tells a module's input from its output.
+    """A named place in a model, `width` units wide; `side` says whether it is a module's input or its output.
 
-    basis: `raw`, or what TransformerLens' compatibility mode has made of the vectors there (`centred`, `folded`).
+    basis: `raw`, or how TransformerLens' compatibility mode has changed the vectors there (`centred`, `folded`).
     """
 
     model: ModelHandle
@@ -117,9 +136,12 @@ class Site:
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """A site without a model: activations that were measured elsewhere. Giver of a swap, never its receiver.
+    """A site without a model: activations measured elsewhere. It can be the source of a swap, never its target.
 
-    activations (row, position, width) float32; variables: name -> (row, position) values at each cell.
+    Attributes:
+        name: of the site.
+        activations: (row, position, width) float32.
+        variables: name -> (row, position) values at each cell.
     """
 
     name: str
@@ -138,9 +160,26 @@ class Recording:
 def recording(
     activations: Tensor | np.ndarray[Any, Any], variables: Mapping[str, Sequence[Any] | np.ndarray[Any, Any]], name: str
 ) -> Recording:
-    """Make a site from recorded activations (rows, width) or (rows, positions, width) and their variables.
+    """Make a site from recorded activations and the variables at their cells.
 
-    Each variable is (rows,) or (rows, positions), as the activations are. Raises ShapeError where they differ.
+    Args:
+        activations: (rows, width) or (rows, positions, width).
+        variables: name -> values (rows,) or (rows, positions), as the activations are.
+        name: of the recording, in tables and errors.
+
+    Returns:
+        A site without a model: it can be the source of a swap, never its target.
+
+    Raises:
+        ShapeError: the activations have another number of axes, or a variable other cells than they.
+
+    Example:
+        >>> import numpy as np
+        >>> import mas_hooks as mh
+        >>> spikes = np.random.default_rng(0).normal(size=(4, 8))
+        >>> brain = mh.recording(spikes, {"count": [1, 2, 3, 4]}, name="area 7a")
+        >>> brain.width, tuple(brain.activations.shape)
+        (8, (4, 1, 8))
     """
     values = torch.as_tensor(activations).detach().to(torch.float32)
     if values.ndim not in (2, 3):

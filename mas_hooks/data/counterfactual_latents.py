@@ -1,4 +1,16 @@
-"""Counterfactual latents: natural activations at cells where the variables are what a swap should have made of them."""
+"""Counterfactual latents: natural activations at cells where the variables are what a swap should have made of them.
+
+`natural_cells` and `cells_of_recording` give cells with their variables; `match_values` draws one of them for each
+target cell of pairs, for the latent loss; `look_up_cells` puts such cells into pairs, for a model that is a recording.
+
+Example:
+    >>> import mas_hooks as mh
+    >>> train, _, _ = mh.task_pairs(["multi_object"], ["count"], sizes=(20, 1, 1))
+    >>> cells = mh.latents.natural_cells(mh.task("multi_object"), trials=200)
+    >>> matches = mh.latents.match_values(train[0, 0], cells)
+    >>> (cells.variables["count"][matches.cell] == train[0, 0].expected["count"]).all()
+    np.True_
+"""
 
 from __future__ import annotations
 
@@ -27,8 +39,20 @@ Seed = int | Sequence[int]
 class NaturalCells:
     """Cells of whole, un-intervened sequences, with the program's variables there.
 
-    inputs: what the model reads; None where the cells are those of a recording. where: the c cells.
-    variables: name -> (c,) values; None and NaN are unknown values, which match nothing. name: for errors.
+    Attributes:
+        name: what errors call them.
+        inputs: what the model reads; None where the cells are those of a recording.
+        where: the c cells.
+        variables: name -> (c,) values; None and NaN are unknown values, which match nothing.
+
+    Example:
+        >>> import numpy as np
+        >>> import torch
+        >>> import mas_hooks as mh
+        >>> where = mh.positions.every(torch.tensor([[4, 5]]))
+        >>> cells = mh.latents.NaturalCells("mine", torch.tensor([[4, 5]]), where, {"count": np.array([1, 2])})
+        >>> mh.latents.look_up({"count": np.array([2])}, cells).cell.tolist()
+        [1]
     """
 
     name: str
@@ -40,7 +64,10 @@ class NaturalCells:
         return len(self.where)
 
     def to_recording(self, vectors: Tensor | np.ndarray, name: str) -> Recording:
-        """What was measured at these cells, vectors (c, width), as a recording: its row i is cell i."""
+        """What was measured at these cells, vectors (c, width), as a recording: its row i is cell i.
+
+        Raises ShapeError for another number of vectors.
+        """
         if len(vectors) != len(self):
             raise ShapeError("what was measured", tuple(vectors.shape), f"one row for each of the {len(self)} cells")
         return recording(vectors, self.variables, name)
@@ -51,6 +78,13 @@ class Matches:
     """One natural cell for each of n wanted sets of values: cell (n,) is its number in the natural cells, −1 for none.
 
     For pairs, n runs over their target cells: pair i is entry i where every pair swaps one cell.
+
+    Example:
+        >>> import torch
+        >>> from mas_hooks import latents
+        >>> matches = latents.Matches(torch.tensor([7, -1, 2]))
+        >>> matches.dropped, matches.index.tolist()
+        (1, [0, 2])
     """
 
     cell: Int[Tensor, " n"]
@@ -60,12 +94,12 @@ class Matches:
 
     @property
     def dropped(self) -> int:
-        """How many found no natural cell."""
+        """How many entries have no natural cell."""
         return int((self.cell < 0).sum())
 
     @property
     def index(self) -> Int[Tensor, " m"]:
-        """Which entries found one."""
+        """Which entries have one."""
         return (self.cell >= 0).nonzero()[:, 0]
 
     def of(self, index: Int[Tensor, " batch"]) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
@@ -80,6 +114,23 @@ def natural_cells(task: AbstractTask[Any], trials: int = 2_000, seed: int = 0) -
 
     So never B, T, E, void tokens or padding: a counterfactual latent stands in for what a swap leaves at such a cell.
     Values that only occur elsewhere, as a count of 0 in the demo phase (at B), find no match and are dropped.
+
+    Args:
+        task: from `mas_hooks.task`.
+        trials: how many are drawn.
+        seed: of the draws.
+
+    Returns:
+        The cells, with every variable of the task's program.
+
+    Raises:
+        EmptyError: no trial is asked for.
+
+    Example:
+        >>> import mas_hooks as mh
+        >>> cells = mh.latents.natural_cells(mh.task("multi_object"), trials=50)
+        >>> sorted(cells.variables), len(cells) == len(cells.variables["count"])
+        (['count', 'last_value', 'phase'], True)
     """
     if trials < 1:
         raise EmptyError(f"the set of natural trials of {task.name}", "ask for at least one trial")
@@ -99,6 +150,13 @@ def cells_of_recording(site: Recording) -> NaturalCells:
     """All cells of a recording, row by row.
 
     A position that must not be matched (padding, or one where no swap is allowed) has None or NaN for a variable.
+
+    Example:
+        >>> import torch
+        >>> import mas_hooks as mh
+        >>> site = mh.recording(torch.randn(3, 2, 8), {"count": [[1, 2], [1, None], [0, 3]]}, "probe")
+        >>> mh.latents.cells_of_recording(site).variables["count"].tolist()
+        [1, 2, 1, None, 0, 3]
     """
     rows, positions = site.activations.shape[:2]
     where = Where.from_mask(torch.ones(rows, positions, dtype=torch.bool))
@@ -109,8 +167,27 @@ def cells_of_recording(site: Recording) -> NaturalCells:
 def match_values(pairs: Pairs, cells: NaturalCells, seed: Seed = 0) -> Matches:
     """For each target cell of the pairs one natural cell with the values expected there after the swap.
 
-    Drawn uniformly and once, by seed alone; see `look_up` for the errors.
-    Raises SettingError for pairs that do not say what is expected.
+    The cell is drawn uniformly and once, by seed alone.
+
+    Args:
+        pairs: with their `expected` values, as `task_pairs` makes them.
+        cells: of the target's task.
+        seed: of the draws.
+
+    Returns:
+        One natural cell, or none, for each target cell.
+
+    Raises:
+        SettingError: the pairs do not say what is expected, or text is compared with numbers.
+        UnknownNameError: the cells lack a variable of the pairs.
+        EmptyError: no target cell has a match.
+
+    Example:
+        >>> import mas_hooks as mh
+        >>> train, _, _ = mh.task_pairs(["multi_object"], ["full"], sizes=(20, 1, 1))
+        >>> matches = mh.latents.match_values(train[0, 0], mh.latents.natural_cells(mh.task("multi_object"), 500))
+        >>> len(matches), matches.dropped
+        (20, 0)
     """
     if pairs.expected is None:
         raise SettingError("expected of the pairs", None, "the target's variables after the swap, name -> values")
@@ -120,43 +197,63 @@ def match_values(pairs: Pairs, cells: NaturalCells, seed: Seed = 0) -> Matches:
 def look_up(wanted: Values, cells: NaturalCells, seed: Seed = 0) -> Matches:
     """For each of n wanted sets of values, name -> (n,), a cell drawn uniformly from those that have exactly these.
 
-    The draw of entry i depends on the seed, on i and on the cells with its values, on nothing else. Raises
-    UnknownNameError for a variable that the cells do not have, SettingError where text is compared with numbers,
-    EmptyError where no entry finds a cell.
+    The draw of entry i depends on the seed, on i and on the cells with its values, on nothing else.
+
+    Args:
+        wanted: name -> (n,) values.
+        cells: with these variables.
+        seed: of the draws.
+
+    Returns:
+        One natural cell, or none, for each entry.
+
+    Raises:
+        UnknownNameError: the cells lack a wanted variable.
+        SettingError: text is compared with numbers.
+        EmptyError: nothing is wanted, or no entry has a match.
+
+    Example:
+        >>> import numpy as np
+        >>> import mas_hooks as mh
+        >>> cells = mh.latents.natural_cells(mh.task("multi_object"), trials=200)
+        >>> matches = mh.latents.look_up({"phase": np.array(["demo"]), "count": np.array([3])}, cells)
+        >>> cells.variables["phase"][matches.cell].item(), cells.variables["count"][matches.cell].item()
+        ('demo', 3)
     """
     if not wanted:
         raise EmptyError("the set of wanted variables", "name at least one, for example count")
-    own, asked = _codes(wanted, cells)
-    order = np.argsort(own, kind="stable")
-    first, last = (np.searchsorted(own[order], asked, side) for side in ("left", "right"))
-    found = (last > first) & (asked >= 0)
-    if len(asked) and not found.any():
-        raise _nothing(wanted, cells)
+    codes, asked = _code_values(wanted, cells)
+    order = np.argsort(codes, kind="stable")
+    first, last = (np.searchsorted(codes[order], asked, side) for side in ("left", "right"))
+    matched = (last > first) & (asked >= 0)
+    if len(asked) and not matched.any():
+        raise _no_match(wanted, cells)
     share = np.random.default_rng(seed).random(len(asked))
     among = np.minimum((share * (last - first)).astype(np.int64), np.maximum(last - first - 1, 0))
-    number = np.where(found, order[np.minimum(first + among, len(order) - 1)], -1)
+    number = np.where(matched, order[np.minimum(first + among, len(order) - 1)], -1)
     return Matches(torch.from_numpy(number))
 
 
-def _codes(wanted: Values, cells: NaturalCells) -> tuple[np.ndarray, np.ndarray]:
+def _code_values(wanted: Values, cells: NaturalCells) -> tuple[np.ndarray, np.ndarray]:
     """One number per cell and per wanted entry, equal where all values are; −1 where a value is unknown."""
     count, whole, unknown = len(cells), np.zeros(1, np.int64), np.zeros(1, bool)
     for name, values in wanted.items():
         if name not in cells.variables:
             raise UnknownNameError("variable", name, cells.variables, cells.name)
-        own, own_unknown = _known(cells.variables[name])
-        asked, asked_unknown = _known(values)
-        if (own.dtype.kind == "U") != (asked.dtype.kind == "U"):
-            kinds = ["text" if one.dtype.kind == "U" else "numbers" for one in (own, asked)]
-            raise SettingError(f"variable {name!r} of {cells.name}", kinds[0], f"{kinds[1]}, as the pairs have it")
-        different, codes = np.unique(np.concatenate([own, asked]), return_inverse=True)
-        unknown = unknown | np.concatenate([own_unknown, asked_unknown])
+        natural, unknown_natural = _fill_unknown(cells.variables[name])
+        asked, unknown_asked = _fill_unknown(values)
+        if (natural.dtype.kind == "U") != (asked.dtype.kind == "U"):
+            kinds = ["text" if array.dtype.kind == "U" else "numbers" for array in (natural, asked)]
+            what = f"the kind of variable {name!r} of {cells.name}"
+            raise SettingError(what, kinds[0], f"{kinds[1]}, as the pairs have it")
+        different, codes = np.unique(np.concatenate([natural, asked]), return_inverse=True)
+        unknown = unknown | np.concatenate([unknown_natural, unknown_asked])
         _, whole = np.unique(whole * len(different) + codes, return_inverse=True)
     whole = np.where(unknown, -1, whole)
     return whole[:count], whole[count:]
 
 
-def _known(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _fill_unknown(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values as text or numbers, with a mask of the unknown ones, which hold a filler."""
     unknown = np.zeros(len(values), bool)
     if values.dtype.kind == "O":
@@ -170,11 +267,11 @@ def _known(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values, unknown
 
 
-def _nothing(wanted: Values, cells: NaturalCells) -> EmptyError:
+def _no_match(wanted: Values, cells: NaturalCells) -> EmptyError:
     first = ", ".join(f"{name}={values[:1].tolist()[0]!r}" for name, values in wanted.items())
     number = len(next(iter(wanted.values())))
-    found = f"none of its {len(cells)} cells has the values of any of the {number} wanted, such as {first}"
-    return EmptyError(f"the set of counterfactual latents from {cells.name}", f"{found}, so give cells that do")
+    remedy = f"give cells with the values of any of the {number} that are wanted, such as {first}"
+    return EmptyError(f"the set of counterfactual latents from the {len(cells)} cells of {cells.name}", remedy)
 
 
 def look_up_cells(
@@ -182,25 +279,47 @@ def look_up_cells(
 ) -> dict[tuple[int, int], Pairs]:
     """Pairs of `task_pairs` whose cells in one model are natural cells with the same variables, drawn uniformly.
 
-    task: that model's; its "full" variables are compared. A pair that finds no cell is left out and counted in
-    `redraws`. Pairs into the model lose their labels, which become (n, 0): they serve the latent loss alone.
-    The same seed gives the same cells, whether these are in a recording or in the model that was recorded.
-    Raises what `look_up` raises, and UnsupportedError for pairs that are not tokens of a task.
+    A pair without a matching cell is left out and counted in `redraws`. Pairs into the model lose their labels, which
+    become (n, 0): they serve the latent loss alone. The same seed gives the same cells, whether these are in a
+    recording or in the model that was recorded.
+
+    Args:
+        pairs: of every direction, from `task_pairs`.
+        model: its number in the directions.
+        task: that model's; its "full" variables are compared.
+        cells: natural cells of that model, or those of its recording.
+        seed: of the draws.
+
+    Returns:
+        The pairs of every direction; those without the model are the same objects.
+
+    Raises:
+        UnsupportedError: the pairs are not tokens of a task.
+        UnknownNameError, SettingError, EmptyError: the cells do not fit, see `look_up`.
+
+    Example:
+        >>> import mas_hooks as mh
+        >>> task = mh.task("multi_object")
+        >>> train, _, _ = mh.task_pairs([task, task], ["full", "full"], sizes=(20, 1, 1))
+        >>> cells = mh.latents.natural_cells(task, trials=500)
+        >>> looked_up = mh.latents.look_up_cells(train, 0, task, cells)
+        >>> looked_up[1, 1] is train[1, 1], looked_up[1, 0].labels.shape[1]
+        (True, 0)
     """
-    made = dict(pairs)
-    for source, target in pairs:
-        way = (source, target)
-        if source == model:
-            made[way] = _look_up_side(made[way], "source", task, cells, (seed, *way, 0))
-        if target == model:
-            made[way] = _drop_labels(_look_up_side(made[way], "target", task, cells, (seed, *way, 1)))
-    return made
+    directed = dict(pairs)
+    for direction in pairs:
+        if direction[0] == model:
+            directed[direction] = _look_up_side(directed[direction], "source", task, cells, (seed, *direction, 0))
+        if direction[1] == model:
+            received = _look_up_side(directed[direction], "target", task, cells, (seed, *direction, 1))
+            directed[direction] = _drop_labels(received)
+    return directed
 
 
 def _look_up_side(
     pairs: Pairs, side: Literal["source", "target"], task: AbstractTask[Any], cells: NaturalCells, seed: Sequence[int]
 ) -> Pairs:
-    """The pairs that find a cell, with that cell on one side."""
+    """The pairs that have a matching cell, with that cell on one side."""
     named = {"source": (pairs.source_inputs, pairs.source_where), "target": (pairs.target_inputs, pairs.target_where)}
     inputs, where = named[side]
     if not isinstance(inputs, Tensor) or not pairs.single or len(where) != len(pairs):
@@ -212,8 +331,8 @@ def _look_up_side(
     wanted = {name: np.array([getattr(state, name) for state in states]) for name in task.variables["full"]}
     matches = look_up(wanted, cells, seed)
     kept = _select_pairs(pairs, matches.index)
-    found, there = _take_cells(cells.inputs, cells.where, matches.cell[matches.index])
-    changed = {f"{side}_inputs": found, f"{side}_where": there, "redraws": pairs.redraws + matches.dropped}
+    natural, there = _take_cells(cells.inputs, cells.where, matches.cell[matches.index])
+    changed = {f"{side}_inputs": natural, f"{side}_where": there, "redraws": pairs.redraws + matches.dropped}
     return replace(kept, **changed)
 
 

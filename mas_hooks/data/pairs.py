@@ -21,16 +21,31 @@ from mas_hooks.core.sites import Where
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """n matched pairs of one direction.
+    """n matched pairs of one direction. The i-th cell of `source_where` gives to the i-th cell of `target_where`.
 
-    source_inputs: what the source model reads (None when the source is a recording, whose cells `source_where`
-    names). target_inputs: the target's prefix with the expected continuation (None when the target is a recording).
-    The i-th cell of `source_where` gives to the i-th cell of `target_where`. labels (n, position): the next token
-    wanted at each position; label_mask: where the loss looks; deterministic_mask: where the trial must be right.
-    source_key: one per cell of `source_where`, equal where the swapped variables are, so that models can be matched;
-    default the number of the cell.
-    redraws: draws that had to be repeated. expected: name -> (cells,) values of the target's variables right after
-    the swap, one per cell of `target_where`; None where they are not known.
+    Attributes:
+        source_inputs: what the source model reads; None when the source is a recording, whose cells `source_where`
+            names.
+        source_where: the cells that give.
+        target_inputs: the target's prefix with the expected continuation; None when the target is a recording.
+        target_where: the cells that receive.
+        labels: (n, position), the next token wanted at each position.
+        label_mask: (n, position), where the loss looks.
+        deterministic_mask: (n, position), where the trial must be right.
+        source_key: one per cell of `source_where`, equal where the swapped variables are, so that models can be
+            matched; default the number of the cell.
+        redraws: draws that had to be repeated.
+        expected: name -> (cells,) values of the target's variables right after the swap, one per cell of
+            `target_where`; None where they are not known.
+
+    Example:
+        >>> import mas_hooks as mh
+        >>> train, _, _ = mh.task_pairs(["multi_object"], ["count"], sizes=(50, 1, 1))
+        >>> pairs = train[0, 0]
+        >>> pairs
+        Pairs(50 pairs, 50 swapped cells)
+        >>> pairs.labels.shape == pairs.target_inputs.shape, pairs.single
+        (True, True)
     """
 
     source_inputs: Inputs | None
@@ -57,9 +72,38 @@ class Pairs:
         source_key: Tensor | None = None,
         expected: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
     ) -> Pairs:
-        """Pairs of one's own; deterministic_mask defaults to label_mask. Raises where the parts do not fit.
+        """Pairs from a user's tensors.
 
         Nothing is run in a recording: labels and masks may be (n, 0) where target_inputs is None.
+
+        Args:
+            source_inputs: what the source model reads, or None.
+            source_where: the cells that give.
+            target_inputs: the target's prefix with the expected continuation, or None.
+            target_where: the cells that receive, as many.
+            labels: (n, position), the next token wanted at each position.
+            label_mask: (n, position), where the loss looks.
+            deterministic_mask: (n, position), where the trial must be right; default label_mask.
+            source_key: one integer per source cell, default its number.
+            expected: name -> (cells,) values of the target's variables right after the swap.
+
+        Returns:
+            The pairs, checked.
+
+        Raises:
+            EmptyError: there is no pair, or a pair has no position to be judged at.
+            ShapeError: two parts do not fit.
+            SettingError: labels are no integers.
+            PositionError: a cell lies outside its inputs, or on padding.
+
+        Example:
+            >>> import torch
+            >>> import mas_hooks as mh
+            >>> ids = torch.tensor([[4, 5, 6], [7, 8, 9]])
+            >>> where = mh.Where.one_per_row([1, 1])
+            >>> labels, mask = torch.tensor([[5, 6, 0], [8, 9, 0]]), torch.tensor([[0, 1, 0], [0, 1, 0]])
+            >>> mh.Pairs.from_tensors(ids, where, ids, where, labels, mask)
+            Pairs(2 pairs, 2 swapped cells)
         """
         if len(labels) == 0:
             raise EmptyError("the set of pairs", "give at least one pair")
@@ -69,9 +113,10 @@ class Pairs:
         key = torch.arange(len(source_where)) if source_key is None else source_key
         judged = (labels.long(), label_mask.bool(), det.bool())
         after = None if expected is None else {name: np.asarray(values) for name, values in expected.items()}
-        made = cls(source_inputs, source_where, target_inputs, target_where, *judged, source_key=key, expected=after)
-        made._check()
-        return made
+        pairs = cls(source_inputs, source_where, target_inputs, target_where, *judged, source_key=key, expected=after)
+        pairs._check_labels()
+        pairs._check_cells()
+        return pairs
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -94,11 +139,11 @@ class Pairs:
 
     @cached_property
     def fingerprint(self) -> int:
-        """A number that tells these pairs from others: of labels, masks, cells, swapped and expected values."""
+        """A number that differs for other pairs: of labels, masks, cells, swapped and expected values."""
         cells = [axis for where in (self.source_where, self.target_where) for axis in (where.rows, where.columns)]
-        told = (self.labels, self.label_mask, self.deterministic_mask, self.source_key, *cells)
+        tensors = (self.labels, self.label_mask, self.deterministic_mask, self.source_key, *cells)
         after = {name: values.tolist() for name, values in (self.expected or {}).items()}
-        return zlib.crc32(b"".join(tensor.cpu().numpy().tobytes() for tensor in told) + repr(after).encode())
+        return zlib.crc32(b"".join(tensor.cpu().numpy().tobytes() for tensor in tensors) + repr(after).encode())
 
     @cached_property
     def _begins(self) -> Int[Tensor, " n_and_1"] | None:
@@ -116,15 +161,15 @@ class Pairs:
             begins, (rows, row) = self._begins.to(index.device), index.sort()
             counts = begins[rows + 1] - begins[rows]
             skipped = begins[rows] - torch.cat([counts.new_zeros(1), counts.cumsum(0)[:-1]])
-            found = torch.arange(int(counts.sum()), device=index.device) + skipped.repeat_interleave(counts)
-            return found, row.repeat_interleave(counts)
+            number = torch.arange(int(counts.sum()), device=index.device) + skipped.repeat_interleave(counts)
+            return number, row.repeat_interleave(counts)
         rows = self.target_where.rows.to(index.device)
         place = torch.full((len(self),), -1, device=index.device)
         place[index] = torch.arange(len(index), device=index.device)
-        found = (place[rows] >= 0).nonzero()[:, 0]
-        return found, place[rows[found]]
+        number = (place[rows] >= 0).nonzero()[:, 0]
+        return number, place[rows[number]]
 
-    def _check(self) -> None:
+    def _check_labels(self) -> None:
         if self.labels.ndim != 2:
             raise ShapeError("labels", tuple(self.labels.shape), "(pairs, positions)")
         n, positions = self.labels.shape
@@ -134,7 +179,6 @@ class Pairs:
             if self.target_inputs is not None and not mask.any(dim=1).all():
                 row = int((~mask.any(dim=1)).nonzero()[0])
                 raise EmptyError(f"{name} of pair {row}", "every pair needs a position to be judged at")
-        self._check_cells()
 
     def _check_cells(self) -> None:
         n, positions = self.labels.shape
@@ -163,7 +207,21 @@ Directed: TypeAlias = Pairs | Mapping[tuple[int, int], Pairs]
 
 
 def of_direction(pairs: Directed, source: int, target: int) -> Pairs:
-    """The pairs of source → target: one set for every direction, or the entry (source, target)."""
+    """The pairs of source → target: one set for every direction, or the entry (source, target).
+
+    Args:
+        pairs: one set, or {(source, target): Pairs}.
+        source: the number of the source model.
+        target: the number of the target model.
+
+    Returns:
+        The pairs of this direction.
+
+    Raises:
+        SettingError: `pairs` is neither.
+        EmptyError: there are none.
+        UnknownNameError: there are none of this direction.
+    """
     if isinstance(pairs, Pairs):
         return pairs
     if not isinstance(pairs, Mapping):

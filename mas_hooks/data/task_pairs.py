@@ -43,11 +43,31 @@ def task_pairs(
 ) -> tuple[dict[tuple[int, int], Pairs], dict[tuple[int, int], Pairs], dict[tuple[int, int], Pairs]]:
     """Training, validation and test pairs for every direction between models; one task and variable per model.
 
-    tasks: from `mas_hooks.task`, or their names. variables: names in `task.variables`, such as "full" (everything the
-    task's program keeps) or "count". Each of the three sets is {(source, target): Pairs}. Directions whose task and
-    variable agree on both sides share one set of pairs, and so its activations.
-    label_scope: `continuation` scores every token from the swap on, `deterministic` only those the task fixes.
-    stepwise: swap all positions up to the drawn one, not that one alone (`methods.stepwise`); "full" only.
+    Directions whose task and variable agree on both sides share one set of pairs, and so its activations.
+
+    Args:
+        tasks: from `mas_hooks.task`, or their names.
+        variables: names in `task.variables`, such as "full" (everything the task's program keeps) or "count".
+        sizes: pairs of a direction in each set.
+        seed: of all draws.
+        label_scope: `continuation` scores every token from the swap on, `deterministic` only those the task fixes.
+        settings: how counterfactual continuations are drawn.
+        stepwise: swap all positions up to the drawn one, not that one alone (`methods.stepwise`); "full" only.
+
+    Returns:
+        Three sets, each {(source, target): Pairs}.
+
+    Raises:
+        SettingError: the variables are not one per task, two of them cannot stand for each other, or a setting does not
+            exist.
+        EmptyError: a set of no pairs is asked for.
+        UnknownNameError: there is no such task or variable.
+
+    Example:
+        >>> import mas_hooks as mh
+        >>> train, valid, test = mh.task_pairs(["multi_object", "arithmetic"], ["count", "rem_ops"], sizes=(20, 5, 5))
+        >>> sorted(train), train[0, 1]
+        ([(0, 0), (0, 1), (1, 0), (1, 1)], Pairs(20 pairs, 20 swapped cells))
     """
     if len(tasks) != len(variables):
         raise SettingError("the number of variables", len(variables), f"one per task, {len(tasks)}")
@@ -55,12 +75,12 @@ def task_pairs(
         raise SettingError("label_scope", label_scope, " or ".join(map(repr, get_args(LabelScope))))
     if min(sizes) < 1:
         raise EmptyError(f"one of the sets of pairs (sizes {sizes})", "ask for at least one pair in each")
-    known = [make_task(own) if isinstance(own, str) else own for own in tasks]
-    parties = [Party(own, variable) for own, variable in zip(known, variables, strict=True)]
+    known = [make_task(given) if isinstance(given, str) else given for given in tasks]
+    parties = [Party(each, variable) for each, variable in zip(known, variables, strict=True)]
 
     def write(giver: Party, receiver: Party, rng: random.Random, size: int) -> Pairs:
-        one = draw_stepwise if stepwise else draw_counterfactual
-        draws = [one(giver, receiver, rng, settings) for _ in range(size)]
+        draw = draw_stepwise if stepwise else draw_counterfactual
+        draws = [draw(giver, receiver, rng, settings) for _ in range(size)]
         return _to_tensors(giver, receiver, draws, label_scope, stepwise)
 
     splits = [_make_direction(parties, f"{seed}/{split}", size, write) for split, size in enumerate(sizes)]
@@ -69,13 +89,13 @@ def task_pairs(
 
 def _make_direction(parties: Sequence[Party], seed: str, size: int, write: Write) -> dict[tuple[int, int], Pairs]:
     """One split: every direction's pairs, made once for parties that are the same."""
-    made: dict[tuple[Party, Party], Pairs] = {}
+    shared: dict[tuple[Party, Party], Pairs] = {}
     directed: dict[tuple[int, int], Pairs] = {}
     for source, giver in enumerate(parties):
         for target, receiver in enumerate(parties):
-            if (giver, receiver) not in made:
-                made[giver, receiver] = write(giver, receiver, random.Random(f"{seed}/{source}/{target}"), size)
-            directed[source, target] = made[giver, receiver]
+            if (giver, receiver) not in shared:
+                shared[giver, receiver] = write(giver, receiver, random.Random(f"{seed}/{source}/{target}"), size)
+            directed[source, target] = shared[giver, receiver]
     return directed
 
 
@@ -96,19 +116,19 @@ def _to_tensors(
     given = torch.tensor([drawn.source_position for drawn in draws])
     return Pairs(
         source,
-        _up_to(given) if stepwise else Where.one_per_row(given),
+        _cells_up_to(given) if stepwise else Where.one_per_row(given),
         whole[:, :-1].contiguous(),
-        _up_to(swaps) if stepwise else Where.one_per_row(swaps),
+        _cells_up_to(swaps) if stepwise else Where.one_per_row(swaps),
         whole[:, 1:].contiguous(),
         continuation if label_scope == "continuation" else deterministic,
         deterministic,
-        torch.tensor(_keys(giver, draws, stepwise)),
+        torch.tensor(_source_keys(giver, draws, stepwise)),
         sum(drawn.redraws for drawn in draws),
         None if stepwise else _expected_values(draws),
     )
 
 
-def _up_to(last: Int[Tensor, " n"]) -> Where:
+def _cells_up_to(last: Int[Tensor, " n"]) -> Where:
     """All cells of row i from 0 to last[i], row by row."""
     return Where.from_mask(torch.arange(int(last.max()) + 1) <= last[:, None])
 
@@ -117,7 +137,7 @@ def _expected_values(draws: Sequence[Counterfactual]) -> dict[str, np.ndarray]:
     return {name: np.array([drawn.expected[name] for drawn in draws]) for name in draws[0].expected}
 
 
-def _keys(giver: Party, draws: Sequence[Counterfactual], stepwise: bool) -> list[int]:
+def _source_keys(giver: Party, draws: Sequence[Counterfactual], stepwise: bool) -> list[int]:
     """A number for the values at every source cell, the same in every set of pairs."""
     if stepwise:
         held = (
@@ -125,4 +145,4 @@ def _keys(giver: Party, draws: Sequence[Counterfactual], stepwise: bool) -> list
         )
     else:
         held = (drawn.source_variables for drawn in draws)
-    return [zlib.crc32(repr(tuple(found[name] for name in giver.names)).encode()) for found in held]
+    return [zlib.crc32(repr(tuple(values[name] for name in giver.names)).encode()) for values in held]

@@ -1,4 +1,4 @@
-"""A batch of patched rows as passes: which rows run together, and what belongs to whom."""
+"""Batches of patched rows as passes of one model: which rows run together, and which result belongs to which batch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,85 @@ from mas_hooks.engine.batch import (
     LabelledLogits,
     PatchBatch,
     batch_rows,
-    join_batches,
+    join_labelled,
     label_logits,
     labelled_positions,
 )
 
 
+@dataclass(frozen=True, eq=False)
+class JoinedBatch:
+    """The rows of several batches as one, on the CPU.
+
+    Attributes:
+        batch: For each row, the number of the batch it comes from.
+        pair: For each row, its pair in the pairs of that batch.
+        edits: The edited cells: row of the joined batch, and column.
+        vectors: What is put at each of these cells, (n, width).
+        cells: The cells whose logits are needed, batch after batch.
+    """
+
+    batch: Int[Tensor, " row"]
+    pair: Int[Tensor, " row"]
+    edits: Where
+    vectors: Float[Tensor, "n width"]
+    cells: Where
+
+    @classmethod
+    def of(cls, batches: Sequence[PatchBatch]) -> JoinedBatch:
+        """Join the rows of several batches, in order."""
+        numbers, pairs, edits, cells, begin = [], [], [], [], 0
+        for number, batch in enumerate(batches):
+            index = batch.index.cpu()
+            which, rows = (each.cpu() for each in batch.pairs.cells(batch_rows(batch)))
+            edits.append(torch.stack([rows + begin, batch.pairs.target_where.columns.cpu()[which]]))
+            cells.append(labelled_positions(batch.pairs).cpu()[index].nonzero().T + torch.tensor([[begin], [0]]))
+            numbers.append(torch.full_like(index, number))
+            pairs.append(index)
+            begin += len(index)
+        vectors = torch.cat([batch.vectors for batch in batches])
+        return cls(
+            torch.cat(numbers), torch.cat(pairs), Where(*torch.cat(edits, 1)), vectors, Where(*torch.cat(cells, 1))
+        )
+
+    def first_columns(self) -> Int[Tensor, " row"]:
+        """The first column of each row that is edited or whose logits are needed."""
+        first = torch.full((len(self.batch),), 2**31)
+        for where in (self.edits, self.cells):
+            first.scatter_reduce_(0, where.rows, where.columns, "amin")
+        return first
+
+    def end_columns(self) -> Int[Tensor, " row"]:
+        """The column after the last one of each row whose logits are needed."""
+        return torch.zeros(len(self.batch), dtype=torch.int64).scatter_reduce_(
+            0, self.cells.rows, self.cells.columns + 1, "amax"
+        )
+
+    def split_by_batch(self, rows: Int[Tensor, " m"]) -> list[tuple[int, Int[Tensor, " n"]]]:
+        """The batches that some rows come from, in ascending order: its number, and which of its pairs they are."""
+        numbers = self.batch[rows]
+        return [(number, self.pair[rows[numbers == number]]) for number in numbers.unique().tolist()]
+
+    def select_edits(self, rows: Int[Tensor, " m"], end: int) -> tuple[Where, Tensor]:
+        """The edits of some rows before column `end`, at their places among the rows, and their vectors."""
+        which, where = cells_inside(self.edits, rows, len(self.batch))
+        before = (where.columns < end).nonzero()[:, 0]
+        where = Where(where.rows[before], where.columns[before])
+        return where, self.vectors[which[before].to(self.vectors.device)]
+
+
 def split_by_position(begins: Int[Tensor, " row"], end: int, cost: int) -> list[Int[Tensor, " group"]]:
     """Split rows into passes, each from its own first column to `end`, so that the fewest positions are run.
 
-    begins: the first column that each row needs. cost: of a pass, in positions. Exact, by dynamic programming over the
-    distinct columns.
+    Exact, by dynamic programming over the distinct columns.
+
+    Args:
+        begins: The first column that each row needs.
+        end: The column after the last one, the same for all rows.
+        cost: What one more pass costs, in positions.
+
+    Returns:
+        The rows of each pass.
     """
     distinct, counts = begins.unique(return_counts=True)
     columns, below = distinct.tolist(), [0, *counts.cumsum(0).tolist()]
@@ -43,104 +111,70 @@ def split_by_position(begins: Int[Tensor, " row"], end: int, cost: int) -> list[
     return groups
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """The rows of several parts as one batch, on the CPU.
+def cells_inside(where: Where, rows: Tensor, total: int) -> tuple[Int[Tensor, " m"], Where]:
+    """Select the cells that lie in some rows.
 
-    part, pair (row,): whose row it is, and which of its pairs. edits, cells: row of the batch and column. part_of_cell
-    tells the wanted cells apart again.
+    Args:
+        where: Cells of all rows.
+        rows: The rows to select, each once.
+        total: How many rows there are.
+
+    Returns:
+        The numbers of these cells, and where they lie among the selected rows.
     """
-
-    part: Int[Tensor, " row"]
-    pair: Int[Tensor, " row"]
-    edits: Where
-    vectors: Float[Tensor, "n width"]
-    cells: Where
-
-    @classmethod
-    def of(cls, parts: Sequence[PatchBatch]) -> Batch:
-        part, pair, edits, cells, begin = [], [], [], [], 0
-        for number, own in enumerate(parts):
-            index = own.index.cpu()
-            found, rows = (each.cpu() for each in own.pairs.cells(batch_rows(own)))
-            edits.append(torch.stack([rows + begin, own.pairs.target_where.columns.cpu()[found]]))
-            cells.append(labelled_positions(own.pairs).cpu()[index].nonzero().T + torch.tensor([[begin], [0]]))
-            part.append(torch.full_like(index, number))
-            pair.append(index)
-            begin += len(index)
-        vectors = torch.cat([own.vectors for own in parts])
-        return cls(torch.cat(part), torch.cat(pair), Where(*torch.cat(edits, 1)), vectors, Where(*torch.cat(cells, 1)))
-
-    def begins(self) -> Int[Tensor, " row"]:
-        """The first column of each row that is edited or wanted."""
-        first = torch.full((len(self.part),), 2**31)
-        for where in (self.edits, self.cells):
-            first.scatter_reduce_(0, where.rows, where.columns, "amin")
-        return first
-
-    def ends(self) -> Int[Tensor, " row"]:
-        """The column after the last wanted one of each row."""
-        return torch.zeros(len(self.part), dtype=torch.int64).scatter_reduce_(
-            0, self.cells.rows, self.cells.columns + 1, "amax"
-        )
-
-    def owners(self, rows: Int[Tensor, " m"]) -> list[tuple[int, Int[Tensor, " n"]]]:
-        """Whose rows some rows are, in ascending order: number of the part, which of its pairs."""
-        return [(number, self.pair[rows[self.part[rows] == number]]) for number in self.part[rows].unique().tolist()]
-
-    def edits_in(self, rows: Int[Tensor, " m"], end: int) -> tuple[Where, Tensor]:
-        """The edits of some rows before a column, at their places among the rows, and their vectors."""
-        found, where = cells_inside(self.edits, rows, len(self.part))
-        seen = (where.columns < end).nonzero()[:, 0]
-        where = Where(where.rows[seen], where.columns[seen])
-        return where, self.vectors[found[seen].to(self.vectors.device)]
+    place = torch.full((total,), -1)
+    place[rows] = torch.arange(len(rows))
+    which = (place[where.rows] >= 0).nonzero()[:, 0]
+    return which, Where(place[where.rows[which]], where.columns[which])
 
 
-class _PlacedRows(torch.autograd.Function):
-    """Row i of the given goes to row place[i], a permutation: its gradient is a look-up too, not a sum into zeros."""
+def run_passes(
+    batches: Sequence[PatchBatch],
+    joined: JoinedBatch,
+    groups: Sequence[Int[Tensor, " group"]],
+    run_rows: Callable[[Tensor, Where], Float[Tensor, "m vocabulary"]],
+) -> LabelledLogits:
+    """Run every group of rows in a pass of its own.
+
+    Args:
+        batches: The batches that run together.
+        joined: Their rows as one batch.
+        groups: The rows of each pass.
+        run_rows: Gives the logits of some rows at some cells among them.
+
+    Returns:
+        The logits of all batches, in their order.
+    """
+    pieces, order = [], []
+    for rows in groups:
+        which, cells = cells_inside(joined.cells, rows, len(joined.batch))
+        pieces.append(run_rows(rows, cells))
+        order.append(which)
+    if len(pieces) == 1:
+        return _label_batches(batches, pieces[0])
+    return _label_batches(batches, _PermutedRows.apply(torch.cat(pieces), torch.cat(order).to(pieces[0].device)))
+
+
+class _PermutedRows(torch.autograd.Function):
+    """Put row i at row place[i], a permutation: its gradient is a look-up too, not a sum into zeros."""
 
     @staticmethod
-    def forward(ctx: Any, given: Tensor, place: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor, place: Tensor) -> Tensor:
         ctx.save_for_backward(place)
-        return given.index_select(0, place.argsort())
+        return values.index_select(0, place.argsort())
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         return grads[0].index_select(0, ctx.saved_tensors[0]), None
 
 
-def cells_inside(where: Where, rows: Tensor, total: int) -> tuple[Int[Tensor, " m"], Where]:
-    """Which cells lie in some rows, and where among them."""
-    place = torch.full((total,), -1)
-    place[rows] = torch.arange(len(rows))
-    found = (place[where.rows] >= 0).nonzero()[:, 0]
-    return found, Where(place[where.rows[found]], where.columns[found])
-
-
-def run_passes(
-    parts: Sequence[PatchBatch],
-    batch: Batch,
-    groups: Sequence[Int[Tensor, " group"]],
-    one: Callable[[Tensor, Where], Float[Tensor, "m vocabulary"]],
-) -> LabelledLogits:
-    """Every group of rows in a pass of its own: `one` gives the logits of some rows at some cells among them."""
-    pieces, order = [], []
-    for rows in groups:
-        found, cells = cells_inside(batch.cells, rows, len(batch.part))
-        pieces.append(one(rows, cells))
-        order.append(found)
-    if len(pieces) == 1:
-        return _describe_cells(parts, pieces[0])
-    return _describe_cells(parts, _PlacedRows.apply(torch.cat(pieces), torch.cat(order).to(pieces[0].device)))
-
-
-def _describe_cells(parts: Sequence[PatchBatch], logits: Tensor) -> LabelledLogits:
-    """Logits with what the pairs say of their cells."""
-    told, begin = [], 0
-    for part in parts:
-        index = batch_rows(part)
-        row, columns = labelled_positions(part.pairs)[index].nonzero(as_tuple=True)
-        own = logits[begin : begin + len(row)]
-        told.append(label_logits(own, part.pairs, index[row], columns, row.to(logits.device), len(index)))
+def _label_batches(batches: Sequence[PatchBatch], logits: Tensor) -> LabelledLogits:
+    """Put to the logits of all batches, in order, what the pairs say of their cells."""
+    labelled, begin = [], 0
+    for batch in batches:
+        index = batch_rows(batch)
+        row, columns = labelled_positions(batch.pairs)[index].nonzero(as_tuple=True)
+        values = logits[begin : begin + len(row)]
+        labelled.append(label_logits(values, batch.pairs, index[row], columns, row.to(logits.device), len(index)))
         begin += len(row)
-    return join_batches(told)
+    return join_labelled(labelled)

@@ -26,12 +26,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mas_hooks.alignment.alignment import Alignment, runnable_site
+from mas_hooks.alignment.alignment import Alignment
+from mas_hooks.alignment.directions import direction_record
 from mas_hooks.alignment.plan import Direction
+from mas_hooks.alignment.resolved_direction import ResolvedDirection
 from mas_hooks.core.errors import EmptyError, UnknownNameError, UnsupportedError
 from mas_hooks.core.records import Record
 from mas_hooks.core.sites import Recording, Where
-from mas_hooks.data.pairs import Directed, Pairs, of_direction
+from mas_hooks.data.pairs import Directed, Pairs
 from mas_hooks.data.tasks import AbstractTask
 from mas_hooks.engine.batch import AbstractRunner, PatchBatch
 from mas_hooks.engine.cache import ActivationCache
@@ -55,7 +57,7 @@ RESAMPLES = 1_000
 class _Tail:
     """What a model says after a vector at the cell of some pairs: (n, positions, vocabulary).
 
-    Zeros stand behind the last wanted position of a shorter row: they have no gradient, and no swap changes them.
+    Zeros stand behind the last labelled position of a shorter row: they have no gradient, and no swap changes them.
     """
 
     runner: AbstractRunner
@@ -64,9 +66,9 @@ class _Tail:
     put: Callable[[Tensor], Tensor]
 
     def __call__(self, h: Float[Tensor, "n width"]) -> Float[Tensor, "n positions vocabulary"]:
-        found = self.runner.run([PatchBatch(self.pairs, self.index, self.put(h))])
-        counts = found.row.bincount(minlength=found.pairs).tolist()
-        return pad_sequence(list(found.logits.split(counts)), batch_first=True)
+        labelled = self.runner.run([PatchBatch(self.pairs, self.index, self.put(h))])
+        counts = labelled.row.bincount(minlength=labelled.pairs).tolist()
+        return pad_sequence(list(labelled.logits.split(counts)), batch_first=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,26 @@ class _Reader:
 
 
 def natural_pairs(task: AbstractTask[Any], trials: int = 1_000, seed: int = 0) -> Pairs:
-    """Fresh trials as they are, with a uniform allowed cell each: what follows it is wanted, and nothing is swapped."""
+    """Draw fresh trials as they are, with a uniform allowed cell each: what follows it is labelled, nothing is swapped.
+
+    Args:
+        task: what the source model does.
+        trials: how many.
+        seed: of the draw.
+
+    Returns:
+        Pairs whose two sides are the same.
+
+    Raises:
+        EmptyError: no trials are asked for.
+
+    Example:
+        >>> import mas_hooks as mh
+        >>> from mas_hooks.evaluation import natural_pairs
+        >>> pairs = natural_pairs(mh.task("multi_object"), trials=5)
+        >>> len(pairs), bool((pairs.source_inputs == pairs.target_inputs).all())
+        (5, True)
+    """
     if trials < 1:
         raise EmptyError(f"the set of natural trials of {task.name}", "ask for at least one trial")
     rng = random.Random(f"natural_pairs/{seed}")
@@ -112,30 +133,61 @@ def null_space_shares(
     seed: int = 0,
     most: int = 512,
 ) -> list[Record]:
-    """The share of the null space of `source` in what its swap into `target` does, for every tolerance τ.
+    """Measure the share of the null space of `source` in what its swap into `target` does, for every tolerance τ.
 
-    pairs: held-out, as for `evaluate`. natural: un-intervened cells of the source model, from `natural_pairs`; only
-    their target side is read. most: at most so many of each; the source's width is the least.
     Rows: `null_share@τ` (of the variance that reaches the target's behaviour), `null_response@τ` (of the nats that a
     swap of one part alone changes), each again with control="itself" (the source as its own target: the floor) and,
     the first alone, with control="everything" (a reader that takes every unit alike). `null_dims@τ`: how many dims
     behaviour ignores. Intervals: 95%, bootstrapped over the reader's samples, the null space held fixed.
-    Raises UnsupportedError for a source that cannot be run and for pairs that swap several cells.
+
+    Args:
+        alignment: fitted.
+        pairs: held-out, as for `evaluate`.
+        natural: un-intervened cells of the source model, from `natural_pairs`; only their target side is read.
+        source: the number of the site that gives.
+        target: the number of the site that receives.
+        tolerances: the values of τ, each between 0 and 1.
+        seed: of the samples, the answers and the bootstrap.
+        most: at most so many pairs of each set; the source's width is the least.
+
+    Returns:
+        The rows of every tolerance.
+
+    Raises:
+        UnsupportedError: a model cannot be run, or the pairs swap several cells.
+        UnknownNameError: nothing can be swapped in this direction.
+        ShapeError: there are fewer samples than the source has units.
+
+    Example:
+        >>> import torch
+        >>> import mas_hooks as mh
+        >>> from mas_hooks.evaluation import null_space_shares
+        >>> model = mh.wrap(torch.nn.Sequential(torch.nn.Embedding(9, 2), torch.nn.Linear(2, 9)))
+        >>> ids = torch.arange(9)[:, None]
+        >>> where, mask = mh.Where.one_per_row([0] * 9), torch.ones(9, 1, dtype=torch.bool)
+        >>> pairs = mh.Pairs.from_tensors(ids.flip(0), where, ids, where, labels=ids, label_mask=mask)
+        >>> alignment = mh.Alignment(model.at("0"), rank=1)
+        >>> rows = null_space_shares(alignment, pairs, pairs, source=0, target=0, tolerances=[0.1])
+        >>> [row.measure for row in rows if row.control is None]
+        ['null_dims@0.1', 'null_share@0.1', 'null_response@0.1']
     """
-    way, generator = Direction(source, target), torch.Generator().manual_seed(seed)
-    own = _natural(alignment, natural, source, most, generator)
-    moved = _moved_share(alignment, of_direction(pairs, source, target), way, most, generator)
-    gradients = own.gradients(generator).flatten(0, 1)
-    readers = [(None, moved, moved.gradients(generator)), ("itself", own, own.gradients(generator))]
-    base, rows = _base(alignment, way, seed), list[Record]()
+    direction, generator = Direction(source, target), torch.Generator().manual_seed(seed)
+    source_site = alignment.site(source)
+    if isinstance(source_site, Recording):
+        raise UnsupportedError(f"the null space of recording {source_site.name!r}", "name a source that can be run")
+    itself = _read_source(alignment, alignment.resolve(Direction(source, source), natural), most, generator)
+    moved = _read_target(alignment, alignment.resolve(direction, pairs), most, generator)
+    gradients = itself.gradients(generator).flatten(0, 1)
+    readers = [(None, moved, moved.gradients(generator)), ("itself", itself, itself.gradients(generator))]
+    base, rows = direction_record(alignment, direction, split="test", selected_on=None, seed=seed), list[Record]()
     for tolerance in tolerances:
-        null, end = null_space(gradients, own.h, tolerance), f"@{tolerance:g}"
-        everything = null_share(torch.eye(alignment.at(source).width), null).share
+        null, end = null_space(gradients, itself.h, tolerance), f"@{tolerance:g}"
+        everything = null_share(torch.eye(source_site.width), null).share
         rows.append(replace(base, measure="null_dims" + end, value=null.dims))
         rows.append(replace(base, measure="null_share" + end, control="everything", value=everything))
-        for control, reader, seen in readers:
+        for control, reader, readout in readers:
             marked = replace(base, control=control, trials=len(reader.h))
-            parts = readout_variances(seen.flatten(0, 1), null).unflatten(0, seen.shape[:2]).sum(0)
+            parts = readout_variances(readout.flatten(0, 1), null).unflatten(0, readout.shape[:2]).sum(0)
             rows.append(_resample_shares(replace(marked, measure="null_share" + end), parts, generator))
             parts = part_responses(reader.tail, reader.h, reader.other(generator), null)
             rows.append(_resample_shares(replace(marked, measure="null_response" + end), parts, generator))
@@ -152,49 +204,30 @@ def _resample_shares(row: Record, parts: Float[Tensor, "n 2"], generator: torch.
     return replace(row, value=Share(*parts.sum(0).tolist()).share, value_low=low, value_high=high)
 
 
-def _base(alignment: Alignment, way: Direction, seed: int) -> Record:
-    names, sites = alignment.names, alignment.sites
-    return Record(
-        comparison=" × ".join(names),
-        method=alignment.plan.method,
-        source_model=names[way.source],
-        source_site=sites[way.source].name,
-        target_model=names[way.target],
-        target_site=sites[way.target].name,
-        source=way.source,
-        target=way.target,
-        k=alignment.k,
-        init=alignment.init,
-        split="test",
-        seed=seed,
-    )
+def _read_source(alignment: Alignment, itself: ResolvedDirection, most: int, generator: torch.Generator) -> _Reader:
+    """The source's own behaviour. itself: the source into the source, over its natural pairs."""
+    (model, site), natural = itself.receiver(), itself.pairs
+    index, cache = _sample_pairs(natural, most, generator), ActivationCache(alignment.sites, alignment.models)
+    h = cache.target(itself.direction.target, natural)
+    tail = _Tail(choose_runner(model, site, natural), natural, index, lambda vectors: vectors)
+    return _Reader(tail, h[index.to(h.device)])
 
 
-def _natural(alignment: Alignment, natural: Pairs, source: int, most: int, generator: torch.Generator) -> _Reader:
-    """The source's own behaviour."""
-    site = alignment.at(source)
-    if isinstance(site, Recording):
-        raise UnsupportedError(f"the null space of recording {site.name!r}", "name a source that can be run")
-    model, site = runnable_site(alignment, source)
-    index, cache = _some(natural, most, generator), ActivationCache(alignment.sites, alignment.models)
-    h = cache.target(source, natural)
-    return _Reader(_Tail(choose_runner(model, site, natural), natural, index, lambda own: own), h[index.to(h.device)])
-
-
-def _moved_share(alignment: Alignment, pairs: Pairs, way: Direction, most: int, generator: torch.Generator) -> _Reader:
+def _read_target(alignment: Alignment, resolved: ResolvedDirection, most: int, generator: torch.Generator) -> _Reader:
     """The target's behaviour after the swap, as a function of the source's vector."""
-    model, site = runnable_site(alignment, way.target)
-    if way not in alignment.directions():
-        raise UnknownNameError("direction", str(way), map(str, alignment.directions()), "the alignment")
-    index, cache = _some(pairs, most, generator), ActivationCache(alignment.sites, alignment.models)
-    given, held = (h[index.to(h.device)] for h in (cache.source(way.source, pairs), cache.target(way.target, pairs)))
+    (model, site), pairs, direction = resolved.receiver(), resolved.pairs, resolved.direction
+    if direction not in alignment.directions():
+        raise UnknownNameError("direction", str(direction), map(str, alignment.directions()), "the alignment")
+    index, cache = _sample_pairs(pairs, most, generator), ActivationCache(alignment.sites, alignment.models)
+    activations = cache.source(direction.source, pairs), cache.target(direction.target, pairs)
+    given, held = (h[index.to(h.device)] for h in activations)
     with torch.no_grad():
-        exchange = alignment.swap_operator()
-    put = partial(exchange.swap, way, held)
+        operator = alignment.swap_operator()
+    put = partial(operator.swap, direction, held)
     return _Reader(_Tail(choose_runner(model, site, pairs), pairs, index, put), given)
 
 
-def _some(pairs: Pairs, most: int, generator: torch.Generator) -> Int[Tensor, " n"]:
+def _sample_pairs(pairs: Pairs, most: int, generator: torch.Generator) -> Int[Tensor, " n"]:
     if not pairs.single:
         raise UnsupportedError("the null share of pairs that swap several cells", "give pairs of one cell each")
     return torch.randperm(len(pairs), generator=generator)[:most]

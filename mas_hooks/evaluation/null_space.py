@@ -18,13 +18,13 @@ uses; 1: only what behaviour ignores. No hard size of the null space is chosen; 
 0.001 and trust what holds for all three.
 
 What the target does with it counts too: a full orthogonal stitch receives everything, so A must be weighted by the
-*target's* sensitivity (`received_by_target`), or its share is the same whatever it learned. The floor to print beside a result is
-the source as its own target: `received_by_target` of the identity with the source's own gradients.
+*target's* sensitivity (`received_by_target`), or its share is the same whatever it learned. The floor to print beside a
+result is the source as its own target: `received_by_target` of the identity with the source's own gradients.
 
 Limits. Local gradients vanish where predictions are saturated: take them between samples (`points_between`), and prefer
 `response_share`, which swaps and measures. Orthogonality of the two parts refers to the units as they are, as that of
 the maps does; rescaling units changes it. Directions along which the samples do not vary count as null, and weigh
-nothing. `read_out.py` measures fitted alignments by all this.
+nothing. `null_share.py` measures fitted alignments by all this.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ Behaviour = Callable[[Float[Tensor, "n width"]], Float[Tensor, "n *positions out
 class NullSpace:
     """The soft null space of a model at a site.
 
-    projector (width, width): N, symmetric with eigenvalues 0 to 1. dims: its trace, how many dims behaviour ignores.
-    covariance (width, width): of the natural activations. All float64.
+    projector (width, width): N, symmetric with eigenvalues 0 to 1. covariance (width, width): of the natural
+    activations. Both float64.
     """
 
     projector: Float[Tensor, "width width"]
@@ -55,7 +55,7 @@ class NullSpace:
 
     @property
     def dims(self) -> float:
-        """The effective number of null dims."""
+        """The effective number of null dims, which behaviour ignores: the trace of N."""
         return self.projector.trace().item()
 
     @property
@@ -79,15 +79,26 @@ class Share:
 
 
 def null_space(gradients: Float[Tensor, "m width"], h: Float[Tensor, "n width"], tolerance: float = 0.01) -> NullSpace:
-    """The soft null space from gradients of the behaviour (rows whose mean outer product is F) and activations.
+    """Find the soft null space from gradients of the behaviour and natural activations.
 
-    Only F up to a factor matters. Raises ShapeError for fewer rows than dims, of which the rest would pass for null,
-    and SettingError for a tolerance outside (0, 1).
+    Args:
+        gradients: rows whose mean outer product is F, up to a factor.
+        h: natural activations.
+        tolerance: τ, between 0 and 1.
+
+    Returns:
+        N and the covariance of the activations.
+
+    Raises:
+        SettingError: the tolerance is not between 0 and 1.
+        ShapeError: there are fewer rows than dims, of which the rest would pass for null.
+        NotFiniteError: some rows are NaN or infinite.
+        UnsupportedError: the behaviour changes nowhere.
     """
     if not 0 < tolerance < 1:
         raise SettingError("the tolerance of a null space", tolerance, "between 0 and 1")
-    _rows("the gradients of a null space", gradients, h.shape[1])
-    _rows("the activations of a null space", h, gradients.shape[1])
+    _check_rows("the gradients of a null space", gradients, h.shape[1])
+    _check_rows("the activations of a null space", h, gradients.shape[1])
     g, covariance = gradients.double(), torch.cov(h.double().mT).reshape(h.shape[1], h.shape[1])
     values, directions = torch.linalg.eigh(g.mT @ g / len(g))
     effects = values.clamp(min=0) * torch.einsum("di,de,ei->i", directions, covariance, directions)
@@ -101,7 +112,8 @@ def null_space(gradients: Float[Tensor, "m width"], h: Float[Tensor, "n width"],
 def null_share(readout: Float[Tensor, "k width"], null: NullSpace) -> Share:
     """The variances that reach a linear read-out from the null and from the behavioural part of the activations.
 
-    readout: the rows that are read, U[:, :k]ᵀ of a map or W of a stitch, weighted as their use asks (`received_by_target`).
+    readout: the rows that are read, U[:, :k]ᵀ of a map or W of a stitch, weighted as their use asks (see
+    `received_by_target`).
     """
     return Share(*readout_variances(readout, null).sum(0).tolist())
 
@@ -145,9 +157,19 @@ def linear_part(function: Callable[[Tensor], Tensor], like: Float[Tensor, "n wid
 def behaviour_gradients(
     behaviour: Behaviour, h: Float[Tensor, "n width"], generator: torch.Generator, draws: int = 1
 ) -> Float[Tensor, "rows width"]:
-    """Rows g = ∇_h log p(y | h) with y drawn from the model itself, whose mean outer product estimates F.
+    """Draw rows g = ∇_h log p(y | h) with y from the model itself, whose mean outer product estimates F.
 
-    rows = draws · n. With several positions, F of all of them together. Raises NotFiniteError.
+    Args:
+        behaviour: activations to logits; with several positions, F is that of all of them together.
+        h: where the gradients are taken.
+        generator: of the answers y.
+        draws: answers for each row of `h`.
+
+    Returns:
+        draws · n rows.
+
+    Raises:
+        NotFiniteError: some gradient is NaN or infinite.
     """
     rows = []
     for _ in range(draws):
@@ -156,8 +178,8 @@ def behaviour_gradients(
             logs = behaviour(point).float().log_softmax(-1)
             flat = logs.flatten(0, -2)
             drawn = torch.multinomial(flat.detach().exp().to(generator.device), 1, generator=generator).to(flat.device)
-            (found,) = torch.autograd.grad(flat.gather(1, drawn).sum(), point)
-        rows.append(found)
+            (gradient,) = torch.autograd.grad(flat.gather(1, drawn).sum(), point)
+        rows.append(gradient)
     stacked = torch.cat(rows)
     bad = int((~torch.isfinite(stacked)).sum())
     if bad:
@@ -168,7 +190,16 @@ def behaviour_gradients(
 def points_between(
     h: Float[Tensor, "n width"], other: Float[Tensor, "n width"], generator: torch.Generator
 ) -> Float[Tensor, "n width"]:
-    """A uniform point on the line from each row to its other, where gradients do not saturate as at the ends."""
+    """Draw a point on the line from each row to its other, where gradients do not saturate as at the ends.
+
+    Args:
+        h: one end of each line.
+        other: the other end.
+        generator: of the draw.
+
+    Returns:
+        One point a line, uniform along it.
+    """
     along = torch.rand(len(h), 1, generator=generator, device=generator.device).to(h)
     return h + along * (other - h)
 
@@ -176,11 +207,23 @@ def points_between(
 def response_share(
     respond: Behaviour, h: Float[Tensor, "n width"], other: Float[Tensor, "n width"], null: NullSpace
 ) -> Share:
-    """The same share by intervention: how the answer changes when one part of `h` is taken from `other`.
+    """Measure the same share by intervention: how the answer changes when one part of `h` is taken from `other`.
 
-    respond: source activations to logits, either the source's own tail, or a map and the target's tail; any map will
-    do. Mean Kullback–Leibler divergence in nats, summed over positions. With the source's own tail, the null change
-    says what the swap of the null part really costs: it should be near nothing.
+    With the source's own tail, the null change says what the swap of the null part really costs: it should be near
+    nothing.
+
+    Args:
+        respond: source activations to logits, either the source's own tail, or a map and the target's tail; any map
+            will do.
+        h: samples.
+        other: another sample for each.
+        null: the soft null space of the source.
+
+    Returns:
+        Mean Kullback–Leibler divergences in nats, summed over positions.
+
+    Raises:
+        ShapeError: the two sets of samples differ in shape.
     """
     return Share(*part_responses(respond, h, other, null).mean(0).tolist())
 
@@ -188,7 +231,20 @@ def response_share(
 def part_responses(
     respond: Behaviour, h: Float[Tensor, "n width"], other: Float[Tensor, "n width"], null: NullSpace
 ) -> Float[Tensor, "n 2"]:
-    """For every sample the nats by which its null and its behavioural part (columns), taken from `other`, change it."""
+    """For every sample the nats by which its null and its behavioural part (columns), taken from `other`, change it.
+
+    Args:
+        respond: source activations to logits.
+        h: samples.
+        other: another sample for each.
+        null: the soft null space of the source.
+
+    Returns:
+        Kullback–Leibler divergences, summed over positions.
+
+    Raises:
+        ShapeError: the two sets of samples differ in shape.
+    """
     if h.shape != other.shape:
         raise ShapeError("the other samples", tuple(other.shape), f"that of the samples, {tuple(h.shape)}")
     with torch.no_grad():
@@ -196,14 +252,14 @@ def part_responses(
         after = [
             _log_probabilities(respond, h + (other - h) @ part.to(h)) for part in (null.projector, null.behavioural)
         ]
-        return torch.stack([(before.exp() * (before - one)).flatten(1).sum(1) for one in after], dim=1)
+        return torch.stack([(before.exp() * (before - swapped)).flatten(1).sum(1) for swapped in after], dim=1)
 
 
 def _log_probabilities(respond: Behaviour, h: Tensor) -> Tensor:
     return respond(h).double().log_softmax(-1)
 
 
-def _rows(what: str, rows: Tensor, width: int) -> None:
+def _check_rows(what: str, rows: Tensor, width: int) -> None:
     if rows.ndim != 2 or rows.shape[1] != width or len(rows) < max(width, 2):
         raise ShapeError(what, tuple(rows.shape), f"(n, {width}) with n at least {max(width, 2)}")
     bad = int((~torch.isfinite(rows)).sum())

@@ -1,6 +1,6 @@
-"""What state a module is in: compiled, quantized, offloaded, recomputing; refused by name where hooks would go wrong.
+"""The state of a module: compiled, quantized, offloaded, recomputing. Refuses by name where hooks would go wrong.
 
-Nothing is imported to find out: whatever a module came from is in `sys.modules`, or told by the names of its classes.
+Nothing is imported to find out: the library of a module is in `sys.modules`, or in the names of its classes.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ QUANTIZED_CLASSES = {
     "optimum.quanto.": "quanto",
     "torchao.": "torchao, in modules of its own",
 }
-"""Where a class comes from (its dotted name begins so, the first that fits counts): what it quantizes with."""
+"""By what the dotted name of a class begins with (the first that fits counts): what the class quantizes with."""
 
 METHODS = {"gptq": "GPTQ", "awq": "AWQ", "hqq": "HQQ"}
-"""The names of transformers' quantization methods that are not written as they are said."""
+"""How to write the names of transformers' quantization methods, where they differ from its strings."""
 
 UNQUANTIZED = (
     "load it without quantization (dtype=torch.bfloat16 halves the memory), "
@@ -44,9 +44,9 @@ CHECKPOINTING = "gradient_checkpointing"
 
 
 def check_model(module: nn.Module, name: str) -> None:
-    """Raise UnsupportedError for a module that was compiled, or quantized in an untested way. For wrap time.
+    """Raise UnsupportedError when a module was compiled, or quantized in an untested way. For wrap time.
 
-    Of the quantized kinds only torchao's int8 weights pass: some others cut the gradient, in part and without a word.
+    Of the quantized kinds only torchao's int8 weights pass: some others cut part of the gradient in silence.
     """
     _refuse_compiled(module, name, "")
     kind = _quantization_of(module)
@@ -55,10 +55,18 @@ def check_model(module: nn.Module, name: str) -> None:
 
 
 def check_place(root: nn.Module, path: str, states: bool = False) -> None:
-    """Raise UnsupportedError where hooks of the module at `path` would be ignored or fail. For attach time: cheap.
+    """Check that hooks of a module would work. For attach time: cheap.
 
-    A hook on a compiled module itself is seen; one below it only if it was there at the first run. states: whether
-    the states inside a fused recurrent module are meant, which are computed anew from its weights.
+    A hook on a compiled module itself works; one below it only if it was there at the first run.
+
+    Args:
+        root: The module that runs.
+        path: The dotted path inside it to the module to hook.
+        states: Whether the states inside a fused recurrent module are hooked, which are computed again from its
+            weights.
+
+    Raises:
+        UnsupportedError: The hooks would be ignored or fail.
     """
     module, walked = root, ""
     for key in path.split(".") if path else ():
@@ -72,12 +80,13 @@ def check_place(root: nn.Module, path: str, states: bool = False) -> None:
 
 
 def execution_device(module: nn.Module) -> torch.device:
-    """Where a module computes: where accelerate moves its inputs and weights to, else where its weights lie.
+    """The device on which a module computes: where accelerate moves its inputs to, else that of its weights.
 
-    The first of its parts that tells counts, as that is where the inputs go; the CPU for a module without weights.
+    The first submodule with one of the two decides, as that is where the inputs go; the CPU for a module without
+    weights.
     """
     for part in module.modules():
-        device = _sent_to(part)
+        device = _offload_device(part)
         if device is not None:
             return device
         for parameter in part.parameters(recurse=False):
@@ -88,16 +97,16 @@ def execution_device(module: nn.Module) -> torch.device:
 
 @contextmanager
 def checkpointing_off(module: nn.Module) -> Iterator[None]:
-    """No gradient checkpointing inside the block: its second forward would run without the hooks, or past them.
+    """Turn off gradient checkpointing inside the block: its second forward would run without the hooks, or past them.
 
     Turns off the `gradient_checkpointing` flags that transformers reads; each is as it was afterwards. The forward
-    keeps all its activations meanwhile. Checkpointing that a module does by itself is not seen.
+    keeps all its activations meanwhile. Checkpointing that a module does by itself is not noticed.
     """
     with ExitStack() as undo:
         for part in module.modules():
-            own = vars(part)
-            if own.get(CHECKPOINTING, getattr(type(part), CHECKPOINTING, False)) is True:
-                if CHECKPOINTING in own:
+            attributes = vars(part)
+            if attributes.get(CHECKPOINTING, getattr(type(part), CHECKPOINTING, False)) is True:
+                if CHECKPOINTING in attributes:
                     undo.callback(setattr, part, CHECKPOINTING, True)
                 else:
                     undo.callback(delattr, part, CHECKPOINTING)
@@ -105,10 +114,10 @@ def checkpointing_off(module: nn.Module) -> Iterator[None]:
         yield
 
 
-def _sent_to(part: nn.Module) -> torch.device | None:
+def _offload_device(part: nn.Module) -> torch.device | None:
     """The device that accelerate's hook of this very module (or the last of several) names."""
     hook = getattr(part, "_hf_hook", None)
-    devices = [getattr(one, "execution_device", None) for one in getattr(hook, "hooks", (hook,))]
+    devices = [getattr(each, "execution_device", None) for each in getattr(hook, "hooks", (hook,))]
     return next((torch.device(device) for device in reversed(devices) if device is not None), None)
 
 
@@ -118,13 +127,13 @@ def _refuse_compiled(module: nn.Module, root: str, path: str) -> None:
         return
     by, remedy = how
     what = f"hooking {root}, compiled by {by}," if not path else f"hooking inside {path!r} of {root}, compiled by {by},"
-    raise UnsupportedError(what, f"{remedy}; a model may be compiled anew inside the `with` block of its hooks")
+    raise UnsupportedError(what, f"{remedy}; a model may be compiled again inside the `with` block of its hooks")
 
 
 def _compiled_name(module: nn.Module) -> tuple[str, str] | None:
-    """How a module was compiled and how to get at what can be hooked; None for one that is not."""
+    """How a module was compiled, and how to reach what can be hooked; None for one that is not compiled."""
     if isinstance(module, torch.jit.ScriptModule):
-        return "TorchScript", "hook the module it was made from"
+        return "TorchScript", "hook the module that it was compiled from"
     dynamo = sys.modules.get("torch._dynamo.eval_frame")
     if dynamo is not None and isinstance(module, dynamo.OptimizedModule):
         return "torch.compile(…)", "use the module inside it, ._orig_mod"
@@ -137,29 +146,29 @@ def _compiled_name(module: nn.Module) -> tuple[str, str] | None:
 
 
 def _quantization_of(module: nn.Module) -> str | None:
-    """By what a module is quantized, if it is and not in the tested way."""
+    """By what a module is quantized; None where it is not, or in the tested way."""
     parts, weights = list(module.modules()), list(module.parameters())
     for kind in dict.fromkeys(map(type, (*parts, *weights))):
-        said = _of_class(kind)
+        said = _quantization_of_class(kind)
         if said is not None:
             return said
     method = next((vars(part)["quantization_method"] for part in parts if "quantization_method" in vars(part)), None)
     if method is not None and str(getattr(method, "value", method)) != "torchao":
         method = str(getattr(method, "value", method))
         return METHODS.get(method, method)
-    return next((said for said in map(_of_weight, weights) if said is not None), None)
+    return next((said for said in map(_quantization_of_weight, weights) if said is not None), None)
 
 
-def _of_class(kind: type) -> str | None:
-    """By what modules or weights of a class are quantized; torchao's weights need a look at each."""
+def _quantization_of_class(kind: type) -> str | None:
+    """By what modules or weights of a class are quantized; each of torchao's weights is looked at by itself."""
     names = [f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__]
     if issubclass(kind, Tensor) and names[0].startswith("torchao."):
         return None
     return next((said for begin, said in QUANTIZED_CLASSES.items() for name in names if name.startswith(begin)), None)
 
 
-def _of_weight(weight: Tensor) -> str | None:
-    """By what one weight is quantized, told by torchao's class for it or by its dtype."""
+def _quantization_of_weight(weight: Tensor) -> str | None:
+    """By what one weight is quantized, as torchao's class for it or its dtype says."""
     kind = type(weight)
     if kind.__module__.partition(".")[0] == "torchao":
         activations = getattr(weight, "act_quant_kwargs", None) is not None

@@ -33,12 +33,18 @@ def _opt_pre_norm(config: Any) -> bool:
 
 @dataclass(frozen=True)
 class Family:
-    """One row. Paths are relative: `blocks` to the base model, the others to a block.
+    """One row of the table. Paths are relative: `blocks` to the base model, the others to a block.
 
-    attention, mlp: the module whose output is added to the residual stream. heads: the attention's output projection,
-    whose input are the heads side by side. serial: whether block input + attention output is the stream between the
-    two (`hook_resid_mid`). decoder: causal, with a key-value cache and position_ids, so that a run can start at a
-    block. flat_mlp: whether the mlp's module sees (batch · position, width). tuples: whether a block gives a tuple.
+    Attributes:
+        blocks: The list of blocks.
+        attention: The module whose output the attention adds to the residual stream.
+        mlp: The module whose output the MLP adds to it.
+        heads: The attention's output projection, whose input is the heads side by side.
+        serial: Whether block input + attention output is the stream between the two (`hook_resid_mid`), for a config.
+        decoder: Whether the model is causal, with a key-value cache and position_ids, so that a run can start at a
+            block.
+        flat_mlp: Whether the MLP's module sees (batch · position, width).
+        tuples: Whether a block gives a tuple.
     """
 
     blocks: str
@@ -81,4 +87,4 @@ FAMILIES = {
         decoder=False,
     ),
 }
-"""By `config.model_type`."""
+"""The families, by `config.model_type`."""

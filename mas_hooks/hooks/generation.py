@@ -1,7 +1,7 @@
-"""What is known of the call that is under way: the inputs it began with, and which columns a forward carries.
+"""The call that is under way: the inputs it began with, and which columns a forward carries.
 
-Under generation one call is many forwards: each carries the columns after those in its key-value cache, and the rows
-may be repeated (beams, several sequences a prompt).
+In generation one call is many forwards. Each carries the columns after those in its key-value cache, and the rows may
+be repeated (beams, several sequences a prompt).
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ from mas_hooks.core.inputs import Inputs
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """rows, length: of the inputs. mask (batch, position) bool, True on real tokens; None where nothing is padded."""
+    """One call of a model.
+
+    Attributes:
+        rows: How many rows the inputs have.
+        length: How many positions they have.
+        mask: (batch, position) bool, True on real tokens; None where nothing is padded.
+        generating: Whether the model goes on to write tokens.
+    """
 
     rows: int
     length: int
@@ -28,7 +35,7 @@ class Call:
     generating: bool = False
 
     def repeats(self, rows: int) -> int:
-        """How often generation repeats each row of the inputs."""
+        """How often generation repeats each row of the inputs, where a forward has so many rows."""
         return rows // self.rows if self.generating and rows % self.rows == 0 else 1
 
 
@@ -36,8 +43,8 @@ _CALL: ContextVar[Call | None] = ContextVar("call", default=None)
 
 
 @contextmanager
-def count_calls(inputs: Inputs, *, generating: bool = False) -> Iterator[None]:
-    """Everything inside belongs to one call on these inputs."""
+def track_call(inputs: Inputs, *, generating: bool = False) -> Iterator[None]:
+    """Count every forward inside as one call on these inputs."""
     rows, length = (*model_inputs.leading_tensor(inputs).shape, 1)[:2]
     mask = model_inputs.padding_mask(inputs)
     padded = mask is not None and not mask.all()

@@ -1,4 +1,4 @@
-"""`HookedModel`: the handle through which everything here reads and edits a model. It borrows, it does not own."""
+"""`HookedModel`: the handle through which this package reads and edits a model, without changing anything about it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,26 @@ Cache: TypeAlias = dict[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class HookedModel:
-    """A model with named hook points. Made by `wrap`; holds no weights and no hooks of its own.
+    """A model with named hook points. `wrap` makes it; it holds no weights and no hooks of its own.
 
-    module: the torch module that runs (for a bridge, a PEFT or an nnsight model: the one inside). native: other names
-    under which the wrapped object knows modules in there. tokenizer: of a language model, None where none was given.
+    Attributes:
+        module: The torch module that runs (of a bridge, a PEFT or an nnsight model: the one inside).
+        name: What tables and errors call it.
+        logits: Picks the logits out of its output; None for the usual places.
+        layer_path: The dotted path to the list of blocks of a model of no known family.
+        tokenizer: Of a language model; None where none was given.
+        family: The row of the table for its family.
+        bridge: The TransformerLens bridge around it.
+        native: Other names under which the wrapped object knows modules in there.
+
+    Example:
+        >>> import torch
+        >>> import mas_hooks as mh
+        >>> from torch import nn
+        >>> model = mh.wrap(nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 5)), name="toy")
+        >>> logits, cache = model.run_with_cache(torch.tensor([[0, 1, 2]]), ["embed"])
+        >>> cache["embed"].shape
+        torch.Size([1, 3, 8])
     """
 
     module: nn.Module
@@ -49,7 +65,7 @@ class HookedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where its inputs go."""
+        """The device that its inputs go to."""
         return checks.execution_device(self.module)
 
     @cached_property
@@ -69,16 +85,26 @@ class HookedModel:
         return list(self._points)
 
     def at(self, name: str, side: Side = "output", width: int | None = None) -> Site:
-        """The site of that name. `width` is needed only for modules that do not say how wide they are.
+        """Find the site of a name.
 
-        Raises UnknownNameError naming the nearest site.
+        Args:
+            name: One of `hook_points()`, or one head.
+            side: Which side of the module.
+            width: How many units the site has; needed only for modules that do not say.
+
+        Returns:
+            The site.
+
+        Raises:
+            UnknownNameError: There is no such site; the sentence gives the nearest name.
+            UnsupportedError: The site has no such side, or nothing says its width.
         """
         point = self.point(name, side)
-        own = None if self.bridge is None else transformer_lens.bridge_width(self.bridge, name)
-        width = point.width or own or width
+        stream = None if self.bridge is None else transformer_lens.bridge_width(self.bridge, name)
+        width = point.width or stream or width
         if width is None:
-            remedy = f"say how wide it is: .at({name!r}, width=…)"
-            raise UnsupportedError(f"telling the width of site {name!r} of {self.name}", remedy)
+            what = f"site {name!r} of {self.name}, whose module does not say how wide it is,"
+            raise UnsupportedError(what, f"give its width: .at({name!r}, width=…)")
         return Site(self, name, width, side, self._basis(name))
 
     def _basis(self, name: str) -> str:
@@ -90,13 +116,27 @@ class HookedModel:
         names_filter: str | Site | Sequence[str | Site] | None = None,
         positions: Where | Sequence[int] | None = None,
     ) -> tuple[Float[Tensor, "batch position vocabulary"], Cache]:
-        """Run once; keep the activations of the named sites (default: the canonical ones), only the rows asked for.
+        """Run once and keep the activations of some sites.
 
-        positions: a `Where` (values are (n, width)), columns for every row (batch, len, width), or None for all.
-        The caller's gradient mode holds: use torch.no_grad() where no gradient is wanted.
+        The caller's gradient mode holds: use torch.no_grad() where no gradient is needed.
+
+        Args:
+            inputs: What the model reads.
+            names_filter: The sites, or their names; None for all canonical ones.
+            positions: What to keep of each: the cells of a `Where` (n, width), columns of every row
+                (batch, columns, width), or None for all positions.
+
+        Returns:
+            The logits, and the activations by the name of their site.
+
+        Raises:
+            UnknownNameError: There is no such site.
+            PositionError: A cell lies outside the inputs or on padding.
+            EmptyError: No site is named, and the model has no canonical ones.
+            SettingError: `positions` is something else.
         """
-        sites = self._filter(names_filter)
-        where, batch = self._cells(inputs, positions)
+        sites = self._site_names(names_filter)
+        where, batch = self._find_cells(inputs, positions)
         reads = [ReadTap(name, where) for name in sites]
         with self.tap([(self.point(tap.name), tap) for tap in reads]):
             logits = self.forward(inputs)
@@ -108,23 +148,28 @@ class HookedModel:
     def run_with_hooks(
         self, inputs: Inputs, fwd_hooks: Edit | Sequence[Hook]
     ) -> Float[Tensor, "batch position vocabulary"]:
-        """Logits of one forward under the given hooks (a list, or one Edit); the model is as before afterwards.
+        """Run once under some hooks, a list or one Edit, and give the logits; afterwards the model is as before.
 
         A hook is an `Edit` (its function sees only its cells) or (name, fn): fn(h) -> h on the whole activation
         (batch, position, width), which for a recurrent state passes one step at a time.
+
+        Raises UnreachedSiteError when an edit's cells did not come by, PositionError when they lie outside the inputs.
         """
         for hook in [fwd_hooks] if isinstance(fwd_hooks, Edit) else fwd_hooks:
             if isinstance(hook, Edit) and isinstance(hook.where, Where):
-                self._cells(inputs, hook.where)
+                self._find_cells(inputs, hook.where)
         with self.hooks(fwd_hooks):
             return self.forward(inputs)
 
     def hooks(self, fwd_hooks: Edit | Sequence[Hook]) -> AbstractContextManager[None]:
-        """A context in which every forward of the model is edited. Raises on exit if a site was never reached."""
+        """A context in which every forward of the model is edited (see `run_with_hooks`).
+
+        Raises UnreachedSiteError on exit when the cells of an edit did not come by.
+        """
         taps: list[tuple[HookPoint, AbstractTap]] = []
         for hook in [fwd_hooks] if isinstance(fwd_hooks, Edit) else fwd_hooks:
             if isinstance(hook, Edit):
-                self._check_own(hook.site)
+                self._check_site(hook.site)
                 taps.append((self.point(hook.site.name, hook.site.side), EditTap(hook)))
             else:
                 taps.append((self.point(hook[0]), WholeTap(*hook)))
@@ -132,51 +177,56 @@ class HookedModel:
 
     def tap(self, taps: Sequence[tuple[HookPoint, AbstractTap]]) -> AbstractContextManager[None]:
         """A context in which taps see what passes their points."""
-        transformer_lens.check_since(self.module, self.bridge, self.name)
+        transformer_lens.check_later_bridge(self.module, self.bridge, self.name)
         at: dict[HookPoint, list[AbstractTap]] = {}
         for point, tap in taps:
-            for place, one in place_partial_tap(point, tap):
-                at.setdefault(place, []).append(one)
+            for place, placed in place_partial_tap(point, tap):
+                at.setdefault(place, []).append(placed)
         return attach_taps(self.module, at)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Logits of a plain forward, inputs moved to the model's device.
+        """Run a plain forward, its inputs moved to the model's device, and give the logits.
 
         Language models get position_ids that skip padding, so that padding on either side changes no number.
         """
         return (self.logits or outputs.default_logits)(self.call(inputs))
 
     def call(self, inputs: Inputs) -> Any:
-        """What the module itself gives for these inputs."""
+        """Run a plain forward as `forward` does, and give what the module itself returns."""
         model_inputs.leading_tensor(inputs)  # refuses what is no input
-        own: Any = inputs if self.family is None else huggingface.prepare_inputs(inputs)
-        own = model_inputs.to_device(own, self.device)
-        with generation.count_calls(inputs):
+        prepared: Any = inputs if self.family is None else huggingface.prepare_inputs(inputs)
+        prepared = model_inputs.to_device(prepared, self.device)
+        with generation.track_call(inputs):
             if self.family is not None and self.family.decoder:  # a cache that nobody reads costs memory
-                return self.module(**{"use_cache": False, **own})
-            return model_inputs.call_module(self.module, own)
+                return self.module(**{"use_cache": False, **prepared})
+            return model_inputs.call_module(self.module, prepared)
 
     def generate(self, inputs: Inputs, **settings: Any) -> Tensor:
-        """Token ids (sequences, position) of the prompts with what the model writes after them.
+        """Let the model write after some prompts; gives token ids (sequences, position), the prompts included.
 
-        settings: those of transformers' `generate`. Edits made in `with model.hooks(…)` count columns on through the
+        settings: those of transformers' `generate`. Edits in `with model.hooks(…)` count columns on through the
         generated tokens, with and without a key-value cache; rows repeated for beams get the edits of their prompt.
+
+        Raises UnsupportedError when the model cannot generate, SettingError when prompts are padded on the right.
         """
         if not hasattr(self.module, "generate"):
             raise UnsupportedError(f"generating with {self.name}", "wrap a Hugging Face language model")
         ids = model_inputs.leading_tensor(inputs)
-        own = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} if isinstance(inputs, Tensor) else inputs
-        own = {name: value for name, value in own.items() if name != "position_ids"}  # generate makes its own
-        mask = model_inputs.padding_mask(own)
+        prompts = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} if isinstance(inputs, Tensor) else inputs
+        prompts = {name: value for name, value in prompts.items() if name != "position_ids"}  # generate makes its own
+        mask = model_inputs.padding_mask(prompts)
         if mask is not None and not mask[:, -1].all():
             allowed = "'left' to generate: encode(texts, padding_side='left')"
             raise SettingError(f"the padding of the prompts of {self.name}", "right", allowed)
         settings = {"disable_compile": True} | settings  # a step that was compiled before ignores the hooks
-        with generation.count_calls(own, generating=True):
-            return self.module.generate(**model_inputs.to_device(own, self.device), **settings)  # pyright: ignore
+        with generation.track_call(prompts, generating=True):
+            return self.module.generate(**model_inputs.to_device(prompts, self.device), **settings)  # pyright: ignore
 
     def encode(self, texts: str | Sequence[str], **settings: Any) -> dict[str, Tensor]:
-        """Texts as inputs: input_ids and attention_mask (batch, position), padded as the tokenizer does."""
+        """Turn texts into inputs: input_ids and attention_mask (batch, position), padded as the tokenizer does.
+
+        Raises SettingError when the model has no tokenizer, or the tokenizer no pad token.
+        """
         if self.tokenizer is None:
             raise SettingError(f"the tokenizer of {self.name}", None, "given: wrap(model, tokenizer=…)")
         if self.tokenizer.pad_token is None:
@@ -184,42 +234,40 @@ class HookedModel:
                 f"the pad token of {self.name}'s tokenizer", None, "set: tokenizer.pad_token = tokenizer.eos_token"
             )
         texts = [texts] if isinstance(texts, str) else list(texts)
-        found = self.tokenizer(texts, return_tensors="pt", padding=True, **settings)
-        return {name: found[name] for name in ("input_ids", "attention_mask")}
+        encoded = self.tokenizer(texts, return_tensors="pt", padding=True, **settings)
+        return {name: encoded[name] for name in ("input_ids", "attention_mask")}
 
     def point(self, name: str, side: Side = "output") -> HookPoint:
-        """Where a site name leads inside the module."""
+        """Find the place inside the module that a site name means. Raises UnknownNameError when there is none."""
         if side not in get_args(Side):
             raise UnknownNameError("side", side, get_args(Side), f"site {name!r}")
         point = names.find_point(self.module, self._points, name, self.name)
-        return point if side == "output" else names.on_input(self.module, point)
+        return point if side == "output" else names.move_to_input(self.module, point)
 
-    def _filter(self, names_filter: str | Site | Sequence[str | Site] | None) -> list[str]:
+    def _site_names(self, names_filter: str | Site | Sequence[str | Site] | None) -> list[str]:
         if names_filter is not None:
             asked = [names_filter] if isinstance(names_filter, str | Site) else list(names_filter)
-            return [one.name if isinstance(one, Site) else one for one in asked]
+            return [site.name if isinstance(site, Site) else site for site in asked]
         if not self._canonical:
             raise EmptyError(f"the list of canonical sites of {self.name}", "name some of hook_points()")
         return list(self._canonical)
 
-    def _check_own(self, site: Site) -> None:
-        """Raise SettingError for the site of another handle, or one taken before a bridge changed its basis."""
+    def _check_site(self, site: Site) -> None:
+        """Raise SettingError when a site is that of another handle, or was taken before a bridge changed its basis."""
         if site.model is self:
             if site.basis != self._basis(site.name):
-                allowed = f"{self._basis(site.name)!r}, as it is now: take it anew by .at({site.name!r})"
+                allowed = f"{self._basis(site.name)!r}, as it is now: take the site again with .at({site.name!r})"
                 raise SettingError(f"the basis of site {site}", site.basis, allowed)
             return
-        same = isinstance(site.model, HookedModel) and site.model.module is self.module
-        own = f"a site of {self.name}: {self.name}.at(…)"
-        if same:
-            own = f"of the handle that runs, not of a second wrap of the same module; take {own}"
+        allowed = f"a site of {self.name}, from its .at(…)"
+        if isinstance(site.model, HookedModel) and site.model.module is self.module:
+            allowed = f"of the handle that runs, not of a second wrap of the same module; take {allowed}"
         elif site.model.name == self.name:
-            own += "; two models are called so, wrap(…, name=…) tells them apart"
-        allowed = own
+            allowed += "; two models have this name, so give each its own with wrap(…, name=…)"
         raise SettingError("the site of an edit", str(site), allowed)
 
-    def _cells(self, inputs: Inputs, positions: Where | Sequence[int] | None) -> tuple[Where | None, int | None]:
-        """The cells asked for, checked against the inputs; and the batch size where columns for every row were."""
+    def _find_cells(self, inputs: Inputs, positions: Where | Sequence[int] | None) -> tuple[Where | None, int | None]:
+        """The cells to keep, checked against the inputs; and the batch size where every row has the same columns."""
         if positions is None:
             return None, None
         shape = tuple(model_inputs.leading_tensor(inputs).shape)

@@ -9,7 +9,7 @@ from mas_hooks.core.errors import UnsupportedError
 
 
 def is_envoy(model: object) -> bool:
-    """Whether this is an nnsight model or a part of one; nnsight is not imported to tell."""
+    """Whether this is an nnsight model or a part of one; nnsight is not imported to find out."""
     home = sys.modules.get("nnsight.intervention.envoy")
     return home is not None and isinstance(model, home.Envoy)
 
@@ -17,7 +17,7 @@ def is_envoy(model: object) -> bool:
 def without_envoy(model: Any) -> Any:
     """The torch module of an nnsight model; anything else as it is.
 
-    Raises UnsupportedError for one whose weights nnsight has not loaded yet: loading puts another module in place.
+    Raises UnsupportedError when nnsight has not loaded its weights yet: loading puts another module in place.
     """
     if not is_envoy(model):
         return model

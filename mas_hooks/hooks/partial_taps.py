@@ -1,6 +1,6 @@
-"""Taps on something that is not a module's whole output: one head, a sum of two places, a flattened batch.
+"""Taps on something else than a module's whole output: one head, a sum of two places, a flattened batch.
 
-Each wraps another tap and shows it what it expects, (batch, position, width).
+Each wraps another tap and shows it what that expects, (batch, position, width).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mas_hooks.hooks.taps import AbstractTap
 
 @dataclass(eq=False)
 class BlockInput(AbstractTap):
-    """Remembers what a block got, for the other taps of the same forward. Runs after all edits of that place."""
+    """Keeps what enters a block for the other taps of the same forward. Runs after all edits of that place."""
 
     h: Tensor = field(init=False)
     reads_only = True
@@ -35,8 +35,8 @@ class BlockInput(AbstractTap):
 
 
 @dataclass(eq=False)
-class _AbstractPart(AbstractTap):
-    """A tap that passes everything but the activation itself on to the one inside."""
+class _AbstractPartialTap(AbstractTap):
+    """A tap that hands everything but the activation itself on to the tap inside."""
 
     inside: AbstractTap
 
@@ -51,21 +51,21 @@ class _AbstractPart(AbstractTap):
 
 
 @dataclass(eq=False)
-class UnitsTap(_AbstractPart):
-    """Shows a span of the units, such as one head."""
+class UnitsTap(_AbstractPartialTap):
+    """Shows a span of the units, such as those of one head."""
 
     units: tuple[int, int]
 
     def __call__(self, h: Float[Tensor, "batch position width"], offset: int) -> Float[Tensor, "batch position width"]:
         begin, end = self.units
-        part = h[..., begin:end]
-        edited = self.inside(part, offset)
-        return h if edited is part else torch.cat([h[..., :begin], edited, h[..., end:]], dim=-1)
+        span = h[..., begin:end]
+        edited = self.inside(span, offset)
+        return h if edited is span else torch.cat([h[..., :begin], edited, h[..., end:]], dim=-1)
 
 
 @dataclass(eq=False)
-class SumTap(_AbstractPart):
-    """Shows block input + this output; an edit of the sum is added to the output, so the skip branch is left alone."""
+class SumTap(_AbstractPartialTap):
+    """Shows block input + this output. What an edit adds goes to the output; the skip branch stays as it is."""
 
     base: BlockInput
     last = True  # the sum follows from the output: edits and reads of the output itself come first
@@ -77,7 +77,7 @@ class SumTap(_AbstractPart):
 
 
 @dataclass(eq=False)
-class FlatTap(_AbstractPart):
+class FlatTap(_AbstractPartialTap):
     """Shows (batch · position, 1, width) as (batch, position, width)."""
 
     base: BlockInput
@@ -89,7 +89,7 @@ class FlatTap(_AbstractPart):
 
 
 def place_partial_tap(point: HookPoint, tap: AbstractTap) -> list[tuple[HookPoint, AbstractTap]]:
-    """At which points of the model a tap has to be put so that it sees what `point` means."""
+    """List the points of the model, each with the tap to put there, at which a tap sees what `point` means."""
     if point.units is not None:
         return [(point, UnitsTap(tap, point.units))]
     block = point.plus or point.flat

@@ -16,33 +16,33 @@ from mas_hooks.hooks.hooked_model import HookedModel
 from mas_hooks.hooks.taps import AbstractTap, ReadTap, StopForward
 
 
-@dataclass(eq=False)
-class _SharedRead(AbstractTap):
-    """One of several reads of a forward, which ends once all of them have their cells."""
-
-    read: ReadTap
-    together: Sequence[ReadTap]
-    reads_only = True
-
-    def columns(self) -> Tensor | None:
-        return self.read.columns()
-
-    def __call__(self, h: Tensor, offset: int) -> Tensor:
-        self.read(h, offset)
-        if not any(read.missing() for read in self.together):
-            raise StopForward
-        return h
-
-    def check(self, seen: int) -> None:
-        self.read.check(seen)
-
-
 def read_sites(
     model: HookedModel, sites: Sequence[Site], inputs: Inputs, where: Where
 ) -> list[Float[Tensor, "n _width"]]:
-    """The activations of some cells at several sites of a model, from one forward without gradient.
+    """Read some cells at several sites, in one forward without gradient that ends at the last of them.
 
-    The forward ends at the last of the sites.
+    Args:
+        model: The model to run.
+        sites: Some of its sites.
+        inputs: What it reads.
+        where: The cells, the same at every site.
+
+    Returns:
+        The vectors of each site, in the order of the cells.
+
+    Raises:
+        UnreachedSiteError: Some of the cells did not come by.
+        PositionError: A cell lies outside the inputs or on padding.
+
+    Example:
+        >>> import torch
+        >>> import mas_hooks as mh
+        >>> from torch import nn
+        >>> from mas_hooks.hooks import read_sites
+        >>> model = mh.wrap(nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 5)))
+        >>> ids, cells = torch.tensor([[0, 1, 2]]), mh.Where([0, 0], [2, 1])
+        >>> [rows.shape for rows in read_sites(model, [model.at("embed"), model.at("1")], ids, cells)]
+        [torch.Size([2, 8]), torch.Size([2, 5])]
     """
     reads = [ReadTap(str(site), where) for site in sites]
     taps = [
@@ -54,5 +54,49 @@ def read_sites(
 
 
 def read_site(model: HookedModel, site: Site, inputs: Inputs, where: Where) -> Float[Tensor, "n width"]:
-    """The activations of some cells at one site (see `read_sites`)."""
+    """Read the activations of some cells at one site (see `read_sites`).
+
+    Args:
+        model: The model to run.
+        site: One of its sites.
+        inputs: What it reads.
+        where: The cells.
+
+    Returns:
+        The vectors, in the order of the cells.
+
+    Raises:
+        UnreachedSiteError: Some of the cells did not come by.
+        PositionError: A cell lies outside the inputs or on padding.
+
+    Example:
+        >>> import torch
+        >>> import mas_hooks as mh
+        >>> from torch import nn
+        >>> from mas_hooks.hooks import read_site
+        >>> model = mh.wrap(nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 5)))
+        >>> read_site(model, model.at("embed"), torch.tensor([[0, 1, 2]]), mh.Where([0, 0], [2, 1])).shape
+        torch.Size([2, 8])
+    """
     return read_sites(model, [site], inputs, where)[0]
+
+
+@dataclass(eq=False)
+class _SharedRead(AbstractTap):
+    """One of several reads of a forward; the forward ends once all of them have their cells."""
+
+    read: ReadTap
+    reads: Sequence[ReadTap]
+    reads_only = True
+
+    def columns(self) -> Tensor | None:
+        return self.read.columns()
+
+    def __call__(self, h: Tensor, offset: int) -> Tensor:
+        self.read(h, offset)
+        if not any(read.missing() for read in self.reads):
+            raise StopForward
+        return h
+
+    def check(self, seen: int) -> None:
+        self.read.check(seen)

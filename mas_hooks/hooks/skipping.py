@@ -1,4 +1,7 @@
-"""The only place that displaces a module's `forward`, for the length of a block."""
+"""Runs of a part of a model: other forwards in place of a module's own, blocks that are skipped, an early end.
+
+Nothing else displaces a module's `forward`. Each change lasts as long as its `with` block.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from mas_hooks.hooks.taps import StopForward
 
 @contextmanager
 def displace_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Put another forward into the instance, and back whatever was there (other libraries use that slot too)."""
+    """Put another forward into a module; afterwards whatever was there is back (other libraries use that slot too)."""
     slot = module.__dict__
     before = slot.get("forward")
     slot["forward"] = forward
@@ -28,20 +31,23 @@ def displace_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator
 
 @contextmanager
 def skip_blocks(blocks: Sequence[nn.Module], entries: Sequence[int], stream: Tensor | None) -> Iterator[None]:
-    """The last of the blocks gives the stream, and those below it what they get.
+    """Skip blocks: the last of them gives the stream, and those below it give what they get.
 
-    entries: of each block, how many its output has, of which the stream is the first; 0 for a bare tensor.
+    Args:
+        blocks: The blocks, bottom up.
+        entries: How many entries the output of each block has, the stream first; 0 for a bare tensor.
+        stream: What the last block gives; None where no block is skipped.
     """
     with ExitStack() as undo:
         for block, count in zip(blocks, entries, strict=True):
             value = stream if block is blocks[-1] else None
-            undo.enter_context(displace_forward(block, _giving(value, count)))
+            undo.enter_context(displace_forward(block, _skipped_forward(value, count)))
         yield
 
 
 @contextmanager
 def stop_after(module: nn.Module) -> Iterator[None]:
-    """A forward ends once this module has run and its hooks have seen what it gave."""
+    """End each forward once this module has run and its other hooks have seen what it gave."""
 
     def stop(*_: Any) -> None:
         raise StopForward
@@ -54,10 +60,12 @@ def stop_after(module: nn.Module) -> Iterator[None]:
         handle.remove()
 
 
-def _giving(value: Tensor | None, count: int) -> Any:
+def _skipped_forward(value: Tensor | None, count: int) -> Any:
+    """A forward that gives a value, or what it gets where that is None."""
+
     def forward(*args: Any, **kwargs: Any) -> Any:
         hidden = args[0] if args else next(iter(kwargs.values()))
-        given = hidden if value is None else value.to(hidden.device)
-        return (given, *[None] * (count - 1)) if count else given
+        stream = hidden if value is None else value.to(hidden.device)
+        return (stream, *[None] * (count - 1)) if count else stream
 
     return forward

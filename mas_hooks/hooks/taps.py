@@ -1,4 +1,4 @@
-"""What is done when an activation comes by: a tap reads it, edits it, or both, and knows at which columns."""
+"""Taps: each reads an activation as it comes by, edits it, or both, and knows at which columns."""
 
 from __future__ import annotations
 
@@ -19,18 +19,38 @@ Scope = Literal["every", "prompt", "generated"]
 
 
 class StopForward(Exception):  # noqa: N818
-    """Raised by the last read of a run that needs nothing above it; caught by whoever started that run."""
+    """Ends a run that needs nothing above its last read; whoever started that run catches it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """A function on the cells of a site: `fn(h) -> h`, (n, width) -> (n, width), sees only the cells of `where`.
+    """A function on the cells of a site.
 
-    where: cells; or `prompt`, `generated`, `every`: all cells of what the model was given, of what it goes on to write
-    under `generate`, or of both, padding left out. Columns count on through generated tokens.
-    With `vectors` (one row a cell of a Where) it is called as `fn(h, vectors)`. Where positions pass one at a time (a
-    recurrent state, generation) it is called once per step with the cells of that step, so it must treat rows
-    independently.
+    Where positions pass one at a time (a recurrent state, generation), the function is called once per step with the
+    cells of that step, so it must treat rows independently.
+
+    Args:
+        site: The site, from `model.at(name)`.
+        fn: `fn(h) -> h`, (n, width) -> (n, width), on the cells of `where` alone; `fn(h, vectors)` where there are
+            vectors.
+        where: Cells; or `prompt`, `generated`, `every`: all cells of what the model was given, of what it goes on to
+            write under `generate`, or of both, padding left out. Columns count on through generated tokens.
+        vectors: One row for each cell of a Where.
+
+    Raises:
+        SettingError: The site, the function or the cells are something else, or a cell is named twice.
+        ShapeError: There are more or fewer vectors than cells.
+
+    Example:
+        >>> import torch
+        >>> import mas_hooks as mh
+        >>> from torch import nn
+        >>> model = mh.wrap(nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 5)))
+        >>> edit = mh.Edit(model.at("embed"), lambda h: 0 * h, mh.Where([0], [1]))
+        >>> ids = torch.tensor([[0, 1, 2]])
+        >>> change = model.run_with_hooks(ids, edit) != model.forward(ids)
+        >>> change.any(dim=-1).tolist()
+        [[False, True, False]]
     """
 
     site: Site
@@ -50,10 +70,20 @@ class Edit:
                 raise SettingError(f"where of an edit at {self.site}", got, f"a mas_hooks.Where, or {allowed}")
             return
         if self.vectors is not None and len(self.vectors) != len(self.where):
-            raise ShapeError(f"vectors of an edit at {self.site}", tuple(self.vectors.shape), f"{len(self.where)} rows")
+            needed = f"one row for each of its {len(self.where)} cells"
+            raise ShapeError(f"the vectors tensor of an edit at {self.site}", tuple(self.vectors.shape), needed)
         rows, columns = self.where.rows, self.where.columns
-        if len(columns) and len((rows * (columns.max() - columns.min() + 1) + columns).unique()) < len(columns):
-            raise SettingError(f"where of an edit at {self.site}", "a list that repeats a cell", "distinct cells")
+        if not len(columns):
+            return
+        distinct = len((rows * (columns.max() - columns.min() + 1) + columns).unique())
+        if distinct < len(columns):
+            allowed = f"{len(columns)}, the number of all its cells: name each cell once"
+            raise SettingError(f"the number of distinct cells of an edit at {self.site}", distinct, allowed)
+
+
+def put_vectors(_h: Tensor, vectors: Tensor) -> Tensor:
+    """Put vectors in place of what the cells hold: the function of an `Edit` with vectors."""
+    return vectors
 
 
 class AbstractTap(ABC):
@@ -64,58 +94,15 @@ class AbstractTap(ABC):
 
     @abstractmethod
     def columns(self) -> Tensor | None:
-        """The columns asked for, sorted and distinct; None for every one."""
+        """The columns that the tap asks for, sorted and distinct; None for every one."""
 
     @abstractmethod
     def __call__(self, h: Float[Tensor, "batch position width"], offset: int) -> Float[Tensor, "batch position width"]:
-        """Take the span that starts at column `offset`; return it, edited or as it is."""
+        """Take the span that starts at column `offset`. Return it, edited or as it is."""
 
     @abstractmethod
     def check(self, seen: int) -> None:
-        """Raise UnreachedSiteError where cells never came by in `seen` positions."""
-
-
-def _passing(where: Where, h: Tensor, offset: int, site: str) -> tuple[Tensor, Where]:
-    """Which of the cells are in the span that starts at `offset`, and where in it they are.
-
-    Rows that generation repeats (beams, several sequences a prompt) get the cells of the row they came from.
-    """
-    call, length = generation.current_call(), h.shape[1]
-    repeats = 1 if call is None else call.repeats(h.shape[0])
-    which = ((where.columns >= offset) & (where.columns < offset + length)).nonzero()[:, 0]
-    cells = Where(where.rows[which], where.columns[which])
-    cells.check(h.shape[0] // repeats, offset + length, None, f"the batch at {site}")
-    if call is not None and call.mask is not None:
-        given = cells.columns < call.length
-        Where(cells.rows[given], cells.columns[given]).check(call.rows, call.length, call.mask, f"the inputs at {site}")
-    if repeats > 1:
-        own = torch.arange(repeats, device=cells.rows.device).repeat(len(which))
-        which = which.repeat_interleave(repeats)
-        cells = Where(where.rows[which] * repeats + own, where.columns[which])
-    return which, Where(cells.rows, cells.columns - offset).to(h.device)
-
-
-def _in_scope(scope: Scope, h: Tensor, offset: int, site: str) -> Where:
-    """All cells of a span that are prompt, generated or either; padding left out."""
-    call = generation.current_call()
-    columns = torch.arange(offset, offset + h.shape[1], device=h.device)
-    if call is None:
-        if scope != "every":
-            remedy = "'every' or a Where where the model is called directly; use .generate, .forward or .run_with_hooks"
-            raise SettingError(f"where of an edit at {site}", scope, remedy)
-        return Where.from_mask(torch.ones(h.shape[:2], dtype=torch.bool, device=h.device))
-    given = (columns < call.length).expand(h.shape[:2])
-    real = given.clone()
-    if call.mask is not None:
-        mask = call.mask.to(h.device).repeat_interleave(call.repeats(h.shape[0]), dim=0)
-        real &= mask[:, columns.clamp(max=call.length - 1)]
-    return Where.from_mask({"prompt": real, "generated": ~given, "every": real | ~given}[scope])
-
-
-def _check_shape(edited: object, h: Tensor, what: str) -> None:
-    if not isinstance(edited, Tensor) or edited.shape != h.shape:
-        got = tuple(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
-        raise ShapeError(what, got, str(tuple(h.shape)))
+        """Raise UnreachedSiteError when some cells did not come by in the `seen` positions that passed."""
 
 
 @dataclass(eq=False)
@@ -138,16 +125,16 @@ class EditTap(AbstractTap):
         where, vectors, call = self.edit.where, self.edit.vectors, generation.current_call()
         self.generating = self.generating or (call is not None and call.generating)
         if isinstance(where, Where):
-            which, cells = _passing(where, h, offset, str(self.edit.site))
+            which, cells = _select_cells(where, h, offset, str(self.edit.site))
         else:
-            which, cells = torch.zeros(1, dtype=torch.int64), _in_scope(where, h, offset, str(self.edit.site))
+            which, cells = torch.zeros(1, dtype=torch.int64), _cells_of_scope(where, h, offset, str(self.edit.site))
         if not len(cells):
             return h
         self.reached[which.cpu()] = True
-        found = cells.gather(h)
-        own = () if vectors is None else (vectors[which.to(vectors.device)].to(h.device),)
-        edited = self.edit.fn(found, *own)
-        _check_shape(edited, found, f"what the edit at {self.edit.site} returned")
+        before = cells.gather(h)
+        rows = () if vectors is None else (vectors[which.to(vectors.device)].to(h.device),)
+        edited = self.edit.fn(before, *rows)
+        _check_shape(edited, before, f"what the edit at {self.edit.site} returned")
         return cells.scatter(h, edited)
 
     def check(self, seen: int) -> None:
@@ -159,7 +146,7 @@ class EditTap(AbstractTap):
                 return  # generation may end at its first token, which no forward reads
             raise UnreachedSiteError(str(self.edit.site), 1, f"no position of {where!r} passed its module")
         missed = where.columns[~self.reached.to(where.columns.device)]
-        detail = f"its module passed {seen} positions, asked was position {int(missed.max())}"
+        detail = f"{seen} positions passed its module, and the edit asks for position {int(missed.max())}"
         raise UnreachedSiteError(str(self.edit.site), len(missed), detail)
 
 
@@ -183,14 +170,14 @@ class WholeTap(AbstractTap):
 
     def check(self, seen: int) -> None:
         if not self.calls:
-            raise UnreachedSiteError(self.name, 1, f"its module passed {seen} positions")
+            raise UnreachedSiteError(self.name, 1, f"{seen} positions passed its module")
 
 
 @dataclass(eq=False)
 class ReadTap(AbstractTap):
-    """Keeps the vectors of the asked cells, or every position where none are named.
+    """Keeps the vectors of some cells, or every position where `where` is None.
 
-    With `stop` the forward ends (StopForward) as soon as all asked cells have come by.
+    With `stop` the forward ends (StopForward) as soon as all of the cells have come by.
     """
 
     name: str
@@ -201,7 +188,9 @@ class ReadTap(AbstractTap):
 
     def __post_init__(self) -> None:
         if self.where is not None and not len(self.where):
-            raise EmptyError(f"the list of cells to read at {self.name}", "name some, or None for every one")
+            raise EmptyError(
+                f"the list of cells to read at {self.name}", "name some cells, or give None for all of them"
+            )
 
     def columns(self) -> Tensor | None:
         return None if self.where is None else self.where.columns.unique()
@@ -210,7 +199,7 @@ class ReadTap(AbstractTap):
         if self.where is None:
             self.spans.append((None, h.clone()))  # a copy, as the model may go on to write into its own
             return h
-        which, cells = _passing(self.where, h, offset, self.name)
+        which, cells = _select_cells(self.where, h, offset, self.name)
         if len(cells):
             self.spans.append((which.to(h.device), cells.gather(h)))
         if self.stop and not self.missing():
@@ -218,14 +207,14 @@ class ReadTap(AbstractTap):
         return h
 
     def missing(self) -> int:
-        """How many of the asked cells have not come by."""
+        """How many of the cells have not come by."""
         if self.where is None:
             return 0 if self.spans else 1
         return len(self.where) - sum(len(values) for _, values in self.spans)
 
     def check(self, seen: int) -> None:
         if missing := self.missing():
-            raise UnreachedSiteError(self.name, missing, f"its module passed {seen} positions")
+            raise UnreachedSiteError(self.name, missing, f"{seen} positions passed its module")
 
     def result(self) -> Tensor:
         """(n, width) in the order of `where`, or (batch, position, width) of everything that passed."""
@@ -234,3 +223,46 @@ class ReadTap(AbstractTap):
             return values
         order = torch.cat([index for index, _ in self.spans if index is not None])
         return values[order.argsort()]
+
+
+def _select_cells(where: Where, h: Tensor, offset: int, site: str) -> tuple[Tensor, Where]:
+    """Which of the cells are in the span that starts at `offset`, and where in it they are.
+
+    Rows that generation repeats (beams, several sequences a prompt) get the cells of the row they came from.
+    """
+    call, length = generation.current_call(), h.shape[1]
+    repeats = 1 if call is None else call.repeats(h.shape[0])
+    which = ((where.columns >= offset) & (where.columns < offset + length)).nonzero()[:, 0]
+    cells = Where(where.rows[which], where.columns[which])
+    cells.check(h.shape[0] // repeats, offset + length, None, f"the batch at {site}")
+    if call is not None and call.mask is not None:
+        given = cells.columns < call.length
+        Where(cells.rows[given], cells.columns[given]).check(call.rows, call.length, call.mask, f"the inputs at {site}")
+    if repeats > 1:
+        copy = torch.arange(repeats, device=cells.rows.device).repeat(len(which))
+        which = which.repeat_interleave(repeats)
+        cells = Where(where.rows[which] * repeats + copy, where.columns[which])
+    return which, Where(cells.rows, cells.columns - offset).to(h.device)
+
+
+def _cells_of_scope(scope: Scope, h: Tensor, offset: int, site: str) -> Where:
+    """All cells of a span that are prompt, generated or either, padding left out."""
+    call = generation.current_call()
+    columns = torch.arange(offset, offset + h.shape[1], device=h.device)
+    if call is None:
+        if scope != "every":
+            allowed = "'every' or a Where in a direct call of the model; use .generate, .forward or .run_with_hooks"
+            raise SettingError(f"where of an edit at {site}", scope, allowed)
+        return Where.from_mask(torch.ones(h.shape[:2], dtype=torch.bool, device=h.device))
+    given = (columns < call.length).expand(h.shape[:2])
+    real = given.clone()
+    if call.mask is not None:
+        mask = call.mask.to(h.device).repeat_interleave(call.repeats(h.shape[0]), dim=0)
+        real &= mask[:, columns.clamp(max=call.length - 1)]
+    return Where.from_mask({"prompt": real, "generated": ~given, "every": real | ~given}[scope])
+
+
+def _check_shape(edited: object, h: Tensor, what: str) -> None:
+    if not isinstance(edited, Tensor) or edited.shape != h.shape:
+        got = tuple(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
+        raise ShapeError(what, got, str(tuple(h.shape)))

@@ -1,4 +1,4 @@
-"""TransformerLens bridges: a bridge wraps the modules of a Hugging Face model in place, so that model is what runs."""
+"""TransformerLens bridges. A bridge takes over the modules of a Hugging Face model in place; that model runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEADS = re.compile(r"blocks\.\d+\.attn\.hook_z(\[\d+\])?")
 
 
 def is_bridge(model: object) -> bool:
-    """Whether this is a TransformerBridge; transformer_lens is not imported to tell."""
+    """Whether this is a TransformerBridge; transformer_lens is not imported to find out."""
     home = sys.modules.get("transformer_lens.model_bridge.transformer_bridge")
     return home is not None and isinstance(model, home.TransformerBridge)
 
@@ -35,9 +35,10 @@ def inner_module(bridge: Any) -> nn.Module:
 
 
 def bridge_names(bridge: Any) -> dict[str, nn.Module]:
-    """TransformerLens' own hook names, each an identity module that is hooked as any other; then the model's own paths.
+    """The names that a bridge has for modules: TransformerLens' hook names first, then the model's own paths.
 
-    The paths are those that the modules had before the bridge took them over.
+    Behind a hook name is an identity module, hooked as any other. The paths are those that the modules had before the
+    bridge took them over.
     """
     names = dict(bridge.hook_dict)
     for path, module in inner_module(bridge).named_modules():
@@ -46,16 +47,15 @@ def bridge_names(bridge: Any) -> dict[str, nn.Module]:
 
 
 def bridge_width(bridge: Any, name: str) -> int | None:
-    """How wide the residual stream is, for the sites on it: TransformerLens' identity modules do not say."""
+    """The width of a site on the residual stream, as TransformerLens' identity modules do not say; None for others."""
     return bridge.cfg.d_model if STREAM.fullmatch(name) else None
 
 
 def activation_basis(bridge: Any, name: str) -> str:
-    """In which basis a site's vectors are: `raw` as the model was trained, or as compatibility mode has changed them.
+    """The basis of a site's vectors: `raw` as the model was trained, or as compatibility mode has changed them.
 
     For LayerNorm models the bridge takes the mean off everything that is written to the residual stream (`centred`);
-    for all models it moves the value biases behind the heads (`folded`). What it does elsewhere is not told apart:
-    `processed`.
+    for all models it moves the value biases behind the heads (`folded`). Whatever it does elsewhere is `processed`.
     """
     if not getattr(bridge, "_weights_processed", False):
         return "raw"
@@ -66,8 +66,18 @@ def activation_basis(bridge: Any, name: str) -> str:
     return "centred" if str(bridge.cfg.normalization_type).startswith("LN") else "raw"
 
 
-def check_order(core: nn.Module, *, through_bridge: bool, through_peft: bool, name: str) -> None:
-    """Raise UnsupportedError where bridge, PEFT and wrap came in an order in which names or adapters are lost."""
+def check_wrapping_order(core: nn.Module, *, through_bridge: bool, through_peft: bool, name: str) -> None:
+    """Check that bridge, PEFT and wrap came in an order that loses no names and no adapters.
+
+    Args:
+        core: The module that would run.
+        through_bridge: Whether the user gave a bridge around it.
+        through_peft: Whether the user gave a PEFT model around it.
+        name: The name of the model, for errors.
+
+    Raises:
+        UnsupportedError: PEFT was added after a bridge, or a model inside a bridge is wrapped.
+    """
     if through_bridge or not any(is_component(module) for module in core.modules()):
         return
     if through_peft:
@@ -79,23 +89,31 @@ def check_order(core: nn.Module, *, through_bridge: bool, through_peft: bool, na
     )
 
 
-def check_since(core: nn.Module, bridge: object, name: str) -> None:
-    """Raise UnsupportedError where a bridge was built on a model after it had been wrapped. Cheap: for every use.
+def check_later_bridge(core: nn.Module, bridge: object, name: str) -> None:
+    """Check that no bridge was built on a model after it was wrapped. Cheap: for every use.
 
     A bridge takes over the embedding of every model, which is its first module that holds a weight itself.
+
+    Args:
+        core: The module that runs.
+        bridge: The bridge that was wrapped; None where there was none.
+        name: The name of the model, for errors.
+
+    Raises:
+        UnsupportedError: A bridge has taken over modules of a model that was wrapped without it.
     """
     if bridge is not None or "transformer_lens.model_bridge" not in sys.modules:
         return
-    if any(is_component(module) for module in _first_parts(core)):
+    if any(is_component(module) for module in _first_modules(core)):
         what = f"{name}: a TransformerLens bridge built on the model after it was wrapped"
-        raise UnsupportedError(what, "build the bridge first, then wrap it, and take the sites anew")
+        raise UnsupportedError(what, "build the bridge first, then wrap it, and take the sites from that handle")
 
 
-def _first_parts(core: nn.Module) -> list[nn.Module]:
-    """The first modules down to the first leaf: one look a level, however many blocks there are."""
-    found: list[nn.Module] = []
+def _first_modules(core: nn.Module) -> list[nn.Module]:
+    """The first module of each level down to the first leaf: one look a level, however many blocks there are."""
+    chain: list[nn.Module] = []
     module: nn.Module | None = core
     while module is not None:
-        found.append(module)
+        chain.append(module)
         module = next(module.children(), None)
-    return found
+    return chain

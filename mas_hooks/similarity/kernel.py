@@ -48,5 +48,6 @@ def cosine_kernel(x: Matrix) -> Matrix:
 
     (n, d) -> (n, n), in [−1, 1] up to rounding.
     """
+    # Not scipy.spatial.distance "cosine": it gives NaN for a zero row, and overflows where this does not.
     x = x / _nonzero(np.abs(x).max(axis=1, keepdims=True))  # first, so that no square over- or underflows
     return linear_kernel(x / _nonzero(np.linalg.norm(x, axis=1, keepdims=True)))

@@ -18,9 +18,14 @@ LINKAGES = ("average", "complete", "single", "weighted")
 def arccos_distance(similarity: LayerGrid | ArrayLike) -> float:
     """sqrt(Σ_l arccos(CKA of layer l of both)²), in radians, between models of equal depth (Brown 2023, eq. 2).
 
-    similarity: what `cka_layers` gives, of which the diagonal is taken, or one value a layer. Values are clamped to
+    similarity: what `compare_layers` gives, of which the diagonal is taken, or one value a layer. Values are clamped to
     [−1, 1]. With linear CKA over the same rows it obeys the triangle inequality.
     Raises ShapeError for unequal depths, NotFiniteError.
+
+    Example:
+        >>> from mas_hooks.similarity import arccos_distance
+        >>> arccos_distance([1.0, 1.0]), round(arccos_distance([[1.0, 0.5], [0.5, 0.0]]), 3)
+        (0.0, 1.571)
     """
     values = np.asarray(similarity.values if isinstance(similarity, LayerGrid) else similarity, dtype=np.float64)
     if values.ndim == 2 and values.shape[0] == values.shape[1]:
@@ -35,7 +40,14 @@ def arccos_distance(similarity: LayerGrid | ArrayLike) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """A hierarchical clustering: merges (m − 1, 4) as SciPy's `linkage` gives and its `dendrogram` takes them."""
+    """A hierarchical clustering: merges (m − 1, 4) as SciPy's `linkage` gives and its `dendrogram` takes them.
+
+    Example:
+        >>> from mas_hooks.similarity import cluster_models
+        >>> tree = cluster_models([[0, 5, 1], [5, 0, 6], [1, 6, 0]], ["a", "b", "c"])
+        >>> tree.groups(2), tree.order
+        ([['a', 'c'], ['b']], ['b', 'a', 'c'])
+    """
 
     names: tuple[str, ...]
     merges: Matrix
@@ -47,7 +59,10 @@ class Tree:
         if not 1 <= count <= len(self.names):
             raise SettingError("the number of groups", count, f"1 to {len(self.names)}, the number of models")
         labels = cut_tree(self.merges, n_clusters=count)[:, 0].tolist()
-        return [[n for n, own in zip(self.names, labels, strict=True) if own == one] for one in dict.fromkeys(labels)]
+        groups: dict[int, list[str]] = {}
+        for name, label in zip(self.names, labels, strict=True):
+            groups.setdefault(label, []).append(name)
+        return list(groups.values())
 
     @property
     def order(self) -> list[str]:
@@ -60,10 +75,25 @@ class Tree:
 def cluster_models(distances: ArrayLike, names: Sequence[str], linkage: str = "average") -> Tree:
     """Merge models by their distances, nearest first (SciPy).
 
-    distances (m, m): symmetric, zero on the diagonal, m ≥ 2. linkage: average, complete, single or weighted.
-    Raises ShapeError, NotFiniteError, SettingError, UnknownNameError.
+    Args:
+        distances: (m, m), symmetric, zero on the diagonal, m ≥ 2.
+        names: of the m models.
+        linkage: the distance of two groups, by those of their models: `average`, `complete`, `single` or `weighted`.
+
+    Returns:
+        The tree of merges.
+
+    Raises:
+        ShapeError, NotFiniteError: the distances are no finite square of the names.
+        SettingError: a distance is negative, differs both ways, or is not 0 of a model from itself.
+        UnknownNameError: there is no such linkage.
+
+    Example:
+        >>> from mas_hooks.similarity import cluster_models
+        >>> cluster_models([[0, 5, 1], [5, 0, 6], [1, 6, 0]], ["a", "b", "c"]).groups(2)
+        [['a', 'c'], ['b']]
     """
-    from scipy.cluster.hierarchy import linkage as merged
+    from scipy.cluster.hierarchy import linkage as merge
     from scipy.spatial.distance import squareform
 
     values = np.asarray(distances, dtype=np.float64)
@@ -80,4 +110,4 @@ def cluster_models(distances: ArrayLike, names: Sequence[str], linkage: str = "a
         i, j = np.argwhere(bad)[0].tolist()
         allowed = "the same both ways, 0 of a model from itself and nowhere below 0"
         raise SettingError(f"the distance of {names[i]} and {names[j]}", float(values[i, j]), allowed)
-    return Tree(tuple(names), merged(squareform((values + values.T) / 2, checks=False), method=linkage))
+    return Tree(tuple(names), merge(squareform((values + values.T) / 2, checks=False), method=linkage))

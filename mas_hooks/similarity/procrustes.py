@@ -22,6 +22,7 @@ def _overlap(x: Matrix, y: Matrix) -> float:
 
     The narrower side is as if filled up with zero units.
     """
+    # scipy.spatial.procrustes and scipy.linalg.orthogonal_procrustes want equal widths, and also build the rotation.
     product = _of_norm_one(x, "x").T @ _of_norm_one(y, "y")
     return float(np.clip(np.linalg.svd(product, compute_uv=False).sum(), 0.0, 1.0))
 
@@ -37,16 +38,59 @@ def _euclidean(x: Matrix, y: Matrix) -> float:
 def shape_distance(x: Rows, y: Rows, samples: int = 1000, resamples: int = 10, seed: int = 0) -> Measure:
     """The angle left between two shapes after the best rotation, in radians (Williams 2021).
 
-    x (n, d), y (n, d'), matched rows -> Measure in [0, π/2]; with n ≤ samples, one evaluation on all rows.
     A metric between shapes: unchanged by shifts, rotations, reflections and one scale for all of either side.
-    Raises ShapeError, EmptyError, NotFiniteError, SettingError; UnsupportedError for rows that are all alike.
+
+    Args:
+        x: (n, d), a row for each input.
+        y: (n, d'), row i of it belongs to row i of x.
+        samples: rows of a sample; with n ≤ samples, all rows are measured once.
+        resamples: how many samples are drawn.
+        seed: of the draws.
+
+    Returns:
+        A Measure named `procrustes_angular`, in [0, π/2].
+
+    Raises:
+        ShapeError, EmptyError, NotFiniteError, SettingError: the rows do not match, or a setting is out of range.
+        UnsupportedError: the rows of a side are all alike.
+
+    Example:
+        >>> import torch
+        >>> from mas_hooks.similarity import shape_distance
+        >>> x, y = torch.randn(2, 200, 8, generator=torch.Generator().manual_seed(0))
+        >>> print(shape_distance(x, y))
+        procrustes_angular 1.399 (1 sample)
+        >>> shape_distance(x, 3 * x.flip(1)).value < 1e-6
+        True
     """
-    return Measure.over("shape_distance", resample(x, y, _angle, Sampling(samples, resamples, seed)))
+    return Measure.over("procrustes_angular", resample(x, y, _angle, Sampling(samples, resamples, seed)))
 
 
 def procrustes(x: Rows, y: Rows, samples: int = 1000, resamples: int = 10, seed: int = 0) -> Measure:
-    """min over rotations Q of ‖X − Y Q‖ with both sides centred and of norm 1 (Ding 2021), in [0, √2].
+    """min over rotations Q of ‖X − Y Q‖ with both sides centred and of norm 1 (Ding 2021).
 
-    As `shape_distance`, of which it is 2 sin(half): the chord where that is the arc.
+    It is 2 sin(half of `shape_distance`): the chord where that is the arc.
+
+    Args:
+        x: (n, d), a row for each input.
+        y: (n, d'), row i of it belongs to row i of x.
+        samples: rows of a sample; with n ≤ samples, all rows are measured once.
+        resamples: how many samples are drawn.
+        seed: of the draws.
+
+    Returns:
+        A Measure named `procrustes_euclidean`, in [0, √2].
+
+    Raises:
+        ShapeError, EmptyError, NotFiniteError, SettingError: the rows do not match, or a setting is out of range.
+        UnsupportedError: the rows of a side are all alike.
+
+    Example:
+        >>> import math
+        >>> import torch
+        >>> from mas_hooks.similarity import procrustes, shape_distance
+        >>> x, y = torch.randn(2, 200, 8, generator=torch.Generator().manual_seed(0))
+        >>> math.isclose(procrustes(x, y).value, 2 * math.sin(shape_distance(x, y).value / 2))
+        True
     """
-    return Measure.over("procrustes", resample(x, y, _euclidean, Sampling(samples, resamples, seed)))
+    return Measure.over("procrustes_euclidean", resample(x, y, _euclidean, Sampling(samples, resamples, seed)))

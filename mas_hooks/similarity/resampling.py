@@ -19,8 +19,13 @@ class Measure:
     """The mean of a measure over resamples; `float(measure)` is its value.
 
     `low` and `high` are the 2.5 and 97.5 percentiles over resamples, `spread` their sample standard deviation; they
-    tell how much the choice of rows matters, not how another pair of models would do. One resample: low = high = value,
-    spread 0.
+    say how much the choice of rows matters, not how another pair of models would do. One resample: low = high = value,
+    spread 0. `name` is a registry name of `similarity.MEASURES`.
+
+    Example:
+        >>> from mas_hooks.similarity import Measure
+        >>> print(Measure.over("cka_linear_biased", [0.5, 0.6, 0.7]))
+        cka_linear_biased 0.600 ± 0.100 [0.505, 0.695] (3 resamples)
     """
 
     name: str
@@ -47,7 +52,7 @@ class Measure:
         return f"{self.name} {self.value:.3f} {spread} ({self.resamples} resamples)"
 
 
-def _at_least(setting: str, value: int, least: int) -> None:
+def _check_whole(setting: str, value: int, least: int) -> None:
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or int(value) < least:
         raise SettingError(setting, value, f"a whole number of {least} or more")
@@ -66,9 +71,9 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _at_least("samples", self.samples, FEWEST)
-        _at_least("resamples", self.resamples, 1)
-        _at_least("seed", self.seed, 0)
+        _check_whole("samples", self.samples, FEWEST)
+        _check_whole("resamples", self.resamples, 1)
+        _check_whole("seed", self.seed, 0)
 
     def draws(self, n: int) -> list[np.ndarray]:
         """The row numbers of each sample from `n` rows."""
@@ -81,8 +86,17 @@ class Sampling:
 def resample(x: Rows, y: Rows, statistic: Statistic, sampling: Sampling) -> list[float]:
     """The statistic of each sample; a sample takes the same rows from both sides, in float64.
 
-    x (n, d), y (n, d'), matched rows -> one value per sample.
-    Raises ShapeError, EmptyError, UnsupportedError, NotFiniteError.
+    Args:
+        x: (n, d), a row for each input.
+        y: (n, d'), row i of it belongs to row i of x.
+        statistic: a function of two float64 matrices.
+        sampling: how rows are drawn.
+
+    Returns:
+        One value for each sample.
+
+    Raises:
+        ShapeError, EmptyError, UnsupportedError, NotFiniteError: the rows do not match.
     """
     left, right = match_rows(x, y)
     # Rows are drawn before they are widened: a million float16 rows never become float64 all at once.

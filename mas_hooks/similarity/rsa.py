@@ -25,12 +25,21 @@ def dissimilarity_matrix(x: Rows) -> Matrix:
 
     x (n, d) -> (n, n) float64, in [0, 2]. A zero row counts as orthogonal: distance 1 to all rows, itself included.
     Raises ShapeError, EmptyError, UnsupportedError, NotFiniteError.
+
+    Example:
+        >>> import torch
+        >>> from mas_hooks.similarity import dissimilarity_matrix
+        >>> dissimilarity_matrix(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]]))
+        array([[0., 1., 2.],
+               [1., 0., 1.],
+               [2., 1., 0.]])
     """
     return _distances(check_rows(x, "x").astype(np.float64))
 
 
 def _ranks(values: Matrix) -> Matrix:
     """Centred ranks, (m,) -> (m,), ties sharing their average; their mean is exactly 0."""
+    # Not scipy.stats.rankdata: its import alone costs more than these lines, and centring it rounds.
     _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts + len(values)) / 2)[which]
@@ -62,8 +71,27 @@ def _spearman(x: Matrix, y: Matrix) -> float:
 def rsa(x: Rows, y: Rows, samples: int = 1000, resamples: int = 10, seed: int = 0) -> Measure:
     """Spearman correlation of the two RDMs' strict lower triangles, averaged over samples of rows (Grant 2025, A.3).
 
-    x (n, d), y (n, d'), matched rows -> Measure in [−1, 1]; with n ≤ samples, one evaluation on all rows.
     Unchanged by rotations and by a positive scale for each row; changed by shifts and by a scale for each unit.
-    Raises ShapeError, EmptyError, NotFiniteError, SettingError; UnsupportedError when a side's distances are all equal.
+
+    Args:
+        x: (n, d), a row for each input.
+        y: (n, d'), row i of it belongs to row i of x.
+        samples: rows of a sample; with n ≤ samples, all rows are measured once.
+        resamples: how many samples are drawn.
+        seed: of the draws.
+
+    Returns:
+        A Measure named `rsa_cosine_spearman`, in [−1, 1].
+
+    Raises:
+        ShapeError, EmptyError, NotFiniteError, SettingError: the rows do not match, or a setting is out of range.
+        UnsupportedError: the distances of a side are all equal.
+
+    Example:
+        >>> import torch
+        >>> from mas_hooks.similarity import rsa
+        >>> x = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+        >>> print(rsa(x, 3 * x.flip(1)))
+        rsa_cosine_spearman 1.000 (1 sample)
     """
-    return Measure.over("rsa", resample(x, y, _spearman, Sampling(samples, resamples, seed)))
+    return Measure.over("rsa_cosine_spearman", resample(x, y, _spearman, Sampling(samples, resamples, seed)))

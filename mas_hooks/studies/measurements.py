@@ -10,8 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mas_hooks.core.files import ensure_writable
-from mas_hooks.core.files import write_json
+from mas_hooks.core.files import ensure_writable, write_json
 
 
 @dataclass(frozen=True, kw_only=True)

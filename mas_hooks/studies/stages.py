@@ -54,7 +54,7 @@ def run_comparisons(
 ) -> Iterator[tuple[str, list[Record]]]:
     """Fit and test what the run has not finished yet; each name with its records as it ends.
 
-    runner: what runs one in a process of its own, `comparison.run` for toys. Call `run.finish_stage(name, records)` on each
+    runner: what runs one in a process of its own, `run_toy_comparison` for toys. Call `run.finish_stage(name, rows)` on each
     before asking for the next: from then on a resumed run leaves it out.
     """
     todo = _unfinished_work(planned, run, options)

@@ -10,7 +10,13 @@ from torch import Tensor
 
 
 class Batches:
-    """The rows of any step as a function of (seed, step): shuffled anew each epoch, a short last batch left out."""
+    """The rows of any step as a function of (seed, step): shuffled anew each epoch, a short last batch left out.
+
+    Args:
+        pairs: how many there are.
+        size: of a batch, at most that many.
+        seed: of the order.
+    """
 
     def __init__(self, pairs: int, size: int, seed: str) -> None:
         self.pairs, self.size, self.seed = pairs, min(size, pairs), seed

@@ -41,41 +41,64 @@ class FitState:
     def save(
         self, folder: Path, settings: Mapping[str, Any], maps: nn.Module, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Write everything needed to go on; whole or not at all."""
+        """Write everything that is needed to go on; whole or not at all.
+
+        Args:
+            folder: where to write.
+            settings: what must be the same when the fit goes on.
+            maps: the alignment.
+            optimizer: of its parameters.
+
+        Raises:
+            OutputFolderError: the folder cannot be written.
+        """
         curve = [{key: value for key, value in asdict(row).items() if value is not None} for row in self.curve]
         tensors = {f"maps.{name}": tensor for name, tensor in maps.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
         checkpoints.save_checkpoint(
-            folder, KIND, {"settings": settings, "state": _plain(self), "curve": curve}, tensors
+            folder, KIND, {"settings": settings, "state": _json_fields(self), "curve": curve}, tensors
         )
 
     @classmethod
     def load(
         cls, folder: Path, settings: Mapping[str, Any], maps: nn.Module, optimizer: torch.optim.Optimizer
     ) -> FitState:
-        """Read it back into the maps and the optimiser. Raises CheckpointError where other settings were in force."""
+        """Read it back into the maps and the optimiser.
+
+        Args:
+            folder: what `save` wrote.
+            settings: those of the fit that goes on.
+            maps: the alignment, of the same sites and plan.
+            optimizer: of its parameters.
+
+        Returns:
+            The state, with its curve and its best maps.
+
+        Raises:
+            CheckpointError: the folder is damaged or foreign, or holds a fit with other settings.
+        """
         config, tensors = checkpoints.load_checkpoint(folder, KIND)
-        if set(config) != {"settings", "state", "curve"} or set(config["state"]) != set(_plain(cls())):
+        if set(config) != {"settings", "state", "curve"} or set(config["state"]) != set(_json_fields(cls())):
             raise CheckpointError(folder, "holds no whole state of a fit", "start anew in another folder")
         remedy = "repeat the settings of the interrupted fit, or start anew in another folder"
         check_same_settings(config["settings"], settings, folder, remedy, "holds a fit")
         state = cls(**config["state"])
         state.curve = [Record(**row) for row in config["curve"]]
-        state.best = _under("best.", tensors)
-        maps.load_state_dict(_under("maps.", tensors))
-        own = optimizer.state_dict()
-        for name, value in _under("optimizer.", tensors).items():
+        state.best = _select_prefix("best.", tensors)
+        maps.load_state_dict(_select_prefix("maps.", tensors))
+        moments = optimizer.state_dict()
+        for name, value in _select_prefix("optimizer.", tensors).items():
             index, _, key = name.partition(".")
-            own["state"].setdefault(int(index), {})[key] = value
-        optimizer.load_state_dict(own)
+            moments["state"].setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict(moments)
         return state
 
 
-def _plain(state: FitState) -> dict[str, Any]:
+def _json_fields(state: FitState) -> dict[str, Any]:
     return {key: value for key, value in vars(state).items() if key not in ("curve", "best")}
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _select_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

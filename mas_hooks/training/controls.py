@@ -1,4 +1,10 @@
-"""How much of an IIA is no evidence: the same fit where there is nothing to find."""
+"""How much of an IIA is no evidence: the same fit where there is nothing to find.
+
+Example:
+    >>> from mas_hooks import controls
+    >>> [control.name for control in (controls.RandomMaps(), controls.RandomMaps(seed=1, name="again"))]
+    ['random_maps', 'again']
+"""
 
 from __future__ import annotations
 
@@ -30,7 +36,18 @@ ControlName = Literal["untrained", "shuffled_labels", "random_maps"]
 
 @dataclass(frozen=True)
 class RandomMaps:
-    """Frozen random orthonormal maps: what a swap of arbitrary dims does."""
+    """Frozen random orthonormal maps: what a swap of arbitrary dims does.
+
+    Example:
+        >>> import torch
+        >>> import mas_hooks as mh
+        >>> model = mh.wrap(torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.Linear(4, 5)))
+        >>> ids, where = torch.tensor([[1, 2], [3, 4]]), mh.Where.one_per_row([1, 0])
+        >>> pairs = mh.Pairs.from_tensors(ids, where, ids, where, labels=ids, label_mask=ids > 0)
+        >>> alignment = mh.Alignment(model.at("0"), rank=2)
+        >>> [row.control for row in mh.evaluate(alignment, pairs, controls=[mh.controls.RandomMaps()]).rows]
+        [None, 'random_maps']
+    """
 
     seed: int = 0
     name: str = "random_maps"
@@ -43,8 +60,8 @@ class RandomMaps:
         placebo = Alignment.from_plan(alignment.plan.model_copy(update={"maps": spec}), alignment.sites)
         generator = torch.Generator().manual_seed(self.seed)
         placebo.set_frames([random_frame(site.width, spec.total, generator) for site in alignment.sites])
-        for own, fitted in zip(placebo.site_maps, alignment.site_maps, strict=True):
-            own.calibration.load_state_dict(fitted.calibration.state_dict())
+        for random_map, fitted in zip(placebo.site_maps, alignment.site_maps, strict=True):
+            random_map.calibration.load_state_dict(fitted.calibration.state_dict())
         return evaluate(placebo, test)
 
     def _random_transports(self, alignment: Alignment, spec: TransportSpec, test: Directed) -> Evaluation:
@@ -56,7 +73,27 @@ class RandomMaps:
 
 @dataclass(frozen=True, eq=False)
 class Untrained:
-    """The same fit on copies of the models with fresh random weights: what the architecture alone gives away."""
+    """The same fit on copies of the models with fresh random weights: what the architecture alone gives away.
+
+    Args:
+        train: training pairs of the fit.
+        valid: its validation pairs.
+        settings: its settings.
+        seed: of the fresh weights.
+        latents: its natural cells.
+        name: what its rows are marked with.
+
+    Example:
+        >>> import torch
+        >>> import mas_hooks as mh
+        >>> model = mh.wrap(torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.Linear(4, 5)))
+        >>> ids, where = torch.tensor([[1, 2], [3, 4]]), mh.Where.one_per_row([1, 0])
+        >>> pairs = mh.Pairs.from_tensors(ids, where, ids, where, labels=ids, label_mask=ids > 0)
+        >>> alignment = mh.Alignment(model.at("0"), rank=2)
+        >>> control = mh.controls.Untrained(pairs, pairs, mh.FitSettings(batch_size=2, steps=1))
+        >>> [row.control for row in mh.evaluate(alignment, pairs, controls=[control]).rows]
+        [None, 'untrained']
+    """
 
     train: Directed
     valid: Directed
@@ -83,7 +120,27 @@ class Untrained:
 
 @dataclass(frozen=True, eq=False)
 class ShuffledLabels:
-    """The same fit with the counterfactual labels of each pair dealt to another pair's source: nothing to learn."""
+    """The same fit with the counterfactual labels of each pair dealt to another pair's source: nothing to learn.
+
+    Args:
+        train: training pairs of the fit.
+        valid: its validation pairs.
+        settings: its settings.
+        seed: of the shuffle.
+        latents: its natural cells.
+        name: what its rows are marked with.
+
+    Example:
+        >>> import torch
+        >>> import mas_hooks as mh
+        >>> model = mh.wrap(torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.Linear(4, 5)))
+        >>> ids, where = torch.tensor([[1, 2], [3, 4]]), mh.Where.one_per_row([1, 0])
+        >>> pairs = mh.Pairs.from_tensors(ids, where, ids, where, labels=ids, label_mask=ids > 0)
+        >>> alignment = mh.Alignment(model.at("0"), rank=2)
+        >>> control = mh.controls.ShuffledLabels(pairs, pairs, mh.FitSettings(batch_size=2, steps=1))
+        >>> [row.control for row in mh.evaluate(alignment, pairs, controls=[control]).rows]
+        [None, 'shuffled_labels']
+    """
 
     train: Directed
     valid: Directed
@@ -107,28 +164,57 @@ def controls_by_name(
     seed: int = 0,
     latents: Mapping[int, NaturalCells] | None = None,
 ) -> list[Control]:
-    """Controls by name. sets: training and validation pairs of the fit; settings, latents: those of it."""
-    told = (*sets, settings, seed, latents or {})
-    make: dict[ControlName, Control] = {
+    """Make controls by name.
+
+    Args:
+        names: of `untrained`, `shuffled_labels` and `random_maps`.
+        sets: training and validation pairs of the fit.
+        settings: those of the fit.
+        seed: of whatever is random in a control.
+        latents: natural cells of the fit.
+
+    Returns:
+        One control for each name, in their order.
+
+    Example:
+        >>> import torch
+        >>> import mas_hooks as mh
+        >>> model = mh.wrap(torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.Linear(4, 5)))
+        >>> ids, where = torch.tensor([[1, 2], [3, 4]]), mh.Where.one_per_row([1, 0])
+        >>> pairs = mh.Pairs.from_tensors(ids, where, ids, where, labels=ids, label_mask=ids > 0)
+        >>> alignment = mh.Alignment(model.at("0"), rank=2)
+        >>> [type(control).__name__ for control in mh.controls.controls_by_name(["untrained"], (pairs, pairs))]
+        ['Untrained']
+    """
+    parts = (*sets, settings, seed, latents or {})
+    controls: dict[ControlName, Control] = {
         "random_maps": RandomMaps(seed),
-        "untrained": Untrained(*told),
-        "shuffled_labels": ShuffledLabels(*told),
+        "untrained": Untrained(*parts),
+        "shuffled_labels": ShuffledLabels(*parts),
     }
-    return [make[name] for name in names]
+    return [controls[name] for name in names]
 
 
 def reinitialise_models(module: nn.Module, seed: int) -> nn.Module:
-    """A copy of a module with every part reset to fresh random weights.
+    """Copy a module with every part reset to fresh random weights.
 
     A Hugging Face model is made anew from its config. Raises UnsupportedError naming a part of any other module that
     holds parameters but has no reset_parameters().
+
+    Example:
+        >>> import torch
+        >>> from mas_hooks import controls
+        >>> trained = torch.nn.Linear(2, 2)
+        >>> fresh = controls.reinitialise_models(trained, seed=0)
+        >>> torch.equal(fresh.weight, trained.weight), fresh.weight.shape
+        (False, torch.Size([2, 2]))
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if is_pretrained(module):
-            made = type(module)(copy.deepcopy(module.config)).requires_grad_(False)  # pyright: ignore
+            anew = type(module)(copy.deepcopy(module.config)).requires_grad_(False)  # pyright: ignore
             first = next(module.parameters())
-            return made.to(first.device, first.dtype).train(module.training)
+            return anew.to(first.device, first.dtype).train(module.training)
         fresh = copy.deepcopy(module)
         for path, part in fresh.named_modules():
             reset = getattr(part, "reset_parameters", None)
@@ -141,21 +227,31 @@ def reinitialise_models(module: nn.Module, seed: int) -> nn.Module:
 
 
 def shuffle_labels(pairs: Directed, seed: int) -> Directed:
-    """The same targets and labels, each with another pair's source. Pairs shared by directions stay shared.
+    """Keep targets and labels, each with another pair's source. Pairs shared by directions stay shared.
 
     A pair that swaps several cells keeps both sides up to the last of them, and is dealt what another pair goes on
     with. Raises UnsupportedError where that is not known, as the ids are no plain tensor or labelled before the swap.
+
+    Example:
+        >>> import torch
+        >>> import mas_hooks as mh
+        >>> ids, where = torch.tensor([[1, 2], [3, 4]]), mh.Where.one_per_row([1, 0])
+        >>> pairs = mh.Pairs.from_tensors(ids, where, ids, where, labels=ids, label_mask=ids > 0)
+        >>> shuffled = mh.controls.shuffle_labels(pairs, seed=2)
+        >>> torch.equal(shuffled.labels, pairs.labels), sorted(shuffled.source_key.tolist())
+        (True, [0, 1])
     """
     if isinstance(pairs, Pairs):
         return _shuffle_pairs(pairs, seed)
-    made = {id(own): _shuffle_pairs(own, seed) for own in {id(own): own for own in pairs.values()}.values()}
-    return {way: made[id(own)] for way, own in pairs.items()}
+    sets = {id(each): each for each in pairs.values()}
+    shuffled = {key: _shuffle_pairs(each, seed) for key, each in sets.items()}
+    return {direction: shuffled[id(each)] for direction, each in pairs.items()}
 
 
 def _shuffle_pairs(pairs: Pairs, seed: int) -> Pairs:
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
     if not pairs.single or len(pairs.source_where) != len(pairs):
-        return _deal(pairs, order)
+        return _deal_continuations(pairs, order)
     where, inputs = pairs.source_where, pairs.source_inputs
     dealt = Where(where.rows[order], where.columns[order])
     if inputs is not None:
@@ -163,7 +259,7 @@ def _shuffle_pairs(pairs: Pairs, seed: int) -> Pairs:
     return replace(pairs, source_inputs=inputs, source_where=dealt, source_key=pairs.source_key[order])
 
 
-def _deal(pairs: Pairs, order: Int[Tensor, " n"]) -> Pairs:
+def _deal_continuations(pairs: Pairs, order: Int[Tensor, " n"]) -> Pairs:
     """Pairs of several cells with the continuations of other pairs, moved to begin where they are swapped last."""
     ids, order = pairs.target_inputs, order.to(pairs.labels.device)
     marked, last = pairs.label_mask | pairs.deterministic_mask, _last_swaps(pairs)
@@ -175,8 +271,10 @@ def _deal(pairs: Pairs, order: Int[Tensor, " n"]) -> Pairs:
     lengths = (columns * marked).amax(1) + 1 - last
     end = (last + lengths[order])[:, None]
     deal = _Deal(order, last[:, None], torch.arange(int(end.max()), device=last.device))
-    inputs, labels = deal.of(ids, 1), deal.of(pairs.labels, 0)
-    scored, judged = (deal.of(mask, 0) & (deal.columns < end) for mask in (pairs.label_mask, pairs.deterministic_mask))
+    inputs, labels = deal.rearrange(ids, 1), deal.rearrange(pairs.labels, 0)
+    scored, judged = (
+        deal.rearrange(mask, 0) & (deal.columns < end) for mask in (pairs.label_mask, pairs.deterministic_mask)
+    )
     return replace(pairs, target_inputs=inputs, labels=labels, label_mask=scored, deterministic_mask=judged)
 
 
@@ -188,13 +286,13 @@ class _Deal:
     last: Int[Tensor, "n 1"]
     columns: Int[Tensor, " position"]
 
-    def of(self, own: Tensor, kept: int) -> Tensor:
-        """own (n, old position): up to `last` + `kept`, exclusive, as it is; from there on that of the other row."""
+    def rearrange(self, values: Tensor, kept: int) -> Tensor:
+        """Keep values (n, old position) up to `last` + `kept`, exclusive; from there on take those of the other row."""
         stays = self.columns < self.last + kept
         moved = self.columns - self.last + self.last[self.order]
-        row = torch.where(stays, torch.arange(len(own), device=stays.device)[:, None], self.order[:, None])
-        column = torch.where(stays, self.columns, moved).clamp(max=own.shape[1] - 1)  # behind the end: its last token
-        return own[row.to(own.device), column.to(own.device)]
+        row = torch.where(stays, torch.arange(len(values), device=stays.device)[:, None], self.order[:, None])
+        column = torch.where(stays, self.columns, moved).clamp(max=values.shape[1] - 1)  # behind the end: last token
+        return values[row.to(values.device), column.to(values.device)]
 
 
 def _last_swaps(pairs: Pairs) -> Int[Tensor, " n"]:

@@ -1,4 +1,4 @@
-"""What tells one fit from another, so that only the same one goes on in a folder."""
+"""The fingerprint of a fit, so that only the same one goes on in a folder."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mas_hooks.data.pairs import Pairs
 from mas_hooks.training.loop import FitLoop
 
 SAMPLE = 64
-"""Values that are looked at in every tensor of a model, to tell it from others without reading it whole."""
+"""Values that are read in every tensor of a model, so that large models need not be read whole."""
 
 
 def fit_fingerprint(loop: FitLoop, latents: Mapping[int, NaturalCells]) -> dict[str, Any]:
-    """What must be the same when an interrupted fit goes on; as JSON would give it back."""
+    """Collect what must be the same when an interrupted fit goes on; as JSON would give it back."""
     alignment = loop.alignment
     maps = {index: alignment.site_maps[index].state_dict() for index in sorted(loop.frozen)}
     return {
@@ -30,30 +30,30 @@ def fit_fingerprint(loop: FitLoop, latents: Mapping[int, NaturalCells]) -> dict[
         "fit": loop.settings.model_dump(mode="json"),
         "seed": alignment.seed,
         "sites": [[str(site), site.width] for site in alignment.sites],
-        "models": _models(alignment),
-        "pairs": [_pairs(own) for swaps in (loop.train, loop.valid) for own in swaps.pairs.values()],
-        "latents": [[index, _cells(latents[index])] for index in sorted(latents)],
-        "frozen": [[index, tensors_checksum(own.items())] for index, own in maps.items()],
+        "models": _model_checksums(alignment),
+        "pairs": [_pair_checksums(pairs) for patched in (loop.train, loop.valid) for pairs in patched.pairs.values()],
+        "latents": [[index, _cell_checksums(latents[index])] for index in sorted(latents)],
+        "frozen": [[index, tensors_checksum(state.items())] for index, state in maps.items()],
     }
 
 
-def _models(alignment: Alignment) -> list[int]:
-    found = []
+def _model_checksums(alignment: Alignment) -> list[int]:
+    checksums = []
     for site, model in zip(alignment.sites, alignment.models, strict=True):
         recorded = [("activations", site.activations)] if isinstance(site, Recording) else []
-        found.append(tensors_checksum(recorded if model is None else model.module.named_parameters(), SAMPLE))
-    return found
+        checksums.append(tensors_checksum(recorded if model is None else model.module.named_parameters(), SAMPLE))
+    return checksums
 
 
-def _pairs(pairs: Pairs) -> list[int]:
+def _pair_checksums(pairs: Pairs) -> list[int]:
     return [
         pairs.fingerprint,
         tensors_checksum([*_named_tensors(pairs.source_inputs), *_named_tensors(pairs.target_inputs)]),
     ]
 
 
-def _cells(cells: NaturalCells) -> list[int]:
-    values = {name: own.tolist() for name, own in cells.variables.items()}
+def _cell_checksums(cells: NaturalCells) -> list[int]:
+    values = {name: column.tolist() for name, column in cells.variables.items()}
     where = [("rows", cells.where.rows), ("columns", cells.where.columns)]
     return [zlib.crc32(repr(values).encode()), tensors_checksum([*_named_tensors(cells.inputs), *where])]
 

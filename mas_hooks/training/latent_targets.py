@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -11,12 +10,13 @@ from torch import Tensor
 
 from mas_hooks.alignment.alignment import Alignment
 from mas_hooks.alignment.directions import swap_vectors
-from mas_hooks.alignment.interchange import AbstractSwapOperator, needs_sequential_swap
+from mas_hooks.alignment.interchange import AbstractSwapOperator
 from mas_hooks.alignment.plan import Direction
-from mas_hooks.core.errors import SettingError, UnsupportedError
+from mas_hooks.alignment.resolved_direction import ResolvedDirection, require_runnable
+from mas_hooks.core.errors import EmptyError, UnsupportedError
 from mas_hooks.core.sites import Recording, Site
 from mas_hooks.data.counterfactual_latents import NaturalCells, cells_of_recording, match_values
-from mas_hooks.data.pairs import Directed, Pairs, of_direction
+from mas_hooks.data.pairs import Directed, Pairs
 from mas_hooks.engine.cache import ActivationCache, gather_site
 from mas_hooks.training.losses import Reduction, latent_losses
 
@@ -24,82 +24,101 @@ from mas_hooks.training.losses import Reduction, latent_losses
 class LatentTargets:
     """One natural activation for each pair of the directions with a latent loss, drawn once.
 
-    cells: natural cells of each target model; those of a recording are its own where none are given. dropped: pairs
-    for which no natural cell has the expected variables; they are left out of this loss.
+    Pairs for which no natural cell has the expected variables are left out of this loss (`dropped`).
+
+    Args:
+        alignment: what swaps.
+        pairs: one set for every direction, or sets by (source, target).
+        directions: those with a latent loss.
+        cache: activations of the alignment's sites.
+        cells: natural cells of each target model, by its number; those of a recording are its own where none are given.
+        seed: of the draw.
     """
 
     def __init__(
         self,
         alignment: Alignment,
         pairs: Directed,
-        ways: Sequence[Direction],
+        directions: Sequence[Direction],
         cache: ActivationCache,
         cells: Mapping[int, NaturalCells],
         seed: int = 0,
     ) -> None:
-        self.cache, self.ways = cache, tuple(ways)
-        self.pairs: dict[Direction, Pairs] = {way: of_direction(pairs, *way) for way in ways}
-        for way, own in self.pairs.items():
-            _check_natural(alignment, way.target, own)
-        own = {target: _cells(alignment, target, cells) for target in dict.fromkeys(way.target for way in ways)}
-        self._rows = {target: _rows(alignment, target, found) for target, found in own.items()}
-        self._found = {way: match_values(self.pairs[way], own[way.target], (seed, *way)) for way in ways}
+        self.cache, self.directions = cache, tuple(directions)
+        self._resolved = {direction: alignment.resolve(direction, pairs) for direction in directions}
+        for resolved in self._resolved.values():
+            _check_natural(resolved)
+        sites = {way.target: resolved.target_site for way, resolved in self._resolved.items()}
+        natural = {target: _choose_cells(site, target, cells) for target, site in sites.items()}
+        self._rows = {target: _read_cells(site, natural[target]) for target, site in sites.items()}
+        self._matches = {
+            way: match_values(resolved.pairs, natural[way.target], (seed, *way))
+            for way, resolved in self._resolved.items()
+        }
+
+    @property
+    def pairs(self) -> dict[Direction, Pairs]:
+        """The pairs of each direction."""
+        return {direction: resolved.pairs for direction, resolved in self._resolved.items()}
 
     @property
     def dropped(self) -> int:
         """Pairs without a counterfactual latent, over all directions."""
-        return sum(found.dropped for found in self._found.values())
+        return sum(matches.dropped for matches in self._matches.values())
 
     def losses(
-        self, exchange: AbstractSwapOperator, batches: Mapping[Direction, Int[Tensor, " batch"]], reduction: Reduction
+        self, operator: AbstractSwapOperator, batches: Mapping[Direction, Int[Tensor, " batch"]], reduction: Reduction
     ) -> Float[Tensor, " directions"]:
-        """The latent loss of every direction on a batch (Grant 2025, eq. 8–9)."""
-        return torch.stack([self._loss(exchange, way, batches[way], reduction) for way in self.ways])
+        """Compute the latent loss of every direction on a batch (Grant 2025, eq. 8–9).
 
-    def whole(self, exchange: AbstractSwapOperator, reduction: Reduction) -> Float[Tensor, " directions"]:
-        """The same over all pairs."""
-        return self.losses(exchange, {way: torch.arange(len(own)) for way, own in self.pairs.items()}, reduction)
+        Args:
+            operator: the evaluated maps or transports.
+            batches: the numbers of the pairs of each direction.
+            reduction: the squared distance is summed over dims or averaged.
 
-    def _loss(self, exchange: AbstractSwapOperator, way: Direction, index: Tensor, reduction: Reduction) -> Tensor:
-        cells, _ = self.pairs[way].cells(index)
-        places, cell = self._found[way].of(cells)
+        Returns:
+            One loss per direction.
+        """
+        return torch.stack([self._loss(operator, way, batches[way], reduction) for way in self.directions])
+
+    def losses_of_all(self, operator: AbstractSwapOperator, reduction: Reduction) -> Float[Tensor, " directions"]:
+        """Compute the same over all pairs."""
+        batches = {direction: torch.arange(len(pairs)) for direction, pairs in self.pairs.items()}
+        return self.losses(operator, batches, reduction)
+
+    def _loss(self, operator: AbstractSwapOperator, way: Direction, index: Tensor, reduction: Reduction) -> Tensor:
+        resolved = self._resolved[way]
+        cells, _ = resolved.pairs.cells(index)
+        places, cell = self._matches[way].of(cells)
         rows = self._rows[way.target]
-        found = swap_vectors(self.cache, self.pairs[way], exchange, way, index)
-        wanted = rows[cell.to(rows.device)].to(found.device)
-        return latent_losses(found[places.to(found.device)], wanted, [len(places)], reduction)[0]
+        swapped = swap_vectors(self.cache, resolved, operator, index)
+        expected = rows[cell.to(rows.device)].to(swapped.device)
+        return latent_losses(swapped[places.to(swapped.device)], expected, [len(places)], reduction)[0]
 
 
-def _check_natural(alignment: Alignment, target: int, pairs: Pairs) -> None:
+def _check_natural(resolved: ResolvedDirection) -> None:
     """Raise UnsupportedError where what a swap leaves in place is not known without running the earlier swaps."""
-    site, model = alignment.at(target), alignment.models[target]
-    if (
-        model is not None
-        and isinstance(site, Site)
-        and needs_sequential_swap(model, site, pairs, alignment.swapped_width(target))
-    ):
+    if resolved.sequential:
         remedy = "swap one position a row, or positions of another site such as the embeddings"
-        what = f"a latent loss on swaps of some dims of several states of one sequence at {site}"
+        what = f"a latent loss on swaps of some dims of several states of one sequence at {resolved.target_site}"
         raise UnsupportedError(what, remedy)
 
 
-def _cells(alignment: Alignment, target: int, cells: Mapping[int, NaturalCells]) -> NaturalCells:
+def _choose_cells(site: Site | Recording, target: int, cells: Mapping[int, NaturalCells]) -> NaturalCells:
     if target in cells:
         return cells[target]
-    site = alignment.at(target)
     if isinstance(site, Recording):
         return cells_of_recording(site)
-    allowed = f"given for model {target}, as in latents={{{target}: mas_hooks.latents.natural_cells(task)}}"
-    raise SettingError(f"the natural cells of {site}", None, allowed)
+    remedy = f"give them for model {target}, as in latents={{{target}: mas_hooks.latents.natural_cells(task)}}"
+    raise EmptyError(f"the set of natural cells of {site}", remedy)
 
 
-def _rows(alignment: Alignment, target: int, cells: NaturalCells) -> Float[Tensor, "c width"]:
+def _read_cells(site: Site | Recording, cells: NaturalCells) -> Float[Tensor, "c width"]:
     """The activations of natural cells, computed once."""
-    site: Any = alignment.at(target)
-    model = alignment.models[target]
-    if model is None:
+    if isinstance(site, Recording):
         return cells.where.gather(site.activations)
+    model, site = require_runnable(site)
     if cells.inputs is None:
-        raise SettingError(
-            f"the natural cells of {site}", "those of a recording", "cells with inputs, as the model has to read them"
-        )
+        remedy = "give cells with inputs, as the model has to read them"
+        raise UnsupportedError(f"a latent loss at {site} on the natural cells of a recording", remedy)
     return gather_site(model, site, cells.inputs, cells.where)

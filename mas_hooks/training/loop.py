@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mas_hooks.alignment.alignment import Alignment
-from mas_hooks.alignment.directions import PatchedDirections
+from mas_hooks.alignment.directions import PatchedDirections, direction_record
 from mas_hooks.alignment.plan import Direction, Plan
 from mas_hooks.core.errors import DivergedError, SettingError, UnsupportedError
 from mas_hooks.core.records import Record
@@ -26,7 +26,30 @@ from mas_hooks.training.settings import FitSettings
 
 
 class FitLoop:
-    """A fit in progress. frozen: sites whose maps stay as they are; a direction between two of them is left out."""
+    """A fit in progress.
+
+    Args:
+        alignment: the maps or transports to train.
+        plan: the method.
+        sets: training and validation pairs.
+        settings: batches, optimiser and when to stop.
+        latents: the natural cells of each inaccessible model, by its number.
+        frozen: sites whose maps stay as they are; a direction between two of them is left out.
+
+    Example:
+        >>> import torch
+        >>> import mas_hooks as mh
+        >>> from mas_hooks.training import FitLoop
+        >>> model = mh.wrap(torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.Linear(4, 5)))
+        >>> ids, where = torch.tensor([[1, 2], [3, 4]]), mh.Where.one_per_row([1, 0])
+        >>> pairs = mh.Pairs.from_tensors(ids, where, ids, where, labels=ids, label_mask=ids > 0)
+        >>> alignment = mh.Alignment(model.at("0"), rank=2)
+        >>> loop = FitLoop(alignment, alignment.plan, (pairs, pairs), mh.FitSettings(steps=2), latents={})
+        >>> loop.validate()
+        >>> loop.step()
+        >>> loop.state.step, len(loop.state.curve)
+        (1, 1)
+    """
 
     def __init__(
         self,
@@ -42,11 +65,13 @@ class FitLoop:
         cache = ActivationCache(alignment.sites, alignment.models)
         count = len(alignment.sites)
         self.alignment, self.plan, self.settings, self.frozen = alignment, plan, settings, frozen
-        self.train = PatchedDirections(alignment, sets[0], self._moving(plan.directions(count)), cache)
-        self.valid = PatchedDirections(alignment, sets[1], self._moving(plan.selecting(count)), cache)
-        ways = self._moving(plan.latent_directions(count))
+        self.train = PatchedDirections(alignment, sets[0], self._with_learning_map(plan.directions(count)), cache)
+        self.valid = PatchedDirections(
+            alignment, sets[1], self._with_learning_map(plan.selecting_directions(count)), cache
+        )
+        latent_directions = self._with_learning_map(plan.latent_directions(count))
         self.latent, self.latent_valid = (
-            LatentTargets(alignment, pairs, ways, cache, latents, settings.seed) for pairs in sets
+            LatentTargets(alignment, pairs, latent_directions, cache, latents, settings.seed) for pairs in sets
         )
         self.batches = {
             way: Batches(len(pairs), settings.batch_size, f"{settings.seed}/{way.source}/{way.target}")
@@ -56,12 +81,12 @@ class FitLoop:
         initialise_from_data(alignment, cache, sets[0], frozen)
         self.floors = self.valid.scores(edited=False)
         self.total = settings.steps or settings.epochs * self.epoch
-        self.optimizer = _optimizer(parameters, settings)
+        self.optimizer = _make_optimizer(parameters, settings)
         self.state = FitState()
 
-    def _moving(self, ways: Sequence[Direction]) -> list[Direction]:
+    def _with_learning_map(self, directions: Sequence[Direction]) -> list[Direction]:
         """The directions that a map which learns has a part in."""
-        return [way for way in ways if not self.frozen.issuperset(way)]
+        return [direction for direction in directions if not self.frozen.issuperset(direction)]
 
     def loss(self, step: int) -> Float[Tensor, ""]:
         """The loss on the batch of a step: of behaviour, of latents, or of both (eq. 9); maps evaluated once."""
@@ -71,13 +96,13 @@ class FitLoop:
         return {way: batch.at(step) for way, batch in self.batches.items()}
 
     def _loss(self, batches: Mapping[Direction, Tensor]) -> Float[Tensor, ""]:
-        exchange, plan = self.alignment.swap_operator(), self.plan
-        found: dict[Direction, Tensor] = {}
-        for ways, labelled in self.train.run(exchange, batches):
-            sizes = [len(batches[way]) for way in ways]
-            found |= dict(zip(ways, behaviour_losses(labelled, sizes, plan.loss_average), strict=True))
-        behaviour = [found[way] for way in self.train.directions]
-        latent = [*self.latent.losses(exchange, batches, plan.latent_reduction)] if self.latent.ways else []
+        operator, plan = self.alignment.swap_operator(), self.plan
+        losses: dict[Direction, Tensor] = {}
+        for into, labelled in self.train.run(operator, batches):
+            sizes = [len(batches[direction]) for direction in into]
+            losses |= dict(zip(into, behaviour_losses(labelled, sizes, plan.loss_average), strict=True))
+        behaviour = [losses[direction] for direction in self.train.directions]
+        latent = [*self.latent.losses(operator, batches, plan.latent_reduction)] if self.latent.directions else []
         nothing = torch.zeros(0)
         return total_loss(
             torch.stack(behaviour) if behaviour else nothing,
@@ -121,8 +146,8 @@ class FitLoop:
     def validate(self) -> None:
         """Score the validation pairs, keep the maps if they are the best so far, and note whether that was a gain."""
         state, (scores, losses) = self.state, self._judge()
-        state.curve += [self._row(way, found, losses.get(way)) for way, found in scores.items()]
-        merits = [-loss for loss in losses.values()] or [found.iia for found in scores.values()]
+        state.curve += [self._record(direction, score, losses.get(direction)) for direction, score in scores.items()]
+        merits = [-loss for loss in losses.values()] or [score.iia for score in scores.values()]
         worst = min(merits) if merits else self._latent_merit()
         if worst > state.best_iia:
             state.best_iia, state.best_step = worst, state.step
@@ -141,46 +166,48 @@ class FitLoop:
         """The scores on the validation pairs, and their losses where these choose; one pass for both."""
         if self.settings.select_by == "iia":
             return self.valid.scores(), {}
-        found = self.valid.each(lambda labelled: (score_trials(labelled), pair_losses(labelled)))
+        measured = self.valid.measure_batches(lambda labelled: (score_trials(labelled), pair_losses(labelled)))
         scores, losses = {}, {}
-        for way, batches in found.items():
-            scores[way] = sum((own for own, _ in batches[1:]), start=batches[0][0])
-            sums, counts = (torch.cat(own) for own in zip(*(own for _, own in batches), strict=True))
-            losses[way] = float(average_losses(sums, counts, self.plan.loss_average))
+        for direction, batches in measured.items():
+            scores[direction] = sum((score for score, _ in batches[1:]), start=batches[0][0])
+            sums, counts = (torch.cat(parts) for parts in zip(*(pair for _, pair in batches), strict=True))
+            losses[direction] = float(average_losses(sums, counts, self.plan.loss_average))
         return scores, losses
 
     def _latent_merit(self) -> float:
         """Minus the latent loss on the validation pairs: what chooses where no behaviour may."""
-        if not self.latent.ways:
+        if not self.latent.directions:
             return 0.0
         with torch.no_grad():
-            return -float(self.latent_valid.whole(self.alignment.swap_operator(), self.plan.latent_reduction).mean())
+            operator, reduction = self.alignment.swap_operator(), self.plan.latent_reduction
+            return -float(self.latent_valid.losses_of_all(operator, reduction).mean())
 
-    def _row(self, way: Direction, found: Score, loss: float | None) -> Record:
-        names = self.alignment.names
-        return Record(
-            comparison=" × ".join(names),
+    def _record(self, direction: Direction, score: Score, loss: float | None) -> Record:
+        """A line of the curve, which leaves the sites to the final rows."""
+        return direction_record(
+            self.alignment,
+            direction,
             method=self.plan.method,
-            source_model=names[way.source],
-            target_model=names[way.target],
-            source=way.source,
-            target=way.target,
-            k=self.alignment.k,
-            init=self.alignment.init,
+            source_site=None,
+            target_site=None,
             split="valid",
             selected_on=self.plan.select_on,
-            iia=found.iia,
-            token_accuracy=found.token_accuracy,
-            floor=self.floors[way].iia,
-            trials=found.trials,
+            iia=score.iia,
+            token_accuracy=score.token_accuracy,
+            floor=self.floors[direction].iia,
+            trials=score.trials,
             step=self.state.step,
             measure=None if loss is None else "loss",
             value=loss,
         )
 
 
-def frozen_sites(alignment: Alignment, frozen: Iterable[int]) -> frozenset[int]:
-    """The numbers of sites whose maps are to stay as they are, checked."""
+def check_frozen_sites(alignment: Alignment, frozen: Iterable[int]) -> frozenset[int]:
+    """Check the numbers of the sites whose maps are to stay as they are.
+
+    Raises SettingError for a number that is no site's, or where no map is left to learn, and UnsupportedError for a
+    stitch.
+    """
     count = len(alignment.sites)
     numbers = list(frozen) if isinstance(frozen, Iterable) else [frozen]
     unknown = [number for number in numbers if number not in range(count)]
@@ -191,21 +218,21 @@ def frozen_sites(alignment: Alignment, frozen: Iterable[int]) -> frozenset[int]:
         raise UnsupportedError(f"freezing sites of {alignment.plan.method}", remedy)
     if len(set(numbers)) == count:
         raise SettingError("frozen", sorted(numbers), f"fewer than all {count} sites: some map has to learn")
-    return frozenset(map(int, numbers))  # numbers of numpy or torch too, which a set would tell from plain ones
+    return frozenset(map(int, numbers))  # numbers of numpy or torch too, which a set would not hold equal to plain ones
 
 
 def _learned_parameters(alignment: Alignment, frozen: frozenset[int]) -> list[nn.Parameter]:
     """The parameters that the optimiser moves. Raises SettingError where there are none."""
-    kept = {id(parameter) for index in frozen for parameter in alignment.site_maps[index].parameters()}
-    found = [one for one in alignment.parameters() if one.requires_grad and id(one) not in kept]
-    if not found:
+    still = {id(parameter) for index in frozen for parameter in alignment.site_maps[index].parameters()}
+    parameters = [each for each in alignment.parameters() if each.requires_grad and id(each) not in still]
+    if not parameters:
         kind = (alignment.plan.transport or alignment.spec).kind
         allowed = "'frame' or 'rotation'" if alignment.plan.transport is None else "'linear' or another"
         raise SettingError("the kind of map", kind, f"{allowed}: this one does not learn")
-    return found
+    return parameters
 
 
-def _optimizer(parameters: Sequence[nn.Parameter], settings: FitSettings) -> torch.optim.Optimizer:
+def _make_optimizer(parameters: Sequence[nn.Parameter], settings: FitSettings) -> torch.optim.Optimizer:
     """The optimiser; its rate is set at every step."""
     if settings.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=settings.learning_rate)

@@ -11,7 +11,14 @@ from mas_hooks.core.settings import Settings
 
 
 class FitSettings(Settings):
-    """How to train the maps (defaults: the paper's, Grant 2025, App. A.2)."""
+    """How to train the maps (defaults: the paper's, Grant 2025, App. A.2).
+
+    Example:
+        >>> from mas_hooks import FitSettings
+        >>> settings = FitSettings(learning_rate=0.5, warmup_steps=5, decay="linear")
+        >>> [settings.rate(step, total=10) for step in (1, 5, 9)]
+        [0.1, 0.5, 0.1]
+    """
 
     batch_size: int = Field(default=512, ge=1)
     """Pairs per direction and step."""
@@ -49,7 +56,7 @@ class FitSettings(Settings):
     """At most so many pairs of a direction in one pass, one target at a time: less memory, the same gradient."""
 
     @model_validator(mode="after")
-    def _fits(self) -> FitSettings:
+    def _check_combinations(self) -> FitSettings:
         if self.stop_at is not None and self.select_by == "loss":
             raise SettingError("FitSettings.stop_at", self.stop_at, "None where the loss chooses: it is an IIA")
         if self.steps and self.warmup_steps >= self.steps:
@@ -59,7 +66,7 @@ class FitSettings(Settings):
         return self
 
     def rate(self, step: int, total: int) -> float:
-        """The learning rate of a step, counted from 0, of `total`."""
+        """The learning rate of a step, counted from 0, of `total` steps."""
         momentum = self.momentum if self.lr_times_one_minus_momentum else 0.0
         full = self.learning_rate * (1 - momentum)
         if step < self.warmup_steps:

@@ -100,7 +100,7 @@ def test_starts_are_seeded_and_differ_between_sites():
     assert not torch.allclose(one.site_maps[0].weight, other.site_maps[0].weight, atol=0.1)
     assert not torch.allclose(one.site_maps[0].weight, one.site_maps[1].weight, atol=0.1)
     identity = mh.Alignment(sites, rank=3, init="identity")
-    assert torch.equal(identity.views()[0].frame, torch.eye(8, 3))
+    assert torch.equal(identity.swap_operator().views[0].frame, torch.eye(8, 3))
 
 
 def test_the_state_of_an_alignment_is_its_maps_alone(sites):
@@ -134,7 +134,7 @@ def test_mistakes_in_making_one(models, sites):
     )
     assert "either rank=k or subspaces=" in told(SettingError, lambda: mh.Alignment(sites))
     assert told(SettingError, lambda: mh.Alignment(models, rank=3)) == (
-        "a site is 'HookedModel', but must be made by model.at(name), or a recording."
+        "the type of a site is 'HookedModel', but must be Site, from model.at(name), or Recording."
     )
     assert told(SettingError, lambda: mh.Alignment.from_plan(methods.das(MapSpec(rank=3)), sites)) == (
         "the number of sites for das is 2, but must be 1."
@@ -165,7 +165,7 @@ def test_maps_lie_where_the_models_do():
 def test_interchange_is_the_pure_function_on_its_maps(sites, kind, target, source):
     align = jolt(mh.Alignment(sites, subspaces={"count": 2, "phase": 1}, kind=kind, zscore=True))
     h_t, h_s = torch.randn(4, sites[target].width), torch.randn(4, sites[source].width)
-    views = align.views()
+    views = align.swap_operator().views
     for subspace, dims in {None: slice(0, 3), "count": slice(0, 2), "phase": slice(2, 3)}.items():
         found = align.interchange(h_t, h_s, target=target, source=source, subspace=subspace)
         assert torch.equal(found, interchange(h_t, h_s, views[target], views[source], dims))
@@ -180,7 +180,7 @@ def test_extra_is_what_a_rotation_leaves_over(models, sites):
     h_t, h_s = torch.randn(4, 8), torch.randn(4, 8)
     both = align.interchange(h_t, h_s, target=0, source=1)
     both = align.interchange(both, h_s, target=0, source=1, subspace="extra")
-    views = align.views()
+    views = align.swap_operator().views
     assert torch.allclose(views[0].read(both), views[1].read(h_s), atol=1e-5)
     unequal = mh.Alignment(sites, rank=3, kind="rotation")
     for target, source in ((0, 1), (1, 0)):
@@ -408,7 +408,7 @@ def test_a_recording_does_not_stand_for_a_model(sites, models, tmp_path):
         ),
         ({"plan": {"method": "mas", "intoo": "every"}}, "(Plan has no setting 'intoo'. Did you mean 'into'?"),
         ({"plan": 3}, "(Plan. is 3, but must be "),
-        ({"sites": [{"name": "state"}]}, "_SavedSite.model is None, but must be given.)"),
+        ({"sites": [{"name": "state"}]}, "_SavedSite.model is missing; give it a value.)"),
         ({"seed": "x"}, "_Saved.seed is 'x', but must be a valid integer"),
         (
             {"plan": {"method": "mas", "maps": {"rank": 4}}},

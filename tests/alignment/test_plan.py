@@ -49,5 +49,5 @@ def test_mistakes_in_a_plan():
         Plan(method="mas", maps={"rnak": 3})
     with pytest.raises(SettingError, match=r"^Plan\.into is 'all', but must be 'every', 'accessible' or 'none'\.$"):
         Plan(method="mas", into="all")
-    with pytest.raises(SettingError, match=r"^Plan\.method is None, but must be given\.$"):
+    with pytest.raises(SettingError, match=r"^Plan\.method is missing; give it a value\.$"):
         Plan()

@@ -46,7 +46,7 @@ def test_no_command_and_help_list_the_commands(capsys):
         (["demo", "--fit.batch-size", "0"], "greater than or equal to 1"),
         (["demo", "--config", "nothing.json"], "nothing.json: cannot be read"),
         (["demo", "--resume"], "no run of demo to resume"),
-        (["demo", "--resume", "--out", "nowhere"], "nowhere: there is no run to go on with"),
+        (["demo", "--resume", "--out", "nowhere"], "nowhere: holds no run to go on with"),
         (["demo", "--jobs", "0"], "--jobs is 0, but must be 1 or more"),
         (["report", "nowhere"], "nowhere"),
     ],
@@ -81,7 +81,7 @@ def test_config_repeats_settings_and_flags_override_them(here):
     told = {"recipe": "demo", **study.settings(rank=7, seed=3).model_dump(mode="json")}
     Path("settings.json").write_text(json.dumps(told))
     for words in (["--config", "settings.json"], ["--config=settings.json"]):
-        defaults = main._defaults(study, words)
+        defaults = main._load_defaults(study, words)
         assert (defaults.rank, defaults.seed) == (7, 3)
         flags, settings = main._parse("run demo", study, [*words, "--seed", "5"], (main.RunFlags(), defaults))
         assert (settings.rank, settings.seed, flags.config) == (7, 5, Path("settings.json"))
@@ -92,9 +92,9 @@ def test_resume_takes_the_settings_of_the_run(here):
     for name, rank in (("demo-001", 5), ("demo-002", 7)):
         Path("runs", name).mkdir(parents=True)
         Path("runs", name, "settings.json").write_text(json.dumps({"recipe": "demo", "rank": rank}))
-    assert main._defaults(study, ["--resume"]).rank == 7
-    assert main._defaults(study, ["--resume", "--out", "runs/demo-001"]).rank == 5
-    assert main._defaults(study, ["--out=runs/demo-001"]).rank == 16
+    assert main._load_defaults(study, ["--resume"]).rank == 7
+    assert main._load_defaults(study, ["--resume", "--out", "runs/demo-001"]).rank == 5
+    assert main._load_defaults(study, ["--out=runs/demo-001"]).rank == 16
 
 
 def test_version(capsys):

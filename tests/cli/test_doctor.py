@@ -80,11 +80,11 @@ def failing(model):
 
 
 def test_nothing_fails_on_a_sound_model():
-    assert failing(report.tiny()) == {}
+    assert failing(report.make_tiny_model()) == {}
 
 
 def test_a_model_that_answers_at_random_fails():
-    model = report.tiny()
+    model = report.make_tiny_model()
     model.module.lm_head.register_forward_hook(lambda _m, _a, out: out + 0.01 * torch.rand_like(out))
     found = failing(model)
     assert "the logits move by" in found["an edit that changes nothing"]
@@ -94,7 +94,7 @@ def test_a_model_that_answers_at_random_fails():
 def test_edits_without_effect_fail(monkeypatch):
     monkeypatch.setattr(taps.EditTap, "__call__", lambda self, h, offset: h)
     monkeypatch.setattr(taps.EditTap, "check", lambda self, seen: None)
-    found = failing(report.tiny())
+    found = failing(report.make_tiny_model())
     assert found["an edit that changes something"].endswith("has no effect")
     assert "gradient to the map" in found
 
@@ -110,7 +110,7 @@ def test_padding_that_shifts_positions_fails(monkeypatch):
 
 
 def test_a_gradient_that_is_cut_fails():
-    model = report.tiny()
+    model = report.make_tiny_model()
     model.module.model.norm.register_forward_hook(lambda _m, _a, out: out.detach().requires_grad_())
     found = failing(model)
     assert found["gradient to the map"] == "none, or not a number, at embed"
@@ -125,14 +125,14 @@ def test_a_tail_that_gives_other_numbers_fails(monkeypatch, proven, said):
     monkeypatch.setattr(decoder, "run_decoder_tail", lambda *args, **kwargs: own(*args, **kwargs) * 1.1)
     if proven:
         monkeypatch.setattr(runner, "_is_proven", lambda *_: True)
-    found = failing(report.tiny())
+    found = failing(report.make_tiny_model())
     assert set(found) == {"tail = whole forward"}
     assert said in found["tail = whole forward"]
 
 
 def test_hooks_that_stay_fail(monkeypatch):
     monkeypatch.setattr(attach._Place, "drop", lambda self, point, own: None)
-    assert "hooks are left on" in failing(report.tiny())["hooks removed"]
+    assert "hooks are left on" in failing(report.make_tiny_model())["hooks removed"]
 
 
 def test_an_error_of_another_library_is_told_and_the_other_checks_go_on(monkeypatch):
@@ -140,7 +140,9 @@ def test_an_error_of_another_library_is_told_and_the_other_checks_go_on(monkeypa
         raise AttributeError("transformers has no attribute 'DynamicCache'")
 
     monkeypatch.setitem(checks.CHECKS, "padding", broken)
-    assert failing(report.tiny()) == {"padding": "AttributeError: transformers has no attribute 'DynamicCache'"}
+    assert failing(report.make_tiny_model()) == {
+        "padding": "AttributeError: transformers has no attribute 'DynamicCache'"
+    }
 
 
 def test_packages_are_imported_in_a_process_of_their_own(monkeypatch, tmp_path):

@@ -19,7 +19,9 @@ print("loaded:", *sorted(name for name in {heavy} if name in sys.modules))
 
 def heavy_after(code, *arguments, cwd=None):
     """What the code printed, and which of the heavy libraries it loaded."""
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     said, _, loaded = done.stdout.rpartition("loaded:")
     return said, loaded.split()

@@ -9,8 +9,8 @@ import torch
 from safetensors import SafetensorError
 
 from mas_hooks.core import checkpoints
-from mas_hooks.core.files import ensure_writable
 from mas_hooks.core.errors import CheckpointError, OutputFolderError
+from mas_hooks.core.files import ensure_writable
 
 KIND = "mas_hooks.test"
 TENSORS = {"a": torch.tensor(1.5), "b": torch.arange(6.0).reshape(2, 3).T}

@@ -54,5 +54,7 @@ def test_a_tensor_is_the_one_argument_and_a_mapping_is_keywords():
 
 @pytest.mark.parametrize("given", ["The capital", ["one", "two"], [[1, 2, 3]], {"input_ids": [[1, 2]]}, None])
 def test_texts_and_lists_are_no_inputs(given):
-    with pytest.raises(SettingError, match=r"^the input of a model is '\w+', but must be a tensor of ids, or a"):
+    with pytest.raises(
+        SettingError, match=r"^the input of a model is a \w+, not a tensor of ids or a mapping of tensors; "
+    ):
         inputs.leading_tensor(given)

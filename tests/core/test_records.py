@@ -76,7 +76,7 @@ def test_blank_lines_are_nothing(tmp_path):
     [
         ('{"iaa": 1}', "records have no key 'iaa'. Did you mean 'iia'?"),
         ('{"iia": 1', "is not a line of results: "),
-        ("[1]", "is not a line of results: a list instead of an object."),
+        ("[1]", "is not a line of results: it holds a list instead of an object."),
     ],
 )
 def test_a_bad_line_is_named_by_file_and_number(tmp_path, line, message):
@@ -90,5 +90,7 @@ def test_a_bad_line_is_named_by_file_and_number(tmp_path, line, message):
 
 def test_a_file_that_is_no_text(tmp_path):
     (tmp_path / "r.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(RecordError, match=r"r\.jsonl is not a line of results: 'utf-8' codec can't decode"):
+    with pytest.raises(
+        RecordError, match=r"r\.jsonl is not a line of results: it cannot be read \('utf-8' codec can't"
+    ):
         records.read_records(tmp_path / "r.jsonl")

@@ -76,7 +76,7 @@ def test_the_next_folder_is_the_first_free_number(tmp_path):
     (tmp_path / "demo-notes").mkdir()
     assert next_folder("demo", tmp_path).name == "demo-003"
     assert next_folder("demo", tmp_path, resume=True).name == "demo-002"
-    with pytest.raises(OutputFolderError, match="no run of figures to resume"):
+    with pytest.raises(CheckpointError, match="holds no run of figures to resume"):
         next_folder("figures", tmp_path, resume=True)
 
 

@@ -6,7 +6,9 @@ import sys
 SCRIPT = """
 from jaxtyping import install_import_hook
 
-ROOMS = ["alignment", "core.sites", "data", "engine", "evaluation", "hooks", "models.toys", "training"]
+DATA = ["counterfactual_latents", "pairs", "positions", "task_pairs", "text_pairs"]  # tasks have no tensors
+ROOMS = ["alignment", "core.sites", *(f"data.{name}" for name in DATA)]
+ROOMS += ["engine", "evaluation", "hooks", "models.toys.recurrent", "models.toys.transformer", "training"]
 with install_import_hook([f"mas_hooks.{room}" for room in ROOMS], "beartype.beartype"):
     import mas_hooks as mh
     from mas_hooks.models.toys.recurrent import RecurrentModel

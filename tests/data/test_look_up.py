@@ -138,7 +138,7 @@ def test_errors_of_a_look_up():
     found = cells(count=[1, 2], phase=["demo", "demo"])
     with refused(UnknownNameError, "some cells has no variable 'cuont'", "Did you mean 'count'"):
         look_up(wanting(cuont=[1]), found)
-    with refused(SettingError, "variable 'phase' of some cells is 'text', but must be numbers"):
+    with refused(SettingError, "the kind of variable 'phase' of some cells is 'text', but must be numbers"):
         look_up(wanting(phase=[1]), found)
     with refused(EmptyError, "from some cells is empty", "none of its 2 cells", "2 wanted", "phase='demo', count=7"):
         look_up(wanting(phase=["demo", "end"], count=[7, 1]), found)

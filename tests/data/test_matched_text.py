@@ -133,10 +133,10 @@ def refused(sentence, *args, inputs=None):
 
 
 def test_mistakes_with_texts_have_their_sentences():
-    refused(r"fragment of row 1 is 'the', but must be found in its text 'a café in Zürich 😀 opened'\.")
+    refused(r"fragment of row 1 is 'the', but must be a part of its text 'a café in Zürich 😀 opened'\.")
     refused(r"fragment of row 1 is 'dog', but", ("fragments", ["the", "dog", "dog"]))
-    refused(r"fragment of row 0 is re\.compile\('dog'\), but must be found", ("fragments", re.compile("dog")))
-    refused(r"fragment of row 0 is '', but must be found", ("fragments", ""))
+    refused(r"fragment of row 0 is re\.compile\('dog'\), but must be a part", ("fragments", re.compile("dog")))
+    refused(r"fragment of row 0 is '', but must be a part", ("fragments", ""))
     refused(r"fragment of row 0 is 3, but must be a string or a compiled pattern\.", ("fragments", 3))
     refused(r"fragment of row 0 is ' ', but must be made of characters that tokens stand for", ("fragments", " "))
     refused(r"the number of fragments is 1, but must be 3, one per row", ("fragments", ["the"]))

@@ -115,7 +115,7 @@ def descend(sites, models, pairs, cells, rows):
     values = []
     for step in range(10):
         index = torch.arange(30) + step
-        views, swapped, wanted, sizes = alignment.views(), [], [], []
+        views, swapped, wanted, sizes = alignment.swap_operator().views, [], [], []
         for (source, target), found in latents.items():
             own = pairs[source, target]
             given, taken = cache.source(source, own)[index], cache.target(target, own)[index]

@@ -7,7 +7,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import mas_hooks as mh
 from mas_hooks.training.controls import ShuffledLabels, shuffle_labels
-from mas_hooks.core.errors import EmptyError, SettingError, ShapeError
+from mas_hooks.core.errors import EmptyError, SettingError, ShapeError, UnsupportedError
 from mas_hooks.training.loop import FitLoop
 from mas_hooks.data.text_pairs import ResponseTokens
 
@@ -168,7 +168,7 @@ def test_responses_that_do_not_fit_are_refused():
         ResponseTokens(ids, ids[:, 1:], 9)
     with refused(ShapeError, "the mask of responses has shape (2, 2)"):
         ResponseTokens(ids, ids, 9, gaps[:, :2])
-    with refused(SettingError, "the mask of responses is 'one with gaps'"):
+    with refused(UnsupportedError, "a mask of responses with gaps (row 0)"):
         ResponseTokens(ids, ids, 9, gaps)
     with refused(SettingError, "the dtype of the argmax of responses is torch.float32"):
         ResponseTokens(ids, ids.float(), 9)

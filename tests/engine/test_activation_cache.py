@@ -80,7 +80,7 @@ def test_recordings_refuse_what_they_cannot_do():
 
 
 def test_models_need_source_inputs(model):
-    with pytest.raises(UnsupportedError, match="pairs without source inputs for RecurrentModel:state"):
+    with pytest.raises(UnsupportedError, match="a set of pairs without source inputs for RecurrentModel:state"):
         ActivationCache([model.at("state")], [model]).source(0, recorded())
 
 

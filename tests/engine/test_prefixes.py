@@ -71,16 +71,16 @@ def test_nothing_is_run_twice(monkeypatch):
     monkeypatch.setattr(prefixes, "read_site", lambda *args: runs.append(args[2]) or collect(*args))
     own = Prefixes(model, model.at("embed"))
     ids = torch.tensor([[1, 2, 3, 4], [1, 2, 9, 4], [1, 2, 3, 4]])
-    first = own.places(ids, Where([0, 1, 2, 2], [2, 2, 2, 0]))
+    first = own.find_places(ids, Where([0, 1, 2, 2], [2, 2, 2, 0]))
     assert first[0] == first[2]
     assert len(own.vectors) == 3
-    again = own.places(ids, Where([2, 1], [2, 2]))
+    again = own.find_places(ids, Where([2, 1], [2, 2]))
     assert torch.equal(again, first[[0, 1]])
     assert len(runs) == 1
-    own.places(ids, Where([0], [3]))
+    own.find_places(ids, Where([0], [3]))
     assert len(runs) == 2
     assert len(own.vectors) == 4
-    assert torch.equal(own.vectors[first[3]], own.vectors[own.places(ids, Where([1], [0]))[0]])
+    assert torch.equal(own.vectors[first[3]], own.vectors[own.find_places(ids, Where([1], [0]))[0]])
 
 
 def test_the_row_with_the_most_cells_is_run_for_all_that_begin_alike(monkeypatch):
@@ -89,7 +89,7 @@ def test_the_row_with_the_most_cells_is_run_for_all_that_begin_alike(monkeypatch
     monkeypatch.setattr(prefixes, "read_site", lambda *args: runs.append(len(args[2])) or collect(*args))
     ids = torch.tensor([[5, 6, 7, 8]]).repeat(6, 1)
     mask = torch.arange(4) <= torch.tensor([0, 1, 3, 2, 1, 0])[:, None]
-    Prefixes(model, model.at("embed")).places(ids, Where.from_mask(mask))
+    Prefixes(model, model.at("embed")).find_places(ids, Where.from_mask(mask))
     assert runs == [1]
 
 

@@ -218,7 +218,7 @@ def test_scores_of_records_are_the_worst_of_four_directions():
     of = ("a", "b", "c")
     many = [row(one, other, 0.1 * (i + 1), of=of) for i, (one, other) in enumerate(product(of, repeat=2))]
     assert pair_scores(many) == pytest.approx({("a", "b"): 0.1, ("a", "c"): 0.1, ("b", "c"): 0.5})
-    with refused(SettingError, "the fit of a × b is 'there twice'"):
+    with refused(UnsupportedError, "more than one fit of a × b is not supported; choose one seed"):
         pair_scores([*fit, row("a", "b", 0.5, k=8)])
 
 
@@ -231,9 +231,9 @@ def test_what_cannot_be_compared_is_refused():
         PairTable.of(given, of, "best")
     with refused(UnknownNameError, "the table of labels has no model 't9'"):
         PairTable.of(given | {("t9", "t0"): 0.1}, of)
-    with refused(NotFiniteError, "the table of pairs holds 1 values"):
+    with refused(NotFiniteError, "the table of pairs holds 1 value"):
         PairTable.of(given | {("t0", "t1"): math.nan}, of)
-    with refused(EmptyError, "the score of t1 × t2 is empty"):
+    with refused(EmptyError, "the set of scores of t1 × t2 is empty"):
         PairTable.of({pair: score for pair, score in given.items() if pair != ("t1", "t2")}, of)
     with refused(SettingError, "statistic is 'third'"):
         compare_groups(table(), "third")

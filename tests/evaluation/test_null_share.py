@@ -127,8 +127,8 @@ def test_what_the_target_ignores_is_not_read():
 def test_the_same_as_the_matrix_weighted_by_what_the_target_receives(plan, tolerance):
     looks, alignment = torch.tensor([[0.6, -0.8]]), plane(plan, source=(1.0, 0.3), target=(0.6, -0.8))
     h = alignment.models[0].module.embedding.weight.detach().repeat(24, 1)
-    exchange, way = alignment.swap_operator(), Direction(0, 1)
-    matrix = linear_part(lambda rows: exchange.swap(way, torch.zeros(len(rows), 2), rows).detach(), h)
+    operator, way = alignment.swap_operator(), Direction(0, 1)
+    matrix = linear_part(lambda rows: operator.swap(way, torch.zeros(len(rows), 2), rows).detach(), h)
     null = null_space(torch.tensor([[1.0, 0.3], [-1.0, -0.3]]), h, tolerance)
     share = null_share(received_by_target(matrix, looks), null).share
     assert 0.001 < share < 0.999

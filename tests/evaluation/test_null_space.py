@@ -92,7 +92,7 @@ def test_a_map_and_a_stitch_side_by_side(generator):
     for spec in ({}, {"rank": 2}, {"kind": "orthogonal"}, {"kind": "affine"}, {"centre": True}):
         full = TransportSpec(**spec)
         stitch = full.make(5, 4, "x")
-        stitch.start(full.first(5, 4, generator))
+        stitch.start(full.draw_start(5, 4, generator))
         stitch.target.mean.fill_(3)
         expected = stitch.view().steps[0] if "rank" not in spec else stitch.second @ stitch.first
         assert torch.allclose(linear_part(stitch.view().forward, h.float()), expected, atol=1e-5)

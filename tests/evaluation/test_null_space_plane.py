@@ -90,7 +90,7 @@ def test_the_shortest_least_squares_stitch_of_the_plane_is_half_null(angle):
     goal = (h @ turned(angle)[0])[:, None]
     spec = TransportSpec(init="least_squares")
     stitch = spec.make(2, 1, "plane → line").double()
-    spec.begin(stitch, h, goal)
+    spec.fit_start(stitch, h, goal)
     matrix = linear_part(stitch.view().forward, h)
     assert torch.allclose(matrix @ turned(angle).T, torch.tensor([[0.5, 0.5]]).double(), atol=1e-9)
     null = null_space(turned(angle)[:1].repeat(2, 1), h, TINY)

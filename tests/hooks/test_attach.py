@@ -200,14 +200,16 @@ def test_a_module_that_does_not_run_is_told(model, names):
     deaf = wrap(Deaf(model.module), name="mine")
     paths = [model.point(name).path for name in names]
     site = deaf.at(f"inner.{paths[0]}")
-    told = f"site 'mine:inner.{paths[0]}' was never reached at 2 of the asked cells: its module passed 0 positions"
+    told = f"site 'mine:inner.{paths[0]}' was never reached at 2 of the asked cells: 0 positions passed its module"
     with pytest.raises(UnreachedSiteError) as caught:
         deaf.run_with_hooks(ids(), [Edit(site, torch.neg, Where([0, 1], [1, 4]))])
-    assert str(caught.value) == f"{told}, asked was position 4."
-    with pytest.raises(UnreachedSiteError, match="was never reached at 1 of the asked cells: its module passed 0 pos"):
+    assert str(caught.value) == f"{told}, and the edit asks for position 4."
+    with pytest.raises(
+        UnreachedSiteError, match="was never reached at 1 of the asked cells: 0 positions passed its mod"
+    ):
         deaf.run_with_hooks(ids(), [(site.name, torch.neg)])
     for where, missed in ((None, 1), (Where([0, 1], [1, 4]), 2)):
-        with pytest.raises(UnreachedSiteError, match=f"at {missed} of the asked cells: its module passed 0 positions."):
+        with pytest.raises(UnreachedSiteError, match=f"at {missed} of the asked cells: 0 positions passed its module."):
             deaf.run_with_cache(ids(), site.name, where)
     with pytest.raises(UnreachedSiteError), deaf.hooks([(site.name, torch.neg)]):
         pass
@@ -220,7 +222,7 @@ def test_columns_beyond_what_passed_are_told(model, names):
             model.forward(ids())
         assert str(caught.value) == (
             f"site 'mine:{name}' was never reached at 2 of the asked cells: "
-            f"its module passed {LENGTH} positions, asked was position {LENGTH + 3}."
+            f"{LENGTH} positions passed its module, and the edit asks for position {LENGTH + 3}."
         )
         with model.hooks([edit]):  # reached by one of several forwards is reached
             model.forward(ids())
@@ -232,14 +234,14 @@ def test_a_site_of_another_handle_is_refused(model, names):
     with pytest.raises(SettingError) as caught:
         model.run_with_hooks(ids(), [replacing(other, names[1])])
     assert str(caught.value) == (
-        f"the site of an edit is 'mine:{names[1]}', but must be a site of mine: mine.at(…); two models are called so, "
-        "wrap(…, name=…) tells them apart."
+        f"the site of an edit is 'mine:{names[1]}', but must be a site of mine, from its .at(…); two models have "
+        "this name, so give each its own with wrap(…, name=…)."
     )
     with pytest.raises(SettingError) as caught:
         model.run_with_hooks(ids(), [replacing(wrapped(model.module), names[1])])
     assert str(caught.value) == (
         f"the site of an edit is 'mine:{names[1]}', but must be of the handle that runs, not of a second wrap of the "
-        "same module; take a site of mine: mine.at(…)."
+        "same module; take a site of mine, from its .at(…)."
     )
 
 

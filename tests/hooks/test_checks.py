@@ -21,7 +21,7 @@ TOKENS = torch.randint(0, VOCABULARY, (2, 6), generator=torch.Generator().manual
 WHERE = Where([0, 1], [2, 3])
 LOOKS_AT_GRADS = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 """Torch's compiler looks at `.grad` of what enters each piece of a model whose code it cannot compile as one."""
-ANEW = "a model may be compiled anew inside the `with` block of its hooks."
+AGAIN = "a model may be compiled again inside the `with` block of its hooks."
 
 
 def language_model(layers=2):
@@ -87,7 +87,7 @@ def test_a_compiled_model_is_refused_with_the_remedy(by, called, dynamo):
     compiled = compile_it(Positionwise())
     if called:
         compiled(ids())
-    sentence = f"hooking mine, compiled by {by}, is not supported; {remedy}; {ANEW}"
+    sentence = f"hooking mine, compiled by {by}, is not supported; {remedy}; {AGAIN}"
     with pytest.raises(UnsupportedError, match=f"^{re.escape(sentence)}$"):
         wrap(compiled, name="mine")
 

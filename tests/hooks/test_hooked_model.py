@@ -224,7 +224,7 @@ def test_collecting_from_a_loop_stops_at_the_last_asked_step():
     read_site(model, model.at("state"), ids(), Where([0, 1], [3, 1]))
     watcher.remove()
     assert len(steps) == 4
-    with pytest.raises(UnreachedSiteError, match="at 1 of the asked cells: its module passed 6 positions"):
+    with pytest.raises(UnreachedSiteError, match="at 1 of the asked cells: 6 positions passed its module"):
         read_site(model, model.at("state"), ids(), Where([0, 1], [3, LENGTH]))
 
 

@@ -101,7 +101,8 @@ def test_width_where_the_module_says_it(name):
         with pytest.raises(UnsupportedError) as caught:
             model.at("part", side)
         assert str(caught.value) == (
-            "telling the width of site 'part' of mine is not supported; say how wide it is: .at('part', width=…)."
+            "site 'part' of mine, whose module does not say how wide it is, is not supported; "
+            "give its width: .at('part', width=…)."
         )
         assert model.at("part", side, width=8).width == 8
 
@@ -144,7 +145,7 @@ def test_layer_path_that_is_misspelt_or_no_list():
     assert str(caught.value).startswith("Positionwise has no layer_path 'layer'. Did you mean 'layers'?")
     with pytest.raises(UnsupportedError) as caught:
         wrap(Positionwise(), layer_path="head")
-    assert str(caught.value) == "layer_path 'head' to a Linear is not supported; name a list of blocks."
+    assert str(caught.value) == "layer_path 'head', which leads to a Linear, is not supported; name a list of blocks."
 
 
 def test_layer_path_to_a_sequential():
@@ -162,5 +163,5 @@ def test_layer_path_to_a_sequential():
 
 def test_one_block_used_twice_is_refused():
     block = nn.Linear(3, 3)
-    with pytest.raises(UnsupportedError, match=r"a list that holds a block twice .* hook by dotted paths"):
+    with pytest.raises(UnsupportedError, match=r"whose list holds a block twice, .* hook by dotted paths"):
         wrap(nn.Sequential(nn.Sequential(block, nn.Tanh(), block)), layer_path="0")

@@ -45,11 +45,11 @@ def test_put_is_the_twin_of_take(name, time_first):
     ("value", "told"),
     [
         ({"hidden": H}, "a dict"),
-        (7, "a int"),
+        (7, "an int"),
         (None, "a NoneType"),
         ((), "a tuple of 0 ()"),
         ((None, H), "a tuple of 2 (NoneType, Tensor)"),
-        (torch.zeros(2, 3, dtype=torch.int64), "a int64 tensor of shape (2, 3)"),
+        (torch.zeros(2, 3, dtype=torch.int64), "an int64 tensor of shape (2, 3)"),
         (torch.zeros(3), "a float32 tensor of shape (3,)"),
         (torch.zeros(1, 2, 3, 4), "a float32 tensor of shape (1, 2, 3, 4)"),
         (pack_sequence([torch.zeros(2, 3)]), "a PackedSequence of 4 (Tensor, Tensor, NoneType, NoneType)"),
@@ -86,8 +86,8 @@ def test_logits_that_can_be_told(output):
     [
         ((H, FLAT), "a tuple of 2 (Tensor, Tensor)"),
         ({"a": H, "b": FLAT}, "a dict"),
-        (7, "a int"),
-        (torch.zeros(2, 3, dtype=torch.int64), "a int64 tensor of shape (2, 3)"),
+        (7, "an int"),
+        (torch.zeros(2, 3, dtype=torch.int64), "an int64 tensor of shape (2, 3)"),
         (nn.GRU(2, 3)(torch.zeros(1, 2, 2)), "a tuple of 2 (Tensor, Tensor)"),
         (SimpleNamespace(logits=None), "a SimpleNamespace"),
     ],
@@ -96,7 +96,7 @@ def test_logits_that_cannot(output, told):
     with pytest.raises(NoLogitsError) as caught:
         default_logits(output)
     assert str(caught.value) == (
-        f"cannot tell which part of {told} holds the logits; pass wrap(..., logits=lambda out: …)."
+        f"cannot tell which part of {told} holds the logits; pass wrap(model, logits=lambda out: …)."
     )
 
 

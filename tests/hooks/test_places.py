@@ -51,7 +51,7 @@ def test_tuples_keep_their_rest_and_odd_outputs_are_refused():
             model.run_with_cache(ids(), name)
     with pytest.raises(NoTensorError, match="site 'count' gives a NoneType"):
         read_site(model, model.at("count", "input", width=4), ids(), Where([0], [0]))
-    with pytest.raises(NoTensorError, match="site 'embedding' gives a int64 tensor"):
+    with pytest.raises(NoTensorError, match="site 'embedding' gives an int64 tensor"):
         read_site(model, model.at("embedding", "input", width=4), ids(), Where([0], [0]))
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mas_hooks.core.errors import NoTensorError, UnsupportedError
+from mas_hooks.core.errors import NoTensorError, ShapeError, UnsupportedError
 from mas_hooks.core.sites import Where
 from mas_hooks.hooks.read import read_site
 from mas_hooks.hooks.wrap import wrap
@@ -46,9 +46,11 @@ def test_a_packed_sequence_is_refused():
 
 
 def test_unbatched_calls_are_refused():
-    with pytest.raises(NoTensorError, match="an unbatched call on a float32 tensor of shape \\(4, 2\\)"):
+    with pytest.raises(
+        ShapeError, match="the input of GRU has shape \\(4, 2\\), but \\(batch, position, width\\) is needed"
+    ):
         wrap(nn.GRU(2, 3), logits=lambda out: out[0]).run_with_cache(torch.randn(4, 2), "state")
-    with pytest.raises(NoTensorError, match="an unbatched state, a float32 tensor of shape \\(3,\\)"):
+    with pytest.raises(ShapeError, match="the state of GRUCell has shape \\(3,\\), but \\(batch, width\\) is needed"):
         wrap(nn.GRUCell(2, 3)).run_with_cache(torch.randn(2), "state")
 
 

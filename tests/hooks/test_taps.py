@@ -122,11 +122,14 @@ def test_vectors_that_do_not_fit_and_cells_named_twice():
     site = wrap(Positionwise(), name="mine").at("embed")
     with pytest.raises(ShapeError) as caught:
         Edit(site, torch.add, Where([0, 1], [0, 0]), torch.zeros(3, 4))
-    assert str(caught.value) == "vectors of an edit at mine:embed has shape (3, 4), but 2 rows is needed."
+    assert str(caught.value) == (
+        "the vectors tensor of an edit at mine:embed has shape (3, 4), but one row for each of its 2 cells is needed."
+    )
     with pytest.raises(SettingError) as caught:
         Edit(site, torch.neg, Where([0, 1, 0], [2, 2, 2]))
     assert str(caught.value) == (
-        "where of an edit at mine:embed is 'a list that repeats a cell', but must be distinct cells."
+        "the number of distinct cells of an edit at mine:embed is 2, but must be 3, the number of all its cells: "
+        "name each cell once."
     )
 
 
@@ -180,7 +183,9 @@ def test_columns_of_taps():
     assert ReadTap("embed", None).columns() is None
     with pytest.raises(EmptyError) as caught:
         ReadTap("embed", Where([], []))
-    assert str(caught.value) == ("the list of cells to read at embed is empty; name some, or None for every one.")
+    assert str(caught.value) == (
+        "the list of cells to read at embed is empty; name some cells, or give None for all of them."
+    )
 
 
 def test_no_cells_to_edit_is_no_edit():

@@ -36,7 +36,7 @@ def test_a_thing_that_is_no_model(thing):
 
 def test_a_tokenizer_with_more_tokens_than_the_model_has():
     tokenizer = tiny_tokenizers.byte_pairs()
-    with refused(SettingError, "tokenizer of Qwen2ForCausalLM", f"one of {len(tokenizer)} tokens", "at most 80"):
+    with refused(SettingError, "tokenizer of Qwen2ForCausalLM", f"is {len(tokenizer)}, but", "at most 80"):
         mh.wrap(hf(), tokenizer=tokenizer)
     with refused(SettingError, "at most 80"):
         mh.wrap(bridge(hf()), tokenizer=tokenizer)
@@ -199,5 +199,5 @@ def test_a_site_taken_before_compatibility_mode():
 def test_a_bridges_own_stream_sites_know_their_width():
     handle = mh.wrap(native_bridge())
     assert handle.at(SITE).width == 32
-    with refused(UnsupportedError, "telling the width", "width=…"):
+    with refused(UnsupportedError, "whose module does not say how wide it is", "width=…"):
         handle.at("blocks.1.mlp.hook_post")

@@ -20,6 +20,7 @@ PUBLIC = [
     "Where",
     "cka_layers",
     "collect",
+    "compare_layers",
     "controls",
     "evaluate",
     "fit",
@@ -40,7 +41,7 @@ OPTIONAL = ("peft", "accelerate", "datasets", "pyvene")
 
 def test_the_public_names_are_these():
     assert mh.__all__ == PUBLIC
-    assert len(PUBLIC) <= 25
+    assert len(PUBLIC) <= 28
 
 
 def test_every_public_name_is_there_and_documented():

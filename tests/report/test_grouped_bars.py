@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.transforms import Bbox
 from readable_figures import assert_readable, marked, texts
 
-from mas_hooks.core.errors import EmptyError, NotFiniteError, SettingError
+from mas_hooks.core.errors import EmptyError, NotFiniteError, UnsupportedError
 from mas_hooks.report import Group, GroupBar, GroupPanel, grouped_bars, style
 from mas_hooks.report.data import places
 
@@ -212,14 +212,16 @@ def test_numbers_that_are_none_are_said():
 
 def test_a_key_of_controls_and_results_is_refused():
     bars = (bar("MAS", 0.9), bar("MAS", 0.1, control=True))
-    with pytest.raises(SettingError, match="the key 'MAS' is 'that of controls and of results'"):
+    with pytest.raises(
+        UnsupportedError, match="the key 'MAS' for both a control and a result is not supported; give each a"
+    ):
         drawn([GroupPanel("", (Group("", bars),))])
 
 
 @pytest.mark.parametrize("count", range(1, 8))
 def test_a_legend_too_wide_for_any_columns_ends_in_one(count):
     figure = style.make_canvas(2.0, 2.0, "", "")
-    style.legend(figure, {f"{'a long entry ' * 4}{index}": Patch() for index in range(count)})
+    style.add_legend(figure, {f"{'a long entry ' * 4}{index}": Patch() for index in range(count)})
     (found,) = figure.legends
     assert found._ncols == 1
     assert len(found.get_texts()) == count

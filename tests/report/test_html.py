@@ -195,7 +195,7 @@ def test_a_page_is_written_whole_or_not(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OutputFolderError, match="No space left on device; free some space"):
+    with pytest.raises(OutputFolderError, match="no space left on device; free some space"):
         save_html(path, "new")
     assert [one.name for one in tmp_path.iterdir()] == ["report.html"]
     assert path.read_text(encoding="utf-8") == page()

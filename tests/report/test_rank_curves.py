@@ -113,7 +113,7 @@ def test_what_cannot_be_drawn_is_said():
         RankLine("MAS", (4, 2), (0.1, 0.2))
     with pytest.raises(SettingError, match="1 or more"):
         RankLine("MAS", (0, 2), (0.1, 0.2))
-    with pytest.raises(NotFiniteError, match="the line 'MAS' holds 1 values"):
+    with pytest.raises(NotFiniteError, match="the line 'MAS' holds 1 value"):
         RankLine("MAS", (1, 2), (0.1, float("nan")))
 
 

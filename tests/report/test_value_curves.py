@@ -75,5 +75,5 @@ def test_refusals():
         Curve("a", (1,), (0.1,), (0.1,))
     with pytest.raises(ShapeError, match=r"a row of the curve 'a' has shape \(1,\), but \(2,\), a number for each"):
         Curve("a", (0, 1), (0.1,))
-    with pytest.raises(NotFiniteError, match=r"the curve 'a' holds 1 values that are NaN"):
+    with pytest.raises(NotFiniteError, match=r"the curve 'a' holds 1 value that is NaN"):
         Curve("a", (0,), (float("nan"),))

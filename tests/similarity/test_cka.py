@@ -51,7 +51,7 @@ def test_cka_equals_the_slow_form(related, kernel):
     x, y = related
     x, y = x * np.array([1, 5, 1, 1, 0.1, 2]) + 2, y - 1
     measure = cka(x, y, kernel=kernel)
-    assert (measure.name, measure.resamples) == (f"cka_{kernel}", 1)
+    assert (measure.name, measure.resamples) == (f"cka_{kernel}_biased", 1)
     assert 0.1 < measure.value < 0.9
     assert measure.value == pytest.approx(slow_cka(x, y, kernel), abs=1e-10)
 

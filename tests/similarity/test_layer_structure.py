@@ -70,7 +70,7 @@ def test_blocks_are_found_where_they_are():
 def test_mistakes_are_named():
     with refused(ShapeError, "the similarity of layers has shape (3,)"):
         depth_distance([1, 1, 1])
-    with refused(NotFiniteError, "the similarity of layers holds 1 values"):
+    with refused(NotFiniteError, "the similarity of layers holds 1 value"):
         depth_distance([[np.nan, 1.0]])
     with refused(ShapeError, "the distances of a family has shape (2, 2)", "3 members or more"):
         find_outlier(np.zeros((2, 2)), ["a", "b"])

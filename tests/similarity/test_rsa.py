@@ -59,7 +59,7 @@ def test_ranks_equal_scipys_with_ties(rng, levels):
 
 def test_rsa_equals_scipy(related):
     measure = rsa(*related)
-    assert (measure.name, measure.resamples) == ("rsa", 1)
+    assert (measure.name, measure.resamples) == ("rsa_cosine_spearman", 1)
     assert 0.1 < measure.value < 0.9
     assert measure.value == pytest.approx(slow_rsa(*related), abs=1e-10)
 

@@ -10,7 +10,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, MambaConfig, MambaFo
 
 from mas_hooks.cli import main
 from mas_hooks.core import records
-from mas_hooks.core.errors import EmptyError, SettingError
+from mas_hooks.core.errors import EmptyError, SettingError, UnknownNameError
 from mas_hooks.core.records import Record
 from mas_hooks.studies import registry
 from mas_hooks.studies.scaling_family import claims as claims_of_the_study
@@ -196,7 +196,7 @@ def test_settings_that_fit_nothing_are_told_before_anything_runs():
     settings = study().settings
     with refused(SettingError, "data is None", "--models"):
         settings(models=("a", "b", "c"))
-    with refused(SettingError, "measure is 'ckaa'", "cka_cosine"):
+    with refused(UnknownNameError, "the scaling family has no measure 'ckaa'", "cka_cosine_biased"):
         settings(measure="ckaa")
     with refused(SettingError, "the family is ['4×8', '5×8'], but must be three members or more"):
         settings(sizes=((4, 8), (5, 8)))

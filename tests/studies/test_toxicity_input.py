@@ -87,7 +87,7 @@ def test_flags_override_a_preset_wherever_they_stand(here):
     study = registry.load_study("recipes", "toxicity")
 
     def parsed(*words):
-        return main._parse("run toxicity", study, words, (main.RunFlags(), main._defaults(study, words)))[1]
+        return main._parse("run toxicity", study, words, (main.RunFlags(), main._load_defaults(study, words)))[1]
 
     own = parsed("--finetune.steps", "9", "--splits", "4", "--preset", "paper", "--prompts", "50")
     assert (own.finetune.steps, own.prepare.splits, own.prompts, own.finetune.batch) == (9, 4, 50, 96)
@@ -103,11 +103,11 @@ def test_flags_override_a_preset_wherever_they_stand(here):
 def test_a_preset_beside_the_settings_of_a_run_is_refused_rather_than_passed_over(here, capsys):
     told = {"recipe": "toxicity", **ToxicitySettings().model_dump(mode="json")}
     Path("settings.json").write_text(json.dumps(told))
-    assert "--preset is 'paper', but must be 'tiny' beside settings.json" in said(
+    assert "--preset 'paper' is not that of settings.json, 'tiny'; leave it out" in said(
         capsys, "--config", "settings.json", "--preset", "paper"
     )
     study = registry.load_study("recipes", "toxicity")
-    assert main._defaults(study, ["--config", "settings.json", "--preset", "tiny"]) == ToxicitySettings()
+    assert main._load_defaults(study, ["--config", "settings.json", "--preset", "tiny"]) == ToxicitySettings()
 
 
 def test_stages_are_no_part_of_what_a_run_is_resumed_by():

@@ -16,7 +16,7 @@ from mas_hooks.evaluation.evaluate import evaluate
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.models.toys.toy_cache import load_toy
 from mas_hooks.training.fit import fit
-from mas_hooks.training.loop import FitLoop, FitSettings, frozen_sites
+from mas_hooks.training.loop import FitLoop, FitSettings, check_frozen_sites
 
 SETTINGS = FitSettings(batch_size=64, learning_rate=3e-2, epochs=25, validate_every=25)
 QUICK = FitSettings(batch_size=64, learning_rate=3e-2, epochs=3, validate_every=3)
@@ -119,7 +119,7 @@ def test_directions_between_frozen_sites_have_no_part(small_sites, small_toys, t
         alignment = Alignment([*small_sites, third], rank=4)
         loop = FitLoop(alignment, make(), three_pairs[:2], QUICK, cells, frozen=frozenset({0, 1}))
         assert sorted(loop.train.directions) == sorted(behaviour)
-        assert sorted(loop.latent.ways) == sorted(latent)
+        assert sorted(loop.latent.directions) == sorted(latent)
         assert sorted(loop.valid.directions) == sorted(chosen)
         assert [id(one) for one in loop.optimizer.param_groups[0]["params"]] == [id(alignment.maps[2].weight)]
 
@@ -197,7 +197,7 @@ def test_what_cannot_be_frozen(small_sites, small_pairs, tmp_path, plan, frozen,
 
 @pytest.mark.parametrize("given", [np.array([1]), torch.tensor([1]), {1}, range(1, 2)])
 def test_frozen_may_be_given_in_any_way(small_sites, given):
-    assert frozen_sites(Alignment(small_sites, rank=4), given) == frozenset({1})
+    assert check_frozen_sites(Alignment(small_sites, rank=4), given) == frozenset({1})
 
 
 # The bigger alignment

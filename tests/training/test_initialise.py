@@ -44,7 +44,9 @@ def begun(sites, pairs, rank=3, **spec):
 
 
 def coordinates(align):
-    return [view.read(site.activations[:, 0]) for view, site in zip(align.views(), align.sites, strict=True)]
+    return [
+        view.read(site.activations[:, 0]) for view, site in zip(align.swap_operator().views, align.sites, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("kind", ["frame", "rotation", "fixed"])
@@ -64,7 +66,7 @@ def test_new_maps_begin_at_what_the_frozen_ones_read(kind, widths, generator):
     sites, pairs = recordings(widths, generator)
     pair = begun(sites[:2], pairs, kind=kind, init="procrustes", centre=True)
     turn = random_frame(3, 3, generator)
-    starts = [view.frame if kind != "reversible" else view.linear.frame for view in pair.views()]
+    starts = [view.frame if kind != "reversible" else view.linear.frame for view in pair.swap_operator().views]
     pair.set_frames([start.detach()[:, :3] @ turn for start in starts])
     before = coordinates(pair)
     assert torch.allclose(before[0][:, :3], before[1][:, :3], atol=1e-5)
@@ -104,14 +106,14 @@ def test_a_model_that_only_receives_is_measured_where_it_does(generator):
 
 def test_procrustes_of_one_model(generator):
     align = begun(*recordings((6,), generator), init="procrustes", centre=True)
-    view, h = align.views()[0], align.sites[0].activations[:, 0]
+    view, h = align.swap_operator().views[0], align.sites[0].activations[:, 0]
     assert align.plan.method == "das"
     assert torch.allclose(view.write(torch.zeros_like(h) + h.mean(0), view.read(h)), h, atol=1e-4)
 
 
 def test_procrustes_with_more_dims_than_states(generator):
     align = begun(*recordings((9, 10), generator), rank=9, init="procrustes", centre=True)
-    for one in align.views():
+    for one in align.swap_operator().views:
         assert torch.allclose(one.frame.mT @ one.frame, torch.eye(9), atol=1e-5)
     read = coordinates(align)
     assert torch.allclose(*read, atol=1e-4)
@@ -123,7 +125,7 @@ def test_pca_is_that_of_what_the_map_sees(zscore, generator):
     align = begun(
         *recordings((6, 8), generator, noise=0.3, spread=spread), rank=2, init="pca", centre=True, zscore=zscore
     )
-    for view, site in zip(align.views(), align.sites, strict=True):
+    for view, site in zip(align.swap_operator().views, align.sites, strict=True):
         h = site.activations[:, 0].double().numpy()
         x = (h - h.mean(0)) / (h.std(0) if zscore else 1)
         _, _, directions = np.linalg.svd(x, full_matrices=False)

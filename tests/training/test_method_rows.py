@@ -8,7 +8,7 @@ from mas_hooks.alignment.alignment import Alignment
 from mas_hooks.alignment.maps import MapSpec
 from mas_hooks.alignment.plan import Direction
 from mas_hooks.alignment.transports import TransportSpec
-from mas_hooks.core.errors import SettingError, UnsupportedError
+from mas_hooks.core.errors import EmptyError, SettingError, UnsupportedError
 from mas_hooks.core.sites import recording
 from mas_hooks.data import counterfactual_latents
 from mas_hooks.data.counterfactual_latents import look_up_cells
@@ -86,10 +86,10 @@ def test_a_stitch_replaces_the_whole_vector(small_sites):
     torch.testing.assert_close(found, one.forward(h_s))
     assert alignment.directions() == [Direction(0, 1), Direction(1, 0)]
     back = made(methods.stitch(0, kind="orthogonal"), small_sites)
-    assert back.ways() == [Direction(0, 1), Direction(1, 0)]  # there by the transpose
+    assert back.directions() == [Direction(0, 1), Direction(1, 0)]  # there by the transpose
     turned = back.interchange(h_t, back.interchange(h_t, h_s, target=0, source=1), target=1, source=0)
     torch.testing.assert_close(turned, h_s, rtol=1e-4, atol=1e-5)
-    assert made(methods.stitch(0, kind="affine", layer_norm="after"), small_sites).ways() == [Direction(1, 0)]
+    assert made(methods.stitch(0, kind="affine", layer_norm="after"), small_sites).directions() == [Direction(1, 0)]
     with pytest.raises(UnsupportedError, match="naming the shared dims of stitching is not supported"):
         alignment.interchange(h_t, h_s, target=1, source=0, subspace="count")
 
@@ -129,7 +129,7 @@ def test_stitches_are_saved_and_loaded(small_sites, small_pairs, tmp_path):
 def test_cross_directions_of_mas_with_all_dims_are_orthogonal_stitching(small_sites):
     """k = d: W = U_tᵀ U_s (Grant 2025, §3.3)."""
     mas = made(methods.mas(MapSpec(rank=16)), small_sites)
-    frames = [view.frame.detach() for view in mas.views()]
+    frames = [view.frame.detach() for view in mas.swap_operator().views]
     stitched = made(methods.stitch(1, kind="orthogonal"), small_sites)
     stitched.direction_transports[Direction(0, 1)].start(frames[1] @ frames[0].T)
     h_t, h_s = torch.randn(9, 16), torch.randn(9, 16)
@@ -182,7 +182,9 @@ def test_a_recording_gives_the_same_fit_as_the_model(small_sites, small_toys, sm
 
 
 def test_what_a_latent_loss_needs(small_sites, small_pairs):
-    with pytest.raises(SettingError, match=r"the natural cells of gru-1:state is None, but must be given for model 1"):
+    with pytest.raises(
+        EmptyError, match=r"^the set of natural cells of gru-1:state is empty; give them for model 1, as"
+    ):
         curve(small_sites, small_pairs, methods.clmas(0, RANK))
     bare = recording(torch.randn(3, 16), {"count": [1, 2, 3], "phase": ["demo"] * 3}, "r")
     with pytest.raises(SettingError, match="cells with inputs, as the model has to read them"):
@@ -190,7 +192,9 @@ def test_what_a_latent_loss_needs(small_sites, small_pairs):
 
 
 def test_maps_or_a_transport():
-    with pytest.raises(SettingError, match="the maps of both is 'given beside a transport'"):
+    with pytest.raises(
+        UnsupportedError, match=r"^a plan with both maps and a transport \('both'\) is not supported; give"
+    ):
         methods.Plan(method="both", maps=RANK, transport=TransportSpec())
 
 

@@ -50,7 +50,7 @@ def test_no_pass_has_more_pairs_of_a_direction(monkeypatch):
     alignment, own = moved(methods.mas(PLAIN), three_sites()), pairs()
     loop = FitLoop(alignment, alignment.plan, (own, own), FitSettings(batch_size=5, micro_batch=2), {})
     seen, run = [], loop.train.run
-    monkeypatch.setattr(loop.train, "run", lambda exchange, batches: seen.append(batches) or run(exchange, batches))
+    monkeypatch.setattr(loop.train, "run", lambda operator, batches: seen.append(batches) or run(operator, batches))
     loop.step()
     assert max(len(index) for batches in seen for index in batches.values()) == 2
     assert all(len({way.target for way in batches}) == 1 for batches in seen)

@@ -237,10 +237,10 @@ def test_with_every_dim_the_vectors_may_be_made_beforehand(name):
     alignment, pairs, way = two(name, 1, other=name), stepwise([2, 5, 0, 6], 0), Direction(1, 0)
     alignment = Alignment(alignment.sites, rank=alignment.sites[0].width)
     cache, index = ActivationCache(alignment.sites, alignment.models), torch.tensor([3, 0, 1])
-    exchange = alignment.swap_operator()
-    ((_, ready),) = swaps_of(alignment, pairs, [way]).run(exchange, {way: index})
+    operator = alignment.swap_operator()
+    ((_, ready),) = swaps_of(alignment, pairs, [way]).run(operator, {way: index})
     cells, _ = pairs.cells(index)
-    part = PatchBatch(pairs, index, cache.source(1, pairs)[cells], partial(exchange.swap, way))
+    part = PatchBatch(pairs, index, cache.source(1, pairs)[cells], partial(operator.swap, way))
     made = ReferenceRunner(alignment.models[0], alignment.sites[0]).run([part])
     assert alignment.run(pairs, source=1, target=0).vectors is not None
     torch.testing.assert_close(ready.logits, made.logits, rtol=1e-4, atol=1e-5)

@@ -18,6 +18,14 @@ class AbstractView(ABC):
     """A map evaluated once: pure tensor functions, used for every read and write of one optimiser step.
 
     Laws: write(h, read(h)) = h; read(write(h, z)) = z; write(write(h, z), w) = write(h, w).
+
+    Example:
+        >>> import torch
+        >>> from mas_hooks.alignment.maps import MapSpec
+        >>> view = MapSpec(rank=2).make(3, "a site").view()
+        >>> h = torch.tensor([[1.0, 2.0, 3.0]])
+        >>> view.read(h).tolist(), view.write(h, torch.zeros(1, 2)).tolist()
+        ([[1.0, 2.0]], [[0.0, 0.0, 3.0]])
     """
 
     @abstractmethod
@@ -30,7 +38,22 @@ class AbstractView(ABC):
 
 
 class AbstractMap(nn.Module, ABC):
-    """The learned (or fixed) parameters of a map of a site of `width` units onto `rank` shared dims."""
+    """The learned (or fixed) parameters of a map of a site of `width` units onto `rank` shared dims.
+
+    Args:
+        width: units of the site.
+        rank: shared dims.
+        calibration: what centres and z-scores the site.
+
+    Raises:
+        RankError: the rank is not from 1 to the width.
+
+    Example:
+        >>> from mas_hooks.alignment.maps import AbstractMap, MapSpec
+        >>> site_map = MapSpec(rank=2).make(3, "a site")
+        >>> isinstance(site_map, AbstractMap), site_map.width, site_map.rank
+        (True, 3, 2)
+    """
 
     def __init__(self, width: int, rank: int, calibration: Calibration) -> None:
         super().__init__()
@@ -57,7 +80,15 @@ class AbstractMap(nn.Module, ABC):
 
 
 def complete_basis(frame: Float[Tensor, "width rank"]) -> Float[Tensor, "width width"]:
-    """A full orthonormal basis whose first columns are those of `frame`."""
+    """Complete an orthonormal frame to a full orthonormal basis, whose first columns are those of the frame.
+
+    Example:
+        >>> import torch
+        >>> from mas_hooks.alignment import complete_basis
+        >>> basis = complete_basis(torch.tensor([[0.6], [0.8]]))
+        >>> basis.shape, torch.allclose(basis.T @ basis, torch.eye(2), atol=1e-6)
+        (torch.Size([2, 2]), True)
+    """
     width, rank = frame.shape
     basis, corner = torch.linalg.qr(torch.cat([frame, torch.eye(width, dtype=frame.dtype, device=frame.device)], dim=1))
     basis = basis[:, :width].clone()

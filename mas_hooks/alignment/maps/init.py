@@ -12,7 +12,23 @@ from mas_hooks.alignment.maps.frame import orthonormal
 
 
 def random_frame(width: int, rank: int, generator: torch.Generator) -> Float[Tensor, "width rank"]:
-    """Uniform over orthonormal frames (QR of a Gaussian matrix with fixed signs)."""
+    """Draw a frame, uniform over orthonormal ones (QR of a Gaussian matrix with fixed signs).
+
+    Args:
+        width: units of the site.
+        rank: columns of the frame, at most `width`.
+        generator: of the draw; the frame lies on its device.
+
+    Returns:
+        Orthonormal columns, float32.
+
+    Example:
+        >>> import torch
+        >>> from mas_hooks.alignment import random_frame
+        >>> frame = random_frame(4, 2, torch.Generator().manual_seed(0))
+        >>> torch.allclose(frame.T @ frame, torch.eye(2), atol=1e-6)
+        True
+    """
     return orthonormal(torch.randn(width, rank, generator=generator, device=generator.device, dtype=torch.float32))
 
 
@@ -31,11 +47,18 @@ def pca_frame(x: Float[Tensor, "n width"], rank: int) -> Float[Tensor, "width ra
 def procrustes_frames(
     means: Sequence[Float[Tensor, "m _width"]], rank: int, sweeps: int = 20
 ) -> list[Float[Tensor, "_width rank"]]:
-    """One frame per model such that matched rows get nearly the same coordinates.
+    """Find one frame per model such that matched rows get nearly the same coordinates.
 
-    means: matched rows (per causal state or input row), one matrix a model, centred here. Starts from the principal
-    scores of all models side by side, then alternates: each frame is the orthogonal Procrustes solution onto the
-    mean scores (Schönemann 1966; Gower 1975 for more than two models).
+    Starts from the principal scores of all models side by side, then alternates: each frame is the orthogonal
+    Procrustes solution onto the mean scores (Schönemann 1966; Gower 1975 for more than two models).
+
+    Args:
+        means: matched rows (per causal state or input row), one matrix a model, centred here.
+        rank: columns of each frame.
+        sweeps: how often all frames are solved for.
+
+    Returns:
+        The frames, in the order and dtype of `means`.
     """
     centred = [(m - m.mean(0)).double() for m in means]
     left, sizes, _ = torch.linalg.svd(torch.cat(centred, dim=1), full_matrices=False)
@@ -51,8 +74,8 @@ def procrustes_frames(
 
 def frame_onto(means: Float[Tensor, "m width"], shared: Float[Tensor, "m rank"]) -> Float[Tensor, "width rank"]:
     """The frame whose coordinates of `means` come nearest to `shared` (Schönemann 1966); both are centred here."""
-    found = _nearest_frame((means - means.mean(0)).double().mT @ shared.double())
-    return found.to(means.dtype)
+    frame = _nearest_frame((means - means.mean(0)).double().mT @ shared.double())
+    return frame.to(means.dtype)
 
 
 def _nearest_frame(matrix: Float[Tensor, "width rank"]) -> Float[Tensor, "width rank"]:

@@ -85,9 +85,17 @@ class ReversibleView(AbstractView):
 class Reversible(AbstractMap):
     """A map whose aligned coordinates may be nonlinear functions of the site; at its start it is the frame map.
 
-    depth: coupling blocks, which move the two halves of the rotated activation in turn. hidden: units of each block's
-    one hidden layer. A site of width 1 has no halves and is only rotated. The hidden layers begin the same in every map
-    (fixed seeds); the chance of a random start is in its rotation.
+    A site of width 1 has no halves and is only rotated. The hidden layers begin the same in every map (fixed seeds);
+    the chance of a random start is in its rotation.
+
+    Args:
+        width: units of the site.
+        rank: shared dims.
+        calibration: what centres and z-scores the site.
+        depth: coupling blocks, which move the two halves of the rotated activation in turn.
+        hidden: units of each block's one hidden layer.
+        learn_scale: whether a positive number per map is learned.
+        parametrization: of the rotation.
     """
 
     def __init__(
@@ -112,12 +120,12 @@ class Reversible(AbstractMap):
     def view(self) -> ReversibleView:
         scale = None if self.log_scale is None else self.log_scale.exp()
         linear = LinearView(self.rotation.matrix().mT, scale, self.calibration)
-        return ReversibleView(linear, self._own_shifts(), self.rank)
+        return ReversibleView(linear, self._typed_shifts(), self.rank)
 
     def start(self, frame: Float[Tensor, "width rank"]) -> None:
         self.rotation.start(complete_basis(frame.detach().cpu().double()).mT)
-        for shift in self._own_shifts():
+        for shift in self._typed_shifts():
             shift.reset()
 
-    def _own_shifts(self) -> tuple[Shift, ...]:
+    def _typed_shifts(self) -> tuple[Shift, ...]:
         return tuple(shift for shift in self.shifts if isinstance(shift, Shift))

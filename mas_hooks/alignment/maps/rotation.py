@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,9 +9,8 @@ from torch.nn.utils import parametrizations
 
 from mas_hooks.alignment.maps.base import AbstractMap, complete_basis
 from mas_hooks.alignment.maps.linear import LinearView
+from mas_hooks.alignment.maps.orthogonal import Parametrization
 from mas_hooks.alignment.maps.standardise import Calibration
-
-Parametrization = Literal["matrix_exp", "cayley", "householder"]
 
 
 class Rotation(AbstractMap):

@@ -11,8 +11,9 @@ from pydantic import Field, model_validator
 from mas_hooks.alignment.maps.base import AbstractMap
 from mas_hooks.alignment.maps.fixed import Fixed
 from mas_hooks.alignment.maps.frame import Frame
+from mas_hooks.alignment.maps.orthogonal import Parametrization
 from mas_hooks.alignment.maps.reversible import Reversible
-from mas_hooks.alignment.maps.rotation import Parametrization, Rotation
+from mas_hooks.alignment.maps.rotation import Rotation
 from mas_hooks.alignment.maps.standardise import Calibration
 from mas_hooks.core.errors import RankError, SettingError, UnknownNameError
 from mas_hooks.core.settings import Settings
@@ -24,12 +25,24 @@ Init = Literal["random", "identity", "pca", "procrustes"]
 class MapSpec(Settings):
     """A map specification.
 
-    rank: shared dims, when there is one subspace; subspaces: name -> dims, consecutive blocks, instead of rank.
-    kind: `frame` (width × rank, default), `rotation` (width × width, adds the subspace `extra`: all other dims),
-    `fixed` (not trained), or `reversible` (nonlinear and invertible: a rotation and coupling blocks).
-    parametrization: of a rotation, that of a reversible map too. scale: `fixed` at 1 or a `learned` positive number per
-    map. centre, zscore: of the site's activations. init: the start; a fixed map stays there. depth, hidden: coupling
-    blocks of a reversible map and the units in each, None for the width of the site.
+    Args:
+        rank: shared dims, when there is one subspace.
+        subspaces: name -> dims, consecutive blocks, in place of rank.
+        kind: `frame` (width × rank, default), `rotation` (width × width, adds the subspace `extra`: all other dims),
+            `fixed` (not trained), or `reversible` (nonlinear and invertible: a rotation and coupling blocks).
+        parametrization: of a rotation, that of a reversible map too.
+        scale: `fixed` at 1 or a `learned` positive number per map.
+        centre: subtract the mean of the site's activations.
+        zscore: divide by their spread too.
+        init: the start; a fixed map stays there.
+        depth: coupling blocks of a reversible map.
+        hidden: units in each coupling block; None for the width of the site.
+
+    Example:
+        >>> from mas_hooks import MapSpec
+        >>> spec = MapSpec(subspaces={"count": 2, "phase": 1}, kind="rotation")
+        >>> spec.total, spec.block("phase", width=8), spec.block("extra", width=8)
+        (3, slice(2, 3, None), slice(3, 8, None))
     """
 
     rank: int | None = None
@@ -52,7 +65,7 @@ class MapSpec(Settings):
             raise SettingError("a subspace name", "extra", "another name: 'extra' is what a rotation leaves over")
         for dims in self.subspaces.values():
             if dims < 1:
-                raise SettingError("the dims of a subspace", dims, "1 or more")
+                raise SettingError("the number of dims of a subspace", dims, "1 or more")
         if self.kind == "fixed" and self.scale == "learned":
             raise SettingError("the scale of a fixed map", self.scale, "'fixed': that kind does not learn")
         self._check_blocks()
@@ -86,7 +99,7 @@ class MapSpec(Settings):
         return blocks[subspace]
 
     def make(self, width: int, where: str) -> AbstractMap:
-        """A map of a site of that width, at the identity start. Raises RankError where it does not fit.
+        """Make a map of a site of that width, at the identity start. Raises RankError where it does not fit.
 
         A frame of rank = width is made as a rotation, whose determinant cannot flip.
         """

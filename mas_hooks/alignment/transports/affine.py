@@ -11,8 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mas_hooks.alignment.maps.standardise import Calibration
-from mas_hooks.alignment.transports.base import AbstractTransport, AbstractTransportView, restore, standardise
-from mas_hooks.alignment.transports.base import without_autocast as plain
+from mas_hooks.alignment.transports.base import (
+    AbstractTransport,
+    AbstractTransportView,
+    restore,
+    standardise,
+    without_autocast,
+)
 from mas_hooks.alignment.transports.linear import MatrixView
 from mas_hooks.core.errors import UnsupportedError
 
@@ -31,7 +36,7 @@ class NormedView(AbstractTransportView):
     target: Calibration
 
     def forward(self, h: Float[Tensor, "n width_s"]) -> Float[Tensor, "n width_t"]:
-        with plain(self.source):
+        with without_autocast(self.source):
             x = standardise(self.source, h)
             x = functional.linear(self.norm(x) if self.before else x, self.weight, self.shift)
             return restore(self.target, x if self.before else self.norm(x))

@@ -18,6 +18,13 @@ class AbstractTransportView(ABC):
     """A transport evaluated once: pure tensor functions, used for every row of one optimiser step.
 
     Works in the dtype (float32) and on the device of the parameters, whatever those of `h` and whatever autocast says.
+
+    Example:
+        >>> import torch
+        >>> from mas_hooks.alignment.transports import TransportSpec
+        >>> view = TransportSpec().make(3, 2, "wide → narrow").view()  # starts at the identity
+        >>> view(torch.tensor([[1.0, 2.0, 3.0]])).tolist()
+        [[1.0, 2.0]]
     """
 
     @abstractmethod
@@ -36,6 +43,12 @@ class AbstractTransport(nn.Module, ABC):
     """The parameters of a stitch from a site of `width_s` units to one of `width_t`.
 
     source, target: what the two sites are centred and z-scored with, target = mean_t + std_t · f((h − mean_s) / std_s).
+
+    Example:
+        >>> from mas_hooks.alignment.transports import AbstractTransport, TransportSpec
+        >>> transport = TransportSpec(rank=1).make(3, 2, "wide → narrow")
+        >>> isinstance(transport, AbstractTransport), transport.width_s, transport.width_t
+        (True, 3, 2)
     """
 
     def __init__(self, source: Calibration, target: Calibration) -> None:

@@ -11,8 +11,13 @@ from torch import Tensor, nn
 
 from mas_hooks.alignment.maps.orthogonal import OrthogonalMatrix, Parametrization
 from mas_hooks.alignment.maps.standardise import Calibration
-from mas_hooks.alignment.transports.base import AbstractTransport, AbstractTransportView, restore, standardise
-from mas_hooks.alignment.transports.base import without_autocast as plain
+from mas_hooks.alignment.transports.base import (
+    AbstractTransport,
+    AbstractTransportView,
+    restore,
+    standardise,
+    without_autocast,
+)
 from mas_hooks.core.errors import UnsupportedError
 
 
@@ -30,14 +35,14 @@ class MatrixView(AbstractTransportView):
     orthogonal: bool = False
 
     def forward(self, h: Float[Tensor, "n width_s"]) -> Float[Tensor, "n width_t"]:
-        with plain(self.source):
+        with without_autocast(self.source):
             x = standardise(self.source, h)
             for step in self.steps:
                 x = x @ step.mT
             return restore(self.target, x if self.shift is None else x + self.shift)
 
     def backward(self, h: Float[Tensor, "n width_t"]) -> Float[Tensor, "n width_s"]:
-        with plain(self.source):
+        with without_autocast(self.source):
             x = standardise(self.target, h)
             x = (x if self.shift is None else x - self.shift) @ self._inverse.mT
             return restore(self.source, x)
@@ -71,7 +76,7 @@ class Linear(AbstractTransport):
         return MatrixView((self.weight,), None, self.source, self.target)
 
     def start(self, matrix: Tensor, shift: Tensor | None = None) -> None:
-        _refuse(shift)
+        _refuse_shift(shift)
         with torch.no_grad():
             self.weight.copy_(matrix)
 
@@ -89,7 +94,7 @@ class LowRank(AbstractTransport):
 
     def start(self, matrix: Tensor, shift: Tensor | None = None) -> None:
         """Begin at the best approximation of that rank, its singular values shared equally by both factors."""
-        _refuse(shift)
+        _refuse_shift(shift)
         rank = len(self.first)
         u, sizes, vh = torch.linalg.svd(matrix.detach().double(), full_matrices=False)
         root = sizes[:rank].sqrt()
@@ -113,7 +118,7 @@ class Orthogonal(AbstractTransport):
         return MatrixView((self.weight.matrix(),), None, self.source, self.target, orthogonal=True)
 
     def start(self, matrix: Tensor, shift: Tensor | None = None) -> None:
-        _refuse(shift)
+        _refuse_shift(shift)
         self.weight.start(matrix)
 
 
@@ -125,12 +130,12 @@ class Identity(AbstractTransport):
 
     def start(self, matrix: Tensor, shift: Tensor | None = None) -> None:
         """Nothing: it is where it starts. Raises UnsupportedError for any other matrix."""
-        _refuse(shift)
+        _refuse_shift(shift)
         if not torch.equal(matrix, torch.eye(self.width_t, self.width_s).to(matrix)):
             raise UnsupportedError("another start of an identity transport", "use kind='linear'")
 
 
-def _refuse(shift: Tensor | None) -> None:
+def _refuse_shift(shift: Tensor | None) -> None:
     if shift is not None:
         raise UnsupportedError("a shift of a transport that is a matrix alone", "use kind='affine'")
 

@@ -40,9 +40,21 @@ INITS: dict[TransportKind, tuple[TransportInit, ...]] = {
 class TransportSpec(Settings):
     """A transport specification.
 
-    kind: `linear` (free), `orthogonal`, `affine` (linear + bias) or `identity` (not trained). rank: of a linear one.
-    layer_norm: none, `before` or `after` an affine one. parametrization: of an orthogonal one. centre, zscore: of both
-    sites, as maps do. init: the start; `procrustes` (orthogonal) and `least_squares` (the others) need matched rows.
+    Args:
+        kind: `linear` (free), `orthogonal`, `affine` (linear + bias) or `identity` (not trained).
+        rank: of a linear one; None for a free one.
+        layer_norm: none, `before` or `after` an affine one.
+        parametrization: of an orthogonal one.
+        centre: subtract the mean of both sites' activations, as maps do.
+        zscore: divide by their spread too.
+        init: the start; `procrustes` (orthogonal) and `least_squares` (the others) need matched rows.
+
+    Example:
+        >>> from mas_hooks.alignment import TransportSpec
+        >>> TransportSpec(kind="orthogonal", init="procrustes").needs_rows
+        True
+        >>> TransportSpec(kind="identity").init
+        'identity'
     """
 
     kind: TransportKind = "linear"
@@ -63,7 +75,9 @@ class TransportSpec(Settings):
     @model_validator(mode="after")
     def _fits_its_kind(self) -> TransportSpec:
         if self.init not in INITS[self.kind]:
-            raise SettingError(f"the init of a transport of kind {self.kind!r}", self.init, _either(INITS[self.kind]))
+            raise SettingError(
+                f"the init of a transport of kind {self.kind!r}", self.init, _join_names(INITS[self.kind])
+            )
         if self.rank is not None and self.kind != "linear":
             raise SettingError(
                 f"the rank of a transport of kind {self.kind!r}", self.rank, "None: only 'linear' has one"
@@ -89,10 +103,19 @@ class TransportSpec(Settings):
         return self.init in ("procrustes", "least_squares")
 
     def make(self, width_s: int, width_t: int, where: str) -> AbstractTransport:
-        """A transport from a site of `width_s` to one of `width_t`, at the (rectangular) identity.
+        """Make a transport, at the (rectangular) identity.
 
-        where: both sites, for the sentence of an error. Raises RankError, or UnsupportedError for an identity between
-        unequal widths.
+        Args:
+            width_s: units of the source's site.
+            width_t: units of the target's site.
+            where: both sites, for the sentence of an error.
+
+        Returns:
+            The transport.
+
+        Raises:
+            RankError: the rank does not fit the widths.
+            UnsupportedError: an identity is asked for between unequal widths.
         """
         if "identity" in (self.kind, self.init) and width_s != width_t:
             raise UnsupportedError(
@@ -110,31 +133,48 @@ class TransportSpec(Settings):
             return Identity(source, target)
         return Linear(source, target) if self.rank is None else LowRank(source, target, self.rank)
 
-    def first(self, width_s: int, width_t: int, generator: torch.Generator) -> Float[Tensor, "width_t width_s"]:
-        """The matrix to start at while there are no data: the identity, else a random one of the kind."""
+    def draw_start(self, width_s: int, width_t: int, generator: torch.Generator) -> Float[Tensor, "width_t width_s"]:
+        """Draw the matrix to start at while there are no data.
+
+        Args:
+            width_s: units of the source's site.
+            width_t: units of the target's site.
+            generator: of a random start.
+
+        Returns:
+            The identity where `init` asks for it, else a random matrix of the kind.
+        """
         if self.init == "identity":
             return identity_matrix(width_s, self.rank)
         if self.kind == "orthogonal":
             return random_orthonormal(width_t, width_s, generator)
         return random_matrix(width_t, width_s, self.rank, generator)
 
-    def begin(
+    def fit_start(
         self, transport: AbstractTransport, h_s: Float[Tensor, "m width_s"], h_t: Float[Tensor, "m width_t"]
     ) -> None:
-        """Start at the closed-form fit to matched rows (activations as they are), where `init` asks for one.
+        """Start at the closed-form fit to matched rows, where `init` asks for one. Calibrate the transport before.
 
-        Calibrate the transport before. Raises ShapeError, EmptyError or NotFiniteError for rows that do not do.
+        Args:
+            transport: what is set.
+            h_s: activations of the source, as they are.
+            h_t: activations of the target, matched to those.
+
+        Raises:
+            ShapeError: the two have different numbers of rows, or another width.
+            EmptyError: there are no rows.
+            NotFiniteError: some values are NaN or infinite.
         """
         x_s, x_t = standardise(transport.source, h_s), standardise(transport.target, h_t)
         if self.init == "procrustes":
             transport.start(procrustes_matrix(x_s, x_t))
         elif self.init == "least_squares" and self.kind == "affine":
-            seen = functional.layer_norm(x_s, x_s.shape[1:]) if self.layer_norm == "before" else x_s
-            transport.start(*least_squares_affine(seen, x_t))
+            normed = functional.layer_norm(x_s, x_s.shape[1:]) if self.layer_norm == "before" else x_s
+            transport.start(*least_squares_affine(normed, x_t))
         elif self.init == "least_squares":
             transport.start(least_squares(x_s, x_t, self.rank))
 
 
-def _either(names: tuple[str, ...]) -> str:
+def _join_names(names: tuple[str, ...]) -> str:
     quoted = [repr(name) for name in names]
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"

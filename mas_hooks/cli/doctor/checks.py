@@ -1,4 +1,4 @@
-"""What is looked at: each check runs a model with hooks and says what it found, or raises `Differs`."""
+"""The checks: each runs a model with hooks and returns what it saw, or raises `DiffersError`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ CLOSE, CLOSE_LOW_PRECISION = 1e-4, 5e-2
 NO_TAIL = "not for this model: it runs whole forwards, which are right and slower"
 
 
-class Differs(Exception):  # noqa: N818
-    """What a check found instead of what it asks for."""
+class DiffersError(Exception):
+    """What a check saw instead of what it asks for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Patient:
         ids = torch.randint(1, config.vocab_size, (ROWS, LENGTH), generator=generator)
         canonical = list(names.canonical_names(core, model.layer_path, model.family))
         if not canonical:
-            raise Differs("it has no canonical sites; name its list of blocks by --layer-path")
+            raise DiffersError("it has no canonical sites; name its list of blocks by --layer-path")
         middle = f"blocks.{config.num_hidden_layers // 2}."
         kinds = [name for name in canonical if name.startswith(middle) or not name.startswith("blocks.")]
         sites = [model.at(name, width=config.hidden_size) for name in kinds]
@@ -59,10 +59,10 @@ class Patient:
         return self.sites[-1]
 
     @property
-    def problem(self) -> str:
+    def place(self) -> str:
         """Where the checks look."""
-        own = ", ".join(site.name.rpartition(".")[2] for site in self.sites)
-        return f"at {own}" + (f" of block {self.stream.name.split('.')[1]}" if "." in self.stream.name else "")
+        kinds = ", ".join(site.name.rpartition(".")[2] for site in self.sites)
+        return f"at {kinds}" + (f" of block {self.stream.name.split('.')[1]}" if "." in self.stream.name else "")
 
     @property
     def close(self) -> float:
@@ -70,27 +70,27 @@ class Patient:
         return CLOSE if self.plain.dtype in (torch.float32, torch.float64) else CLOSE_LOW_PRECISION
 
 
-def _distance(found: Tensor, wanted: Tensor) -> float:
-    return float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12))
+def _distance(logits: Tensor, expected: Tensor) -> float:
+    return float((logits - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
 
 
 def check_unchanged(patient: Patient) -> str:
     """An edit that gives back what it got changes no bit of the logits."""
     for site in patient.sites:
         with torch.no_grad():
-            found = patient.model.run_with_hooks(patient.ids, [Edit(site, torch.clone, patient.where)])
-        if not torch.equal(found, patient.plain):
-            raise Differs(f"at {site.name} the logits move by {_distance(found, patient.plain):.1g}")
-    return f"{patient.problem}, bit for bit"
+            logits = patient.model.run_with_hooks(patient.ids, [Edit(site, torch.clone, patient.where)])
+        if not torch.equal(logits, patient.plain):
+            raise DiffersError(f"at {site.name} the logits move by {_distance(logits, patient.plain):.1g}")
+    return f"{patient.place}, bit for bit"
 
 
 def check_effective(patient: Patient) -> str:
     """An edit that changes its cells changes the logits."""
     for site in patient.sites:
         with torch.no_grad():
-            found = patient.model.run_with_hooks(patient.ids, [Edit(site, torch.neg, patient.where)])
-        if torch.equal(found, patient.plain):
-            raise Differs(f"an edit at {site.name} has no effect")
+            logits = patient.model.run_with_hooks(patient.ids, [Edit(site, torch.neg, patient.where)])
+        if torch.equal(logits, patient.plain):
+            raise DiffersError(f"an edit at {site.name} has no effect")
     return "at each of them"
 
 
@@ -98,13 +98,13 @@ def check_padding(patient: Patient) -> str:
     """Padding changes no logit: on the left for decoders, on the right for others."""
     ids, left = patient.ids, patient.model.family and patient.model.family.decoder
     empty = torch.zeros(ROWS, PADDED, dtype=ids.dtype)
-    own, mask = ([pad, one] if left else [one, pad] for one, pad in ((ids, empty), (torch.ones_like(ids), empty)))
+    padded, mask = ([pad, real] if left else [real, pad] for real, pad in ((ids, empty), (torch.ones_like(ids), empty)))
     with torch.no_grad():
-        found = patient.model.forward({"input_ids": torch.cat(own, 1), "attention_mask": torch.cat(mask, 1)})
-    if found.ndim == 3:
-        found = found[:, PADDED:] if left else found[:, :-PADDED]
-    if (off := _distance(found, patient.plain)) > patient.close:
-        raise Differs(f"the logits move by {off:.1g}")
+        logits = patient.model.forward({"input_ids": torch.cat(padded, 1), "attention_mask": torch.cat(mask, 1)})
+    if logits.ndim == 3:
+        logits = logits[:, PADDED:] if left else logits[:, :-PADDED]
+    if (off := _distance(logits, patient.plain)) > patient.close:
+        raise DiffersError(f"the logits move by {off:.1g}")
     return f"moves the logits by {off:.1g}"
 
 
@@ -117,7 +117,7 @@ def check_learning(patient: Patient) -> str:
         patient.model.run_with_hooks(patient.ids, [edit]).float().square().mean().backward()
         gradients = [parameter.grad for parameter in align.parameters()]
         if any(grad is None or not grad.isfinite().all() or not grad.any() for grad in gradients):
-            raise Differs(f"none, or not a number, at {site.name}")
+            raise DiffersError(f"none, or not a number, at {site.name}")
     return "from each of them"
 
 
@@ -132,14 +132,14 @@ def check_tail(patient: Patient) -> str:
         out = align.run(_pairs(patient), source=0, target=0, path=path)
         out.logits.float().logsumexp(-1).sum().backward()
         logits[path] = out.logits.detach().float()
-        gradients[path] = torch.cat([one.grad.flatten() for one in align.parameters() if one.grad is not None])
+        gradients[path] = torch.cat([part.grad.flatten() for part in align.parameters() if part.grad is not None])
     if out.path == "reference" and layered:
         return NO_TAIL
     if out.path == "reference":
-        raise Differs("the tail gives other logits, so whole forwards are run, which are right and slower")
+        raise DiffersError("the tail gives other logits, so whole forwards are run, which are right and slower")
     off = [_distance(both["auto"], both["reference"]) for both in (logits, gradients)]
     if max(off) > patient.close:
-        raise Differs(f"logits differ by {off[0]:.1g}, the gradient by {off[1]:.1g}")
+        raise DiffersError(f"logits differ by {off[0]:.1g}, the gradient by {off[1]:.1g}")
     return f"logits within {off[0]:.1g}, gradient within {off[1]:.1g}"
 
 
@@ -153,7 +153,7 @@ def check_restored(patient: Patient) -> str:
     """Nothing is left on the model."""
     left = [path for path, part in patient.model.module.named_modules() if _ours(part)]
     if left:
-        raise Differs(f"hooks are left on {left[0] or 'the model'}")
+        raise DiffersError(f"hooks are left on {left[0] or 'the model'}")
     return "no hook is left on the model"
 
 

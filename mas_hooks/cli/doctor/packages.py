@@ -54,30 +54,30 @@ class Package:
 
 
 def find_packages(packages: Sequence[str] = tuple(EXTRAS)) -> list[Package]:
-    """The packages and their versions; those that are installed are imported, in a process of their own.
+    """Look up the versions of packages, and import those that are installed, in a separate process.
 
-    In that process because an import may change Python (nnsight does) or end it.
+    In a separate process because an import may change Python (nnsight does) or end it.
     """
     versions = {name: _version(name) for name in packages}
     modules = {name.replace("-", "_"): name for name, version in versions.items() if version is not None}
     done = subprocess.run([sys.executable, "-c", _TRY, *modules], capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("[")]
-    told = {modules[name]: problem for name, problem in map(json.loads, lines)}
+    problems = {modules[name]: problem for name, problem in map(json.loads, lines)}
     ended = f"importing it ends Python (exit status {done.returncode})"
-    broken = next((name for name in modules.values() if name not in told), None)
-    problems = told | ({} if broken is None else {broken: ended})
+    broken = next((name for name in modules.values() if name not in problems), None)
+    problems |= {} if broken is None else {broken: ended}
     return [Package(name, version, problems.get(name)) for name, version in versions.items()]
 
 
 def package_table(packages: Sequence[Package]) -> Table:
-    """What was found, one line a package."""
+    """The table of the packages, one line each."""
     grid = Table(box=box.SIMPLE_HEAD)
     for head in ("package", "version", ""):
         grid.add_column(head)
-    for one in packages:
-        missing = f"not installed: {one.remedy}"
-        said = missing if one.version is None else f"does not import: {one.problem}" if one.problem else "imports"
-        grid.add_row(one.name, one.version or "–", escape(said))
+    for package in packages:
+        missing = f"not installed: {package.remedy}"
+        broken = f"does not import: {package.problem}" if package.problem else "imports"
+        grid.add_row(package.name, package.version or "–", escape(missing if package.version is None else broken))
     return grid
 
 

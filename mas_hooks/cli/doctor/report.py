@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from mas_hooks.cli import site_table
 from mas_hooks.cli.doctor import packages
-from mas_hooks.cli.doctor.checks import CHECKS, Differs, Patient
+from mas_hooks.cli.doctor.checks import CHECKS, DiffersError, Patient
 from mas_hooks.core.errors import MasHooksError
 from mas_hooks.hooks.hooked_model import HookedModel
 from mas_hooks.hooks.wrap import wrap
@@ -22,7 +22,7 @@ from mas_hooks.hooks.wrap import wrap
 LOADS = "loads and runs"
 BROKEN = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError)
 BROKEN += (MasHooksError, TypeError, ValueError)
-"""What a model, or a library of another version, may raise: told as a check that fails, and the others go on."""
+"""What a model, or a library of another version, may raise: the check fails and the others go on."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Check:
     seconds: float
 
 
-def tiny() -> HookedModel:
+def make_tiny_model() -> HookedModel:
     """A small Qwen2 with random weights, for a look at the installation alone."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -57,15 +57,15 @@ def _run_check(name: str, look: Callable[[], str]) -> Check:
     begin = time.perf_counter()
     try:
         passed, said = True, look()
-    except Differs as found:
-        passed, said = False, str(found)
+    except DiffersError as difference:
+        passed, said = False, str(difference)
     except BROKEN as error:
         passed, said = False, f"{type(error).__name__}: {error}" if not isinstance(error, MasHooksError) else str(error)
     return Check(name, passed, said, time.perf_counter() - begin)
 
 
-def examine(load: Callable[[], HookedModel], tell: Callable[[Check], None]) -> list[Check]:
-    """Every check on a model, each told as it is done; the model's own failure to load or run ends it."""
+def examine(load: Callable[[], HookedModel], show: Callable[[Check], None]) -> list[Check]:
+    """Run every check on a model and show each as it ends; a model that does not load or run ends them."""
     held: list[Patient] = []
 
     def arrive() -> str:
@@ -73,37 +73,46 @@ def examine(load: Callable[[], HookedModel], tell: Callable[[Check], None]) -> l
         return site_table.model_title(held[0].model)
 
     done = [_run_check(LOADS, arrive)]
-    tell(done[0])
+    show(done[0])
     for name, check in CHECKS.items() if held else ():
         done.append(_run_check(name, lambda check=check: check(held[0])))
-        tell(done[-1])
+        show(done[-1])
     return done
 
 
 def examine_and_print(folder: Path | None, layer_path: str | None, device: str) -> bool:
-    """Print versions, checks and a verdict; whether everything works."""
+    """Print versions, checks and a verdict.
+
+    Args:
+        folder: a saved model; None for a small random one.
+        layer_path: the model's list of blocks, for families that the package does not know.
+        device: where the model runs.
+
+    Returns:
+        Whether everything works.
+    """
     console = Console(soft_wrap=True)
     with console.status("importing the packages"):
-        found = packages.find_packages()
+        installed = packages.find_packages()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    console.print(packages.package_table(found))
+    console.print(packages.package_table(installed))
     console.print(f"Python {platform.python_version()}, {platform.system()}, GPU: {escape(gpu)}\n", highlight=False)
 
     def load() -> HookedModel:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        model = tiny() if folder is None else wrap(folder, layer_path=layer_path)
+        model = make_tiny_model() if folder is None else wrap(folder, layer_path=layer_path)
         model.module.to(device)
         return model
 
-    def tell(check: Check) -> None:
+    def show(check: Check) -> None:
         mark = "[green]✓[/]" if check.passed else "[red]✗[/]"
         console.print(f"{mark} {check.name:<32}{escape(check.said)}  [dim]{check.seconds:.1f} s[/]", highlight=False)
 
     console.print(f"[bold]{escape(str(folder or 'a small random Qwen2'))}[/] on {device}", highlight=False)
-    failed = [check.name for check in examine(load, tell) if not check.passed]
-    broken = [one for one in found if one.problem is not None]
+    failed = [check.name for check in examine(load, show) if not check.passed]
+    broken = [package for package in installed if package.problem is not None]
     console.print("\n" + _verdict(failed, broken), highlight=False)
     return not failed and not broken
 
@@ -111,7 +120,7 @@ def examine_and_print(folder: Path | None, layer_path: str | None, device: str) 
 def _verdict(failed: list[str], broken: list[packages.Package]) -> str:
     if not failed and not broken:
         return "[bold green]everything works[/]"
-    lines = [f"{one.name} does not import; install it anew: {escape(one.remedy)}" for one in broken]
+    lines = [f"{package.name} does not import; install it anew: {escape(package.remedy)}" for package in broken]
     if LOADS in failed:
         lines.append("this model could not be looked at: see above for why and what to do")
     elif failed:

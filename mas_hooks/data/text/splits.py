@@ -10,9 +10,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from mas_hooks.core.files import ensure_writable
 from mas_hooks.core.errors import DataSetError, OutputFolderError, SettingError, TooFewRowsError
-from mas_hooks.core.files import GO_ON, read_json, write_json
+from mas_hooks.core.files import GO_ON, ensure_writable, read_json, write_json
 from mas_hooks.core.settings import Settings
 from mas_hooks.data.text.labelled import LABELS, READERS, Label, TextRow, read_rows, write_rows
 

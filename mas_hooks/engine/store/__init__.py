@@ -1,1 +1,1 @@
-"""Activations on disk: collected once, in shards, mapped into memory when read."""
+"""Activations of whole data sets: collected once, in memory or in shards on disk, which are mapped when read."""

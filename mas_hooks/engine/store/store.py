@@ -1,4 +1,4 @@
-"""What was collected: `Rows` of one site, and the `ActivationStore` that holds those of several."""
+"""Collected activations: the `Rows` of one site, and the `ActivationStore` that holds those of several."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mas_hooks.engine.store.shards import Index, map_shard, verify_shard
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The rows of one site (n, width), in the order they were asked for; in memory, or mapped from a folder."""
+    """The rows of one site (n, width), in the order of the cells; in memory, or mapped from a folder."""
 
     name: str
     chunks: Sequence[Tensor]
@@ -31,31 +31,31 @@ class Rows:
 
     @property
     def width(self) -> int:
-        """Units."""
+        """How many units the site has."""
         return self.chunks[0].shape[1]
 
     @property
     def dtype(self) -> torch.dtype:
-        """As stored."""
+        """The dtype of the stored rows."""
         return self.chunks[0].dtype
 
     def __len__(self) -> int:
         return int(self.ends[-1])
 
     def __getitem__(self, index: Tensor | Sequence[int] | slice) -> Float[Tensor, "n width"]:
-        """A copy of some rows, on the CPU. From a folder only those are read, in the order in which they lie there.
+        """A copy of some rows, on the CPU. From a folder only these are read, in the order in which they lie there.
 
-        Raises SettingError for an index outside.
+        Raises SettingError when an index lies outside.
         """
         asked = self._check_rows(index)
         sought, back = asked.sort()
-        found = torch.empty(len(asked), self.width, dtype=self.dtype)
+        rows = torch.empty(len(asked), self.width, dtype=self.dtype)
         cuts = [0, *torch.searchsorted(sought, self.ends).tolist()]
         for place, chunk in enumerate(self.chunks):
             first, last = cuts[place], cuts[place + 1]
             if first < last:
-                found[back[first:last]] = chunk[sought[first:last] - (self.ends[place] - len(chunk))]
-        return found
+                rows[back[first:last]] = chunk[sought[first:last] - (self.ends[place] - len(chunk))]
+        return rows
 
     def _check_rows(self, index: Tensor | Sequence[int] | slice) -> Tensor:
         what = f"an index into the rows of {self.name}"
@@ -72,7 +72,7 @@ class Rows:
         return given.long() % len(self)
 
     def batches(self, size: int = 8192) -> Iterator[Float[Tensor, "n width"]]:
-        """All rows, `size` at a time."""
+        """All rows, `size` at a time. Raises SettingError when `size` is below 1."""
         if size < 1:
             raise SettingError("the size of batches", size, "1 or more")
         return (self[begin : begin + size] for begin in range(0, len(self), size))
@@ -83,13 +83,26 @@ class Rows:
 
 
 def site_key(site: Site) -> str:
-    """Under which name a store keeps a site."""
+    """The name under which a store keeps a site."""
     return site.name + (":input" if site.side == "input" else "")
 
 
 @dataclass(frozen=True, eq=False)
 class ActivationStore:
-    """Rows of one or several sites of a model over a data set: `store[name]` or `store[site]` are the `Rows` of one."""
+    """Rows of one or several sites of a model over a data set: `store[name]` or `store[site]` are the `Rows` of one.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> import mas_hooks as mh
+        >>> from torch import nn
+        >>> model = mh.wrap(nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 5)), name="toy")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = mh.collect(model.at("embed"), torch.tensor([[0, 1, 2]]), folder=folder, progress=False)
+        ...     store = mh.ActivationStore.open(folder)
+        ...     store.names, len(store["embed"])
+        (['embed'], 3)
+    """
 
     model: str
     rows: Mapping[str, Rows]
@@ -97,7 +110,7 @@ class ActivationStore:
 
     @property
     def names(self) -> list[str]:
-        """The sites there are; the input side of a module ends on `:input`."""
+        """The names of the sites; that of the input side of a module ends in `:input`."""
         return list(self.rows)
 
     def __getitem__(self, site: str | Site) -> Rows:
@@ -108,14 +121,23 @@ class ActivationStore:
 
     @classmethod
     def of(cls, model: str, chunks: Sequence[Mapping[str, Tensor]], folder: Path | None = None) -> ActivationStore:
-        """The store of consecutive chunks, each with as many rows of every site."""
+        """Make a store of consecutive chunks.
+
+        Args:
+            model: The name of the model.
+            chunks: The rows of each site; a chunk has as many rows of every site.
+            folder: Where they lie; None for memory.
+
+        Returns:
+            The store.
+        """
         return cls(model, {name: Rows(name, [chunk[name] for chunk in chunks]) for name in chunks[0]}, folder)
 
     @classmethod
     def open(cls, folder: Path | str) -> ActivationStore:
-        """The store in a folder, mapped into memory. Sizes and shapes are checked here, contents by `verify`.
+        """Map the store in a folder into memory. Sizes and shapes are checked here, contents by `verify`.
 
-        Raises CheckpointError for a folder that is not whole, or not ours.
+        Raises CheckpointError when the store is not finished, or the folder holds something else.
         """
         folder = Path(folder)
         index = Index.read(folder)
@@ -126,7 +148,7 @@ class ActivationStore:
         return cls.of(index.request.model, chunks, folder)
 
     def verify(self) -> None:
-        """Read every byte in the folder; raise CheckpointError at the first shard that is not what was written."""
+        """Read every byte in the folder. Raises CheckpointError at the first shard that is not what was written."""
         if self.folder is not None:
             for shard in Index.read(self.folder).shards:
                 verify_shard(self.folder, shard)

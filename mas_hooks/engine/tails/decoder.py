@@ -1,9 +1,9 @@
-"""Run a decoder from a block on: blocks below the site are not run, and neither are positions before the first edit.
+"""The tail of a decoder of a known family: blocks from the site on, positions from the first edit on.
 
-The model's own forward is called with its own ids, mask and positions. Blocks below give the stored residual stream
-back in place of running (their `forward` is displaced for that one call), a key-value cache holds the unchanged
-prefix, and the vocabulary is projected at the wanted cells only. Equal to a whole forward with a hook; `engine/run.py`
-proves that on real pairs before it is used.
+The model's own forward is called with its own ids, mask and positions. Blocks below the site give the stored residual
+stream back in place of running (their `forward` is displaced for that one call), a key-value cache holds the unchanged
+prefix, and the vocabulary is projected at the labelled cells only. The result equals a whole forward with a hook;
+`engine/runner.py` proves that on real pairs before the tail is used.
 """
 
 from __future__ import annotations
@@ -21,52 +21,134 @@ from mas_hooks.core import inputs as model_inputs
 from mas_hooks.core.inputs import Inputs
 from mas_hooks.core.sites import Site, Where
 from mas_hooks.data.pairs import Pairs
-from mas_hooks.engine.batch import AbstractRunner, LabelledLogits, PatchBatch, join_batches
-from mas_hooks.engine.passes import Batch, run_passes, split_by_position
-from mas_hooks.engine.tails.kept import Base, BaseCache, Prompt, make_prompt
+from mas_hooks.engine.batch import AbstractRunner, LabelledLogits, PatchBatch, join_labelled
+from mas_hooks.engine.passes import JoinedBatch, run_passes, split_by_position
+from mas_hooks.engine.tails.kept import Base, BaseCache, Prompt, find_base_cache, join_rows, make_prompt
 from mas_hooks.hooks import checks, outputs
 from mas_hooks.hooks.hooked_model import HookedModel
 from mas_hooks.hooks.names import HookPoint, blocks_path
 from mas_hooks.hooks.skipping import skip_blocks, stop_after
-from mas_hooks.hooks.taps import Edit, ReadTap
+from mas_hooks.hooks.taps import Edit, ReadTap, put_vectors
+
+PASS_COST = {"cpu": 64, "cuda": 4096}
+"""What one more pass costs, in tokens: rows are split by position only where that saves more."""
 
 
 @dataclass(frozen=True)
 class TailStart:
-    """Where a run begins: `first` is the lowest block that runs.
+    """Where a run begins.
 
-    whole: the site is the stream that enters it, so that the stored stream itself is patched; otherwise the site lies
-    within the block (or below all blocks) and is edited by a hook.
+    Attributes:
+        first: The lowest block that runs.
+        whole: Whether the site is the stream that enters that block, so that the stored stream itself is patched.
+            Otherwise the site lies within the block (or below all blocks) and a hook edits it.
     """
 
     first: int
     whole: bool
 
 
+@dataclass(frozen=True, eq=False)
+class BlockTailRunner(AbstractRunner):
+    """Runs only what the edit can change: blocks from the site on, positions from the edit on, labelled logits.
+
+    Attributes:
+        model: The model to run.
+        site: The patched site.
+        start: Where a run begins.
+        reuse: Whether to keep the keys and values of unchanged prefixes and start behind them.
+        caches: What is kept of target inputs, by their id (see `find_base_cache`).
+    """
+
+    model: HookedModel
+    site: Site
+    start: TailStart
+    reuse: bool = True
+    caches: dict[int, tuple[Inputs, BaseCache]] = field(default_factory=dict)
+    name = "tail"
+
+    def run(self, batches: Sequence[PatchBatch]) -> LabelledLogits:
+        lengths = [model_inputs.leading_tensor(batch.pairs.run_inputs).shape[1] for batch in batches]
+        if len(set(lengths)) > 1:
+            return join_labelled([self.run([batch]) for batch in batches])
+        joined = JoinedBatch.of(batches)
+        caches = [self._find_cache(batch.pairs) for batch in batches]
+        prefixes = all(cache.prefixes for cache in caches)
+        begins = joined.first_columns() if prefixes else torch.zeros_like(joined.batch)
+        spread = begins if prefixes else lengths[0] - joined.end_columns()  # an end mirrored is a begin
+        groups = split_by_position(spread, lengths[0], PASS_COST.get(self.model.device.type, PASS_COST["cpu"]))
+        return run_passes(
+            batches,
+            joined,
+            groups,
+            lambda rows, cells: self._run_pass(joined, caches, rows, int(begins[rows].min()), cells),
+        )
+
+    def _run_pass(
+        self, joined: JoinedBatch, caches: Sequence[BaseCache], rows: Tensor, begin: int, cells: Where
+    ) -> Tensor:
+        """Logits at some cells, from one forward over some rows of the joined batch."""
+        needed = join_rows(joined, caches, rows, int(cells.columns.max()) + 1)
+        edit = Edit(self.site, put_vectors, needed.where, needed.vectors)
+        return run_decoder_tail(self.model, self.start, needed.base, needed.prompt, edit, cells, begin)
+
+    def _find_cache(self, pairs: Pairs) -> BaseCache:
+        inputs = pairs.run_inputs
+
+        def make() -> BaseCache:
+            reuse = self.reuse and not _edits_first_column(pairs)
+            return BaseCache(make_prompt(self.model, inputs), self._read_rows, reuse)
+
+        return find_base_cache(self.caches, inputs, make)
+
+    def _read_rows(self, prompt: Prompt, prefixes: bool) -> Base:
+        return read_base(self.model, self.start, prompt, prefixes=prefixes)
+
+
 def find_tail_start(model: HookedModel, site: Site) -> TailStart | None:
-    """Where a run with an edit at this site can begin; None for models and sites that need a whole forward."""
+    """Find where a run with an edit at a site can begin; None for models and sites that need a whole forward.
+
+    Example:
+        >>> from torch import nn
+        >>> from mas_hooks.engine import find_tail_start
+        >>> from mas_hooks.hooks import wrap
+        >>> model = wrap(nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 5)))  # no decoder of a known family
+        >>> find_tail_start(model, model.at("embed")) is None
+        True
+    """
     core: Any = model.module
     if model.family is None or not model.family.decoder or core.get_output_embeddings() is None:
         return None
-    point, path = model.point(site.name, site.side), _path(model)
+    point, path = model.point(site.name, site.side), _path_of_blocks(model)
     if point == model.point("embed"):
         return TailStart(0, whole=False)
     if not point.path.startswith(f"{path}."):
         return None
     key, _, within = point.path.removeprefix(f"{path}.").partition(".")
-    index = _keys(model).index(key)
+    index = list(_blocks_by_key(model)).index(key)
     if within or (index == 0 and point.side == "input"):
         return TailStart(index, whole=False)
     return TailStart(index if point.side == "input" else index + 1, whole=True)
 
 
 def read_base(model: HookedModel, start: TailStart, prompt: Prompt, *, prefixes: bool) -> Base:
-    """One unedited forward of some rows; with `prefixes` all blocks run and their keys and values are kept."""
+    """Run some rows once without an edit and keep what a tail needs of them.
+
+    Args:
+        model: The model to run.
+        start: Where its tail begins.
+        prompt: The rows.
+        prefixes: Whether to run all blocks and keep their keys and values.
+
+    Returns:
+        The stream that enters the tail, and the keys and values of its blocks.
+    """
     from transformers import DynamicCache
 
     core: Any = model.module
     read, cache = ReadTap("the residual stream", None), DynamicCache() if prefixes else None
-    below = [HookPoint(f"{_path(model)}.{key}") for key in _keys(model)[: start.first][-1:]]
+    keys = list(_blocks_by_key(model))[: start.first]
+    below = [HookPoint(f"{_path_of_blocks(model)}.{key}") for key in keys[-1:]]
     with ExitStack() as undo:
         undo.enter_context(torch.no_grad())
         undo.enter_context(model.tap([(point, read) for point in below]))
@@ -82,50 +164,61 @@ def read_base(model: HookedModel, start: TailStart, prompt: Prompt, *, prefixes:
 def run_decoder_tail(
     model: HookedModel, start: TailStart, base: Base, prompt: Prompt, edit: Edit, cells: Where, begin: int = 0
 ) -> Float[Tensor, "m vocabulary"]:
-    """Logits at `cells` under the edit. All columns are those of the whole prompt.
+    """Run some rows from a block on, under an edit.
 
-    begin: the first column that runs; those before it, which hold no edit and no wanted cell, come from the stored keys
-    and values.
+    Args:
+        model: The model to run.
+        start: Where its tail begins.
+        base: What the model computes of these rows without the edit.
+        prompt: The rows.
+        edit: The edit; its columns are those of the whole prompt.
+        cells: The cells whose logits are needed; their columns are those of the whole prompt.
+        begin: The first column that runs. Those before it, which hold no edit and none of the cells, come from the
+            stored keys and values.
+
+    Returns:
+        The logits at the cells.
     """
     core: Any = model.module
     stream = None if base.stream is None else base.stream[:, begin:]
     if start.whole and stream is not None:
         assert isinstance(edit.where, Where)
         inside = Where(edit.where.rows, edit.where.columns - begin).to(stream.device)
-        found = inside.gather(stream)
-        own = () if edit.vectors is None else (edit.vectors.to(stream.device),)
-        stream = inside.scatter(stream, edit.fn(found, *own))
-    cache = _prefix(start, base, begin) if begin else None
-    wanted = Where(cells.rows, cells.columns - begin)
+        vectors = () if edit.vectors is None else (edit.vectors.to(stream.device),)
+        stream = inside.scatter(stream, edit.fn(inside.gather(stream), *vectors))
+    cache = _fill_cache(start, base, begin) if begin else None
     with ExitStack() as undo:
         undo.enter_context(checks.checkpointing_off(core))
-        undo.enter_context(skip_blocks(*_below(model, start.first), stream))
-        undo.enter_context(_projecting(core.get_output_embeddings(), wanted))
+        undo.enter_context(skip_blocks(*_blocks_below(model, start.first), stream))
+        undo.enter_context(_project_only(core.get_output_embeddings(), Where(cells.rows, cells.columns - begin)))
         if not start.whole:
             undo.enter_context(model.hooks(edit))
         out = core(**prompt.span(begin), use_cache=cache is not None, past_key_values=cache)
     return (model.logits or outputs.default_logits)(out)[0]
 
 
-def _path(model: HookedModel) -> str:
+def _path_of_blocks(model: HookedModel) -> str:
     assert model.family is not None
     return blocks_path(model.module, model.family)
 
 
-def _keys(model: HookedModel) -> list[str]:
-    """What each block is called in the list of blocks."""
-    return [name for name, _ in model.module.get_submodule(_path(model)).named_children()]
+def _blocks_by_key(model: HookedModel) -> dict[str, nn.Module]:
+    """The blocks, by their keys in the list of blocks."""
+    return dict(model.module.get_submodule(_path_of_blocks(model)).named_children())
 
 
-def _below(model: HookedModel, first: int) -> tuple[list[nn.Module], list[int]]:
+def _blocks_below(model: HookedModel, first: int) -> tuple[list[nn.Module], list[int]]:
     """The blocks below `first`, and how many entries each gives (0: a bare tensor)."""
     assert model.family is not None
-    blocks = [module for _, module in model.module.get_submodule(_path(model)).named_children()][:first]
+    blocks = list(_blocks_by_key(model).values())[:first]
     return blocks, [2 if model.family.tuples else 0] * len(blocks)
 
 
-def _prefix(start: TailStart, base: Base, begin: int) -> Any:
-    """A fresh cache that holds the first columns. Blocks that are skipped need none, but the first tells the length."""
+def _fill_cache(start: TailStart, base: Base, begin: int) -> Any:
+    """A fresh key-value cache of the columns before `begin`.
+
+    Blocks that are skipped need no entry, but transformers reads the length of the prefix from the first one.
+    """
     from transformers import DynamicCache
 
     cache = DynamicCache()
@@ -140,16 +233,14 @@ def _prefix(start: TailStart, base: Base, begin: int) -> Any:
 
 
 @contextmanager
-def _projecting(head: nn.Module, cells: Where) -> Iterator[None]:
-    """The vocabulary is projected at these cells only, (1, m, width) in place of (row, position, width)."""
+def _project_only(head: nn.Module, cells: Where) -> Iterator[None]:
+    """Let the head project these cells only, (1, m, width) in place of (row, position, width)."""
 
     def gather(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden = args[0]
         flat = (cells.rows * hidden.shape[1] + cells.columns).to(hidden.device)
-        return (
-            hidden.flatten(0, 1).index_select(0, flat)[None],
-            *args[1:],
-        )  # its backward adds rows, and sorts nothing
+        chosen = hidden.flatten(0, 1).index_select(0, flat)[None]  # its backward adds rows, and sorts nothing
+        return (chosen, *args[1:])
 
     handle = head.register_forward_pre_hook(gather, prepend=True)
     try:
@@ -158,61 +249,6 @@ def _projecting(head: nn.Module, cells: Where) -> Iterator[None]:
         handle.remove()
 
 
-PASS_COST = {"cpu": 64, "cuda": 4096}
-"""What one more pass costs, in tokens: rows are split by position only where that saves more."""
-
-
-@dataclass(frozen=True, eq=False)
-class BlockTailRunner(AbstractRunner):
-    """Only what the edit can change: blocks from the site on, positions from the edit on, logits where wanted.
-
-    reuse: keep the keys and values of unchanged prefixes and start behind them.
-    """
-
-    model: HookedModel
-    site: Site
-    start: TailStart
-    reuse: bool = True
-    kept: dict[int, tuple[Inputs, BaseCache]] = field(default_factory=dict)
-    name = "tail"
-
-    def run(self, parts: Sequence[PatchBatch]) -> LabelledLogits:
-        lengths = [model_inputs.leading_tensor(part.pairs.run_inputs).shape[1] for part in parts]
-        if len(set(lengths)) > 1:
-            return join_batches([self.run([part]) for part in parts])
-        batch = Batch.of(parts)
-        kept = [self._base_of(part.pairs) for part in parts]
-        prefixes = all(own.prefixes for own in kept)
-        begins = batch.begins() if prefixes else torch.zeros_like(batch.part)
-        spread = begins if prefixes else lengths[0] - batch.ends()  # an end mirrored is a begin
-        groups = split_by_position(spread, lengths[0], PASS_COST.get(self.model.device.type, PASS_COST["cpu"]))
-        return run_passes(
-            parts, batch, groups, lambda rows, cells: self._pass(batch, kept, rows, int(begins[rows].min()), cells)
-        )
-
-    def _pass(self, batch: Batch, kept: Sequence[BaseCache], rows: Tensor, begin: int, cells: Where) -> Tensor:
-        """Logits at some cells, from one forward over some rows of the batch."""
-        end, owners = int(cells.columns.max()) + 1, batch.owners(rows)
-        where, vectors = batch.edits_in(rows, end)
-        base = Base.cat([kept[number].base(index, end) for number, index in owners])
-        prompt = Prompt.cat([kept[number].prompt.rows(index) for number, index in owners]).until(end)
-        edit = Edit(self.site, lambda _h, given: given, where, vectors)
-        return run_decoder_tail(self.model, self.start, base, prompt, edit, cells, begin)
-
-    def _base_of(self, pairs: Pairs) -> BaseCache:
-        """What is kept of these target inputs; directions that share them share it."""
-        inputs = pairs.run_inputs
-        if id(inputs) not in self.kept:
-            made = BaseCache(
-                make_prompt(self.model, inputs), self._read_rows, self.reuse and not _edits_first_column(pairs)
-            )
-            self.kept[id(inputs)] = (inputs, made)  # the inputs are kept beside, so that their id stays theirs
-        return self.kept[id(inputs)][1]
-
-    def _read_rows(self, prompt: Prompt, prefixes: bool) -> Base:
-        return read_base(self.model, self.start, prompt, prefixes=prefixes)
-
-
 def _edits_first_column(pairs: Pairs) -> bool:
-    """Whether every row is edited in its first column: there is no unchanged prefix whose keys and values would do."""
+    """Whether every row is edited in its first column: no prefix is unchanged, so no keys and values can be reused."""
     return int((pairs.target_where.columns == 0).sum()) == len(pairs)

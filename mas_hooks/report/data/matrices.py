@@ -34,11 +34,11 @@ class Matrix:
         """(source, target) mean IIA, NaN where nothing was measured."""
         matrix = np.full((len(self.places), len(self.places)), np.nan)
         for (source, target), rows in self.cells.items():
-            matrix[self.places.index(source), self.places.index(target)] = fmean(share_matrix(rows))
+            matrix[self.places.index(source), self.places.index(target)] = fmean(iia_values(rows))
         return matrix
 
 
-def share_matrix(rows: Iterable[Record]) -> list[float]:
+def iia_values(rows: Iterable[Record]) -> list[float]:
     """The IIA of each row."""
     return [row.iia for row in rows if row.iia is not None]
 
@@ -47,7 +47,7 @@ def direction_matrices(records: Iterable[Record]) -> list[Matrix]:
     """One matrix for each group of linked models, method and variable; DAS, which crosses nothing, comes last."""
     rows = fits.result_rows(records)
     named, words = names.EndNames.of(rows), names.fit_details(rows)
-    groups = _linked_fits([(named.source(row), named.target(row)) for row in rows])
+    groups = _link_models([(named.source(row), named.target(row)) for row in rows])
     found: dict[tuple[tuple[str, ...], str], dict[tuple[str, str], list[Record]]] = {}
     for row in rows:
         title = "\n".join(part for part in (names.fit_title(row), words[names.setting_words(row)]) if part)
@@ -58,7 +58,7 @@ def direction_matrices(records: Iterable[Record]) -> list[Matrix]:
     return sorted(every, key=lambda matrix: (groups.index(matrix.places), not matrix.crosses))
 
 
-def _linked_fits(directions: list[tuple[str, str]]) -> list[tuple[str, ...]]:
+def _link_models(directions: list[tuple[str, str]]) -> list[tuple[str, ...]]:
     """Models that directions connect, in the order they first appear."""
     order = list(dict.fromkeys(name for ends in directions for name in ends))
     groups: list[set[str]] = []

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from mas_hooks.core.records import Record
-from mas_hooks.report import style
 from mas_hooks.report.data import fits, names
 
 _MEASURES = ("rsa", "cka")
@@ -15,7 +14,7 @@ _MEASURES = ("rsa", "cka")
 
 @dataclass(frozen=True)
 class Dot:
-    """One seed: a value, its interval, and the floor it has to beat."""
+    """One seed: a value, its interval from low to high, and the floor it has to beat."""
 
     value: float
     low: float | None
@@ -52,15 +51,25 @@ class ModelBar:
 
 @dataclass(frozen=True)
 class ModelPanel:
-    """Bars that share an axis; `alone` heads the figure when this is its only panel."""
+    """Bars that share an axis.
+
+    Args:
+        title: The heading of the panel beside the other one.
+        alone: The heading of the figure when this is its only panel.
+        explained: What the abbreviations mean.
+        unit: What the axis says.
+        whisker: What the whiskers are.
+        bars: The bars of all comparisons.
+        causal: Results of swaps, not of activations that look alike.
+    """
 
     title: str
     alone: str
     explained: str
     unit: str
     whisker: str
-    palette: tuple[str, ...]
     bars: tuple[ModelBar, ...]
+    causal: bool
 
     def of(self, comparison: str) -> list[ModelBar]:
         """The bars of one comparison, controls last."""
@@ -76,8 +85,8 @@ def model_panels(records: Iterable[Record]) -> list[ModelPanel]:
         "IIA: interchange intervention accuracy. No-op floor: what the same pairs score without any swap.",
         "IIA of the worst direction (share of test pairs)",
         "95% interval",
-        style.OKABE_ITO,
         _causal(records),
+        causal=True,
     )
     correlational = ModelPanel(
         "Correlational: activations that look alike",
@@ -85,8 +94,8 @@ def model_panels(records: Iterable[Record]) -> list[ModelPanel]:
         "RSA: representational similarity analysis. CKA: centred kernel alignment.",
         "similarity (1 = the same geometry)",
         "spread",
-        style.OKABE_ITO[::-1],
         _correlational(records),
+        causal=False,
     )
     return [panel for panel in (causal, correlational) if panel.bars]
 
@@ -103,20 +112,20 @@ def _causal(records: list[Record]) -> tuple[ModelBar, ...]:
 def _correlational(records: list[Record]) -> tuple[ModelBar, ...]:
     rows = [row for row in fits.similarity_rows(records) if row.measure in _MEASURES]
     named, joined = names.EndNames.of(rows), fits.comparison_of_models(records)
-    found: dict[tuple[str, str, str], dict[str, list[Dot]]] = {}
+    dots: dict[tuple[str, str, str], dict[str, list[Dot]]] = {}
     for row in sorted(rows, key=lambda row: row.control is not None):
         models = frozenset((row.source_model, row.target_model))
         comparison = row.comparison or joined.get(models) or fits.comparison(row)
-        pairs = found.setdefault((comparison, (row.measure or "").upper(), names.control_title(row)), {})
+        pairs = dots.setdefault((comparison, (row.measure or "").upper(), names.control_title(row)), {})
         pairs.setdefault(named.pair(row), []).append(Dot(row.value or 0.0, row.value_low, row.value_high))
     return tuple(
-        ModelBar(comparison, _name_bars(measure, pair if len(pairs) > 1 else "", control), tuple(dots), control)
-        for (comparison, measure, control), pairs in found.items()
-        for pair, dots in pairs.items()
+        ModelBar(comparison, _name_bar(measure, pair if len(pairs) > 1 else "", control), tuple(seeds), control)
+        for (comparison, measure, control), pairs in dots.items()
+        for pair, seeds in pairs.items()
     )
 
 
-def _name_bars(measure: str, pair: str, control: str) -> str:
+def _name_bar(measure: str, pair: str, control: str) -> str:
     """`RSA`, `RSA · gru-0 × gru-1`, `RSA, untrained`."""
     label = f"{measure} · {pair}" if pair else measure
     return f"{label}, {control}" if control else label

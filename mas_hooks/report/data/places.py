@@ -71,12 +71,12 @@ def _place_bars(panel: GroupPanel, slot: float) -> PanelLayout:
     edge = _GAP * slot / 2
     for group in panel.groups:
         steps = _steps(group, slot)
-        room = max(steps[-1] + slot, style.longest_word(group.label, style.TEXT) + _NAME)
+        room = max(steps[-1] + slot, style.measure_longest_word(group.label, style.TEXT) + _NAME)
         start = edge + (room - steps[-1]) / 2
         bars += [(start + step, bar) for step, bar in zip(steps, group.bars, strict=True)]
         names.append((edge + room / 2, style.wrap_text(group.label, style.TEXT, room + _GAP * slot - _NAME)))
         edge += room + _GAP * slot
-    width = max(edge - _GAP * slot / 2, style.longest_word(panel.title, style.PANEL) + _NAME)
+    width = max(edge - _GAP * slot / 2, style.measure_longest_word(panel.title, style.PANEL) + _NAME)
     return PanelLayout(panel, tuple(bars), tuple(names), width)
 
 

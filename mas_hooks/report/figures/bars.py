@@ -22,10 +22,18 @@ _PER_LINE = 44  # characters of a comparison's name
 
 
 def iia_bars(records: Iterable[Record]) -> Figure:
-    """Draw one bar for each fit (its worst direction) and each RSA or CKA, grouped by comparison.
+    """Draw a bar for the worst direction of each fit, and one for each RSA or CKA, grouped by comparison.
 
-    One seed: the whisker is the record's interval. Several: each is a dot with its own whisker, the bar is their mean.
-    Raises EmptyError when there is neither an IIA nor a similarity.
+    With one seed the whisker is the record's interval. Of several seeds each is a dot with its own whisker, and the
+    bar is their mean. Raises EmptyError when there is neither an IIA nor a similarity.
+
+    Example:
+        >>> from mas_hooks import Record
+        >>> from mas_hooks.report import iia_bars
+        >>> ends = {"source": 0, "target": 1, "source_model": "gru", "target_model": "lstm"}
+        >>> figure = iia_bars([Record(method="mas", variable="count", split="test", iia=0.9, **ends)])
+        >>> figure.axes[0].get_xlabel()
+        'IIA of the worst direction (share of test pairs)'
     """
     shown = model_panels(records)
     if not shown:
@@ -81,8 +89,10 @@ def _draw(axes: Axes, panel: ModelPanel, rows: dict[str, range]) -> None:
     controls = list(dict.fromkeys(bar.control for bar in panel.bars if bar.control))
     pencil = style.Marks(axes)
     for y, bar in _place_rows(panel, rows).items():
-        look = style.control_look(controls.index(bar.control)) if bar.control else {}
-        look = look or {"color": panel.palette[labels.index(bar.label) % len(panel.palette)]}
+        if bar.control:
+            look = style.control_look(controls.index(bar.control))
+        else:
+            look = {"color": style.pick_colour(labels.index(bar.label), backwards=not panel.causal)}
         pencil.bar(y, bar.value, 0.76, **look)
         _mark(pencil, y, bar)
 
@@ -133,4 +143,4 @@ def _legend(figure: Figure, shown: list[ModelPanel]) -> None:
         "one seed (bar: mean)": (any(len(bar.dots) > 1 for bar in bars), known["seed"]),
         "control": (any(bar.control for bar in bars), Patch(**style.control_look(0))),
     }
-    style.legend(figure, {name: key for name, (applies, key) in entries.items() if applies})
+    style.add_legend(figure, {name: key for name, (applies, key) in entries.items() if applies})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mas_hooks.core.errors import EmptyError
@@ -14,86 +13,70 @@ from mas_hooks.report.data import fits, names
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 _PANEL, _HEIGHT, _COLUMNS, _NARROWEST = 4.6, 3.0, 3, 6.4  # inches
 _GAP = 0.085  # least distance of two labels, as a share of the panel's height
 _STARTS = ("random start", "Procrustes start")  # their colours stay the same in every panel and every run
-
-
-@dataclass(frozen=True)
-class _Line:
-    """The rows of one fit, by seed and direction."""
-
-    label: str
-    rows: tuple[Record, ...]
-
-    def directions(self) -> list[list[tuple[int, float]]]:
-        """(step, IIA) of each seed and direction."""
-        found: dict[tuple, list[tuple[int, float]]] = {}
-        for row in self.rows:
-            key = (row.seed, row.source, row.target, row.source_model, row.target_model)
-            found.setdefault(key, []).append(_point(row))
-        return [sorted(points) for points in found.values()]
-
-    def worst(self) -> list[list[tuple[int, float]]]:
-        """(step, IIA of the worst direction at that step) of each seed."""
-        found: dict[int | None, dict[int, float]] = {}
-        for row in self.rows:
-            step, iia = _point(row)
-            steps = found.setdefault(row.seed, {})
-            steps[step] = min(iia, steps.get(step, iia))
-        return [sorted(steps.items()) for steps in found.values()]
-
-    def last(self) -> tuple[int, float]:
-        """Where the longest of its worst-direction lines ends."""
-        return max(points[-1] for points in self.worst())
+_FLOOR = (0, (4, 3))
 
 
 def iia_curves(records: Iterable[Record]) -> Figure:
     """Draw a panel for each comparison, method and variable; in it a line for each start (and rank, task, seed).
 
     Raises EmptyError when there is no validation row with a step.
+
+    Example:
+        >>> from mas_hooks import Record
+        >>> from mas_hooks.report import iia_curves
+        >>> ends = {"source": 0, "target": 1, "source_model": "gru", "target_model": "lstm"}
+        >>> steps = [Record(method="mas", split="valid", step=step, iia=step / 40, **ends) for step in (0, 10, 20)]
+        >>> iia_curves(steps).axes[0].get_title(loc="left")
+        'MAS'
     """
     rows = fits.curve_rows(records)
     if not rows:
         raise EmptyError("the curve figure", "it needs validation rows with a step and an IIA")
-    panels = _panels(rows)
-    figure = _figure(len(panels))
-    order = _order(line.label for lines in panels.values() for line in lines)
-    for axes, (title, lines) in zip(figure.axes, panels.items(), strict=True):
-        axes.set_title(title, fontsize=style.PANEL, color=style.INK, loc="left")
-        _draw(axes, lines, order)
-    _share(figure.axes)
-    for axes, lines in zip(figure.axes, panels.values(), strict=True):
-        _name_lines(axes, lines, order)
+    table = _tabulate(rows)
+    looks = _looks(table["label"])
+    panels = dict(iter(table.groupby("panel", sort=False)))
+    figure, columns = _figure(len(panels))
+    for index, (axes, (title, panel)) in enumerate(zip(figure.axes, panels.items(), strict=True)):
+        _draw(axes, panel, looks)
+        axes.set_title(str(title), fontsize=style.PANEL, color=style.INK, loc="left")
+        axes.set_xlabel("training step", fontsize=style.TEXT, color=style.INK)
+        unit = "" if index % columns else "validation IIA\n(share of pairs)"
+        axes.set_ylabel(unit, fontsize=style.TEXT, color=style.INK)
+    _share_scale(figure.axes)
+    for axes, panel in zip(figure.axes, panels.values(), strict=True):
+        _name_lines(axes, panel, looks)
     return figure
 
 
-def _point(row: Record) -> tuple[int, float]:
-    return (row.step or 0, row.iia or 0.0)
+def _tabulate(rows: list[Record]) -> DataFrame:
+    """A line for each row: its panel, the label of its line, its seed and direction, and its numbers."""
+    from pandas import DataFrame
 
-
-def _panels(rows: list[Record]) -> dict[str, list[_Line]]:
     words = names.fit_details(rows)
     several = len({fits.comparison(row) for row in rows if row.method != "das"}) > 1
-    gathered: dict[tuple[str, str], list[Record]] = {}
+    lines = []
     for row in rows:
-        title = f"{fits.comparison(row)}\n{names.fit_title(row)}" if several else names.fit_title(row)
-        label = words[names.setting_words(row)] or (
-            f"{names.start_title(row)} start" if row.init else "worst direction"
-        )
-        gathered.setdefault((title, label), []).append(row)
-    panels: dict[str, list[_Line]] = {}
-    for (title, label), members in gathered.items():
-        panels.setdefault(title, []).append(_Line(label, tuple(members)))
-    return panels
+        panel = f"{fits.comparison(row)}\n{names.fit_title(row)}" if several else names.fit_title(row)
+        start = f"{names.start_title(row)} start" if row.init else "worst direction"
+        label = words[names.setting_words(row)] or start
+        direction = repr((row.seed, row.source, row.target, row.source_model, row.target_model))
+        lines.append((panel, label, repr(row.seed), direction, row.step, row.iia, row.floor))
+    return DataFrame(lines, columns=["panel", "label", "seed", "direction", "step", "iia", "floor"])
 
 
-def _order(labels: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys((*_STARTS, *labels)))
+def _looks(labels: Iterable[str]) -> dict[str, tuple[str, style.Dashes]]:
+    order = dict.fromkeys((*_STARTS, *labels))
+    return {
+        label: (style.pick_colour(index), style.LINES[index % len(style.LINES)]) for index, label in enumerate(order)
+    }
 
 
-def _figure(count: int) -> Figure:
+def _figure(count: int) -> tuple[Figure, int]:
     columns = min(count, 2 if count == 4 else _COLUMNS)
     lines = -(-count // columns)
     figure = style.make_canvas(
@@ -104,38 +87,40 @@ def _figure(count: int) -> Figure:
         "what the same pairs score without any swap.",
     )
     for index in range(count):
-        axes = figure.add_subplot(lines, columns, index + 1)
-        axes.set_xlabel("training step", fontsize=style.TEXT, color=style.INK)
-        if index % columns == 0:
-            axes.set_ylabel("validation IIA\n(share of pairs)", fontsize=style.TEXT, color=style.INK)
-    return figure
+        figure.add_subplot(lines, columns, index + 1)
+    return figure, columns
 
 
-def _draw(axes: Axes, lines: list[_Line], order: list[str]) -> None:
+def _worst(panel: DataFrame) -> DataFrame:
+    """(label, seed, step) → the IIA of the worst direction at that step."""
+    return panel.groupby(["label", "seed", "step"], sort=False, as_index=False)["iia"].min()
+
+
+def _draw(axes: Axes, panel: DataFrame, looks: dict[str, tuple[str, style.Dashes]]) -> None:
+    import seaborn
+
     style.quiet_axes(axes)
-    for line in lines:
-        colour, dashes = _look(line.label, order)
-        for points in line.directions():
-            axes.plot(*zip(*points, strict=True), color=colour, linewidth=0.7, alpha=0.45, gid="direction")
-        for points in line.worst():
-            axes.plot(*zip(*points, strict=True), color=colour, linewidth=2.2, linestyle=dashes, gid="worst")
-            axes.plot(*points[-1], "o", color=colour, markersize=5, clip_on=False, gid="end")
-    floor = _floor(lines)
+    worst = _worst(panel)
+    ends = worst.sort_values("step").groupby(["label", "seed"], sort=False).tail(1)
+    palette = {label: colour for label, (colour, _) in looks.items()}
+    dashes = {label: "" if kind == "-" else kind[1] for label, (_, kind) in looks.items()}
+    shared = {"x": "step", "y": "iia", "hue": "label", "palette": palette, "legend": False, "ax": axes}
+    lines = {**shared, "estimator": None}
+    seaborn.lineplot(panel, units="direction", linewidth=0.7, alpha=0.45, gid="direction", **lines)
+    seaborn.lineplot(worst, units="seed", style="label", dashes=dashes, linewidth=2.2, gid="worst", **lines)
+    seaborn.scatterplot(ends, s=25, linewidth=0, clip_on=False, zorder=3, gid="end", **shared)
+    floor = _floor(panel)
     if floor is not None:
-        axes.axhline(floor, color=style.SOFT, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1, gid="floor")
+        axes.axhline(floor, color=style.SOFT, linewidth=1.2, linestyle=_FLOOR, zorder=1, gid="floor")
 
 
-def _look(label: str, order: list[str]) -> tuple[str, style.Dashes]:
-    index = order.index(label)
-    return style.OKABE_ITO[index % len(style.OKABE_ITO)], style.LINES[index % len(style.LINES)]
-
-
-def _floor(lines: list[_Line]) -> float | None:
+def _floor(panel: DataFrame) -> float | None:
     """The highest floor of all directions: what is above it is above each."""
-    return max((row.floor for line in lines for row in line.rows if row.floor is not None), default=None)
+    floors = panel["floor"].dropna()
+    return None if floors.empty else float(floors.max())
 
 
-def _share(panels: list[Axes]) -> None:
+def _share_scale(panels: list[Axes]) -> None:
     """One scale for all panels, so that steps can be compared across them."""
     from matplotlib.ticker import MaxNLocator
 
@@ -148,13 +133,13 @@ def _share(panels: list[Axes]) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
-def _name_lines(axes: Axes, lines: list[_Line], order: list[str]) -> None:
+def _name_lines(axes: Axes, panel: DataFrame, looks: dict[str, tuple[str, style.Dashes]]) -> None:
     """Write each line's name at the right edge, at its last height or as near as the others leave room."""
-    floor = _floor(lines)
-    named = [(line.last()[1], f"{line.label} {line.last()[1]:.2f}", _look(line.label, order)[0]) for line in lines]
+    floor, edge = _floor(panel), axes.get_xlim()[1]
+    worst = _worst(panel).sort_values(["step", "iia"])
+    last = {label: (lines["step"].iloc[-1], lines["iia"].iloc[-1]) for label, lines in worst.groupby("label")}
+    named = [(float(iia), f"{label} {iia:.2f}", looks[label][0]) for label, (_, iia) in last.items()]
     named += [(floor, f"no-op floor {floor:.2f}", style.SOFT)] if floor is not None else []
-    style.at_end(axes, named, _GAP)
-    edge = axes.get_xlim()[1]
-    for line in lines:
-        step, iia = line.last()
-        axes.plot([step, edge], [iia] * 2, color=_look(line.label, order)[0], linewidth=0.8, linestyle=(0, (1, 3)))
+    style.write_at_end(axes, named, _GAP)
+    for label, (step, iia) in last.items():
+        axes.plot([step, edge], [iia] * 2, color=looks[label][0], linewidth=0.8, linestyle=(0, (1, 3)))

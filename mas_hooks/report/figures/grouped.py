@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mas_hooks.core.errors import EmptyError, SettingError
+from mas_hooks.core.errors import EmptyError, UnsupportedError
 from mas_hooks.report import style
 from mas_hooks.report.data import places
 from mas_hooks.report.data.groups import GroupBar, GroupPanel
@@ -36,11 +36,33 @@ def grouped_bars(
 ) -> Figure:
     """Draw panels of groups of bars on one scale from 0 to 1, at most four panels in a row.
 
-    left and right name the scales; bars of the right one are hollow. A dot is one seed, the bar their mean.
-    Raises EmptyError without panels, for a panel without groups and for a group without bars, and SettingError for a
-    key that is both a control's and a result's.
+    A dot is one seed, the bar their mean.
+
+    Args:
+        panels: What is drawn.
+        title: The heading of the figure.
+        subtitle: What stands under it.
+        left: The name of the scale of filled bars.
+        right: The name of the scale of hollow bars, by default `similarity`.
+        reference: What the dashed lines are.
+        interval: What the whiskers are.
+
+    Returns:
+        The figure.
+
+    Raises:
+        EmptyError: There are no panels, a panel has no groups, or a group has no bars.
+        UnsupportedError: A control and a result have the same key.
+
+    Example:
+        >>> from mas_hooks.report import Group, GroupBar, GroupPanel, grouped_bars
+        >>> bars = GroupBar("MAS", (0.9, 0.94), 0.88, 0.96, floor=0.1), GroupBar("untrained", (0.1,), 0.05, 0.2)
+        >>> panel = GroupPanel("GRU × LSTM", (Group("hidden state", bars),))
+        >>> figure = grouped_bars([panel], title="Swaps move the count", subtitle="Two seeds.", left="IIA")
+        >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
+        ['hidden state']
     """
-    _check(panels)
+    _check_panels(panels)
     plan, bars = places.lay_out_bars(panels), [bar for panel in panels for bar in panel.bars]
     looks, reach = _looks(bars), _reach(bars, turned=plan.turned)
     figure, grid = _figure(plan, reach, title, subtitle)
@@ -53,12 +75,12 @@ def grouped_bars(
             _name_right(line[len(row) - 1], right or "similarity", roomy=len(row) < len(line))
         for axes in line[len(row) :]:
             axes.remove()
-    style.legend(figure, _entries(bars, looks, reference, interval))
+    style.add_legend(figure, _entries(bars, looks, reference, interval))
     _resize(figure, plan, reach)
     return figure
 
 
-def _check(panels: Sequence[GroupPanel]) -> None:
+def _check_panels(panels: Sequence[GroupPanel]) -> None:
     if not panels:
         raise EmptyError("the grouped bar figure", "give at least one panel")
     for panel in panels:
@@ -67,16 +89,16 @@ def _check(panels: Sequence[GroupPanel]) -> None:
     bars = [bar for panel in panels for bar in panel.bars]
     controls, results = ({bar.name for bar in bars if bar.control is control} for control in (True, False))
     for name in sorted(controls & results):
-        raise SettingError(f"the key {name!r}", "that of controls and of results", "that of one of both")
+        raise UnsupportedError(f"the key {name!r} for both a control and a result", "give each a key of its own")
 
 
 def _looks(bars: Sequence[GroupBar]) -> dict[str, Look]:
     """One look for each key: colours from the front of the palette for the left axis, from its back for the right."""
     looks: dict[str, Look] = {}
-    for axis, palette in (("left", style.OKABE_ITO), ("right", style.OKABE_ITO[::-1])):
-        found = dict.fromkeys(bar.name for bar in bars if bar.axis == axis and not bar.control)
-        for index, name in enumerate(name for name in found if name not in looks):
-            colour = style.colour(index, palette)
+    for axis in ("left", "right"):
+        names = dict.fromkeys(bar.name for bar in bars if bar.axis == axis and not bar.control)
+        for index, name in enumerate(name for name in names if name not in looks):
+            colour = style.pick_colour(index, backwards=axis == "right")
             looks[name] = {"facecolor": colour, "edgecolor": colour, "linewidth": 0}
     for index, name in enumerate(dict.fromkeys(bar.name for bar in bars if bar.control)):
         looks[name] = style.control_look(index)
@@ -101,7 +123,7 @@ def _reach(bars: Sequence[GroupBar], *, turned: bool) -> Reach:
 
 def _length(bar: GroupBar, *, turned: bool) -> float:
     """Inches that the value needs over its bar: lying where the slot is broad enough, else turned."""
-    return style.inches(_write_value(bar) if turned else "0", style.SMALL)
+    return style.measure_text(_write_value(bar) if turned else "0", style.SMALL)
 
 
 def _write_value(bar: GroupBar) -> str:
@@ -119,8 +141,10 @@ def _value_at(bar: GroupBar, *, turned: bool) -> float:
 
 def _figure(plan: places.BarPlaces, reach: Reach, title: str, subtitle: str) -> tuple[Figure, list[list[Axes]]]:
     lines = max(text.count("\n") + 1 for row in plan.rows for placed in row for _, text in placed.names)
-    told = max(style.inches(bar.under, style.SMALL) for row in plan.rows for placed in row for bar in placed.panel.bars)
-    high = _UNIT * (reach[1] - reach[0]) + _LINE * (lines + 3) + told
+    under = max(
+        style.measure_text(bar.under, style.SMALL) for row in plan.rows for placed in row for bar in placed.panel.bars
+    )
+    high = _UNIT * (reach[1] - reach[0]) + _LINE * (lines + 3) + under
     width = sum(plan.widths) + _MARGIN
     figure = style.make_canvas(width, len(plan.rows) * high + 0.5, title, subtitle)
     shape = {"nrows": len(plan.rows), "ncols": len(plan.widths), "width_ratios": plan.widths, "squeeze": False}
@@ -163,7 +187,7 @@ def _scale(axes: Axes, reach: Reach, placed: places.PanelLayout, width: float) -
 
 def _name_bars(axes: Axes, placed: places.PanelLayout) -> None:
     """Group names below; between them and the bars, turned, the labels that say more than the legend."""
-    longest = max(style.inches(bar.under, style.SMALL) for bar in placed.panel.bars)
+    longest = max(style.measure_text(bar.under, style.SMALL) for bar in placed.panel.bars)
     axes.xaxis.remove_overlapping_locs = False
     axes.set_xticks([at for at, _ in placed.bars], [bar.under for _, bar in placed.bars], minor=True, rotation=90)
     axes.set_xticks([at for at, _ in placed.names], [name for _, name in placed.names])

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mas_hooks.core.errors import EmptyError
 from mas_hooks.core.records import Record
 from mas_hooks.report import style
-from mas_hooks.report.data.matrices import Matrix, direction_matrices, share_matrix
+from mas_hooks.report.data.matrices import Matrix, direction_matrices, iia_values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
+    from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
 
 TOKENS = "Token accuracy"
@@ -35,12 +35,11 @@ def direction_heatmap(records: Iterable[Record], *, tokens: bool = False) -> Fig
     if not panels:
         raise EmptyError("the direction heat map", "it needs test rows with an IIA that are no controls")
     figure, columns = _figure(panels, score)
-    colours = _colours()
     alike = len({panel.places for panel in panels}) == 1
+    cells = [_draw(axes, panel) for axes, panel in zip(figure.axes, panels, strict=True)]
     for index, (axes, panel) in enumerate(zip(figure.axes, panels, strict=True)):
-        _draw(axes, panel, colours)
         _name_axes(axes, panel.places, models=not alike or index % columns == 0, label=index % columns == 0)
-    _colour_bar(figure, colours, "tokens" if tokens else "IIA")
+    _add_colour_bar(figure, cells[0], "tokens" if tokens else "IIA")
     return figure
 
 
@@ -86,34 +85,26 @@ def _turns_labels(places: Sequence[str]) -> bool:
     return max(map(len, places)) * _CHARACTER > 0.9 * _CELL
 
 
-def _colours() -> ScalarMappable:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    return ScalarMappable(Normalize(0, 1), "cividis")
-
-
-def _draw(axes: Axes, panel: Matrix, colours: ScalarMappable) -> None:
+def _draw(axes: Axes, panel: Matrix) -> QuadMesh:
     values = panel.values()
-    axes.imshow(values, cmap=colours.cmap, vmin=0, vmax=1)
-    axes.set_facecolor(style.FAINT)
+    written = np.array([[f"{value:.2f}" for value in row] for row in values])
+    spreads = {ends: _spread(rows) for ends, rows in panel.cells.items()}
+    cells = style.draw_matrix(axes, values, written, low=0, high=1, fontsize=style.TITLE, va="bottom")
+    axes.set_aspect("equal")
     axes.set_title(panel.title, fontsize=style.PANEL, color=style.INK)
-    for (source, target), rows in panel.cells.items():
-        row, column = panel.places.index(source), panel.places.index(target)
-        colour = style.ink_on(colours.to_rgba(values[[row], [column]])[0])
-        _write(axes, (column, row), f"{values[row, column]:.2f}", {"fontsize": style.TITLE, "color": colour})
-        _write(axes, (column, row), _spread(rows), {"fontsize": style.SMALL, "color": colour}, down=13)
+    for (row, column), text in zip(np.argwhere(~np.isnan(values)), list(axes.texts), strict=True):
+        # seaborn writes one size into a cell: the interval below the number is ours
+        below = spreads[panel.places[row], panel.places[column]]
+        look = {"fontsize": style.SMALL, "color": text.get_color(), "ha": "center", "va": "top"}
+        axes.annotate(below, text.get_position(), (0, -4), textcoords="offset points", **look)
     if panel.crosses:
         _frame(axes, *np.unravel_index(np.nanargmin(values), values.shape))
-
-
-def _write(axes: Axes, at: tuple[int, int], text: str, look: dict[str, Any], down: float = -4) -> None:
-    axes.annotate(text, at, (0, -down), textcoords="offset points", ha="center", va="center", **look)
+    return cells
 
 
 def _spread(rows: list[Record]) -> str:
     if len(rows) > 1:
-        return f"{min(share_matrix(rows)):.2f}–{max(share_matrix(rows)):.2f}"
+        return f"{min(iia_values(rows)):.2f}–{max(iia_values(rows)):.2f}"
     low, high = rows[0].iia_low, rows[0].iia_high
     return "" if low is None or high is None else f"{low:.2f}–{high:.2f}"
 
@@ -121,13 +112,13 @@ def _spread(rows: list[Record]) -> str:
 def _frame(axes: Axes, row: np.intp, column: np.intp) -> None:
     from matplotlib.patches import Rectangle
 
-    corner = (float(column) - 0.46, float(row) - 0.46)
-    axes.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor="#D55E00", linewidth=2))
+    corner = (float(column) + 0.04, float(row) + 0.04)
+    axes.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor=style.pick_colour(1), linewidth=2))
 
 
 def _name_axes(axes: Axes, places: Sequence[str], *, models: bool, label: bool) -> None:
     style.quiet_axes(axes, keep=())
-    ticks = range(len(places))
+    ticks = [place + 0.5 for place in range(len(places))]  # the middles of the cells
     axes.set_xticks(
         ticks, places, rotation=35 if _turns_labels(places) else 0, ha="right" if _turns_labels(places) else "center"
     )
@@ -138,8 +129,8 @@ def _name_axes(axes: Axes, places: Sequence[str], *, models: bool, label: bool) 
         axes.set_ylabel("source model\n(state given)", fontsize=style.TEXT, color=style.INK)
 
 
-def _colour_bar(figure: Figure, colours: ScalarMappable, score: str) -> None:
-    bar = figure.colorbar(colours, ax=figure.axes, shrink=0.9, aspect=18, pad=0.02)
-    told = {"IIA": "IIA (share of test pairs)", "tokens": "token accuracy (share of tokens)"}[score]
-    bar.set_label(told, fontsize=style.TEXT, color=style.INK)
+def _add_colour_bar(figure: Figure, cells: QuadMesh, score: str) -> None:
+    bar = figure.colorbar(cells, ax=figure.axes, shrink=0.9, aspect=18, pad=0.02)
+    unit = {"IIA": "IIA (share of test pairs)", "tokens": "token accuracy (share of tokens)"}[score]
+    bar.set_label(unit, fontsize=style.TEXT, color=style.INK)
     bar.ax.tick_params(labelsize=style.TEXT, labelcolor=style.INK)

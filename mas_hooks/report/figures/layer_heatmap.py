@@ -15,7 +15,7 @@ from mas_hooks.report import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
+    from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
 
 _CELL, _SIDE, _LARGEST = 0.42, 2.4, 3.4  # inches: a cell that has room for its number, a panel
@@ -57,10 +57,11 @@ def layer_heatmaps(
     lines = -(-len(panels) // across)
     width, height = across * (side + _BESIDE) + _BAR, lines * (side + _ABOVE)
     figure = style.make_canvas(width, height, title, subtitle, squares=True)
-    colours = _colours(panels, low)
-    for index, panel in enumerate(panels):
-        _draw(figure.add_subplot(lines, across, index + 1), panel, colours, side)
-    _colour_bar(figure, colours, unit, side * lines)
+    lowest = _find_lowest(panels, low)
+    cells = [
+        _draw(figure.add_subplot(lines, across, index + 1), panel, lowest, side) for index, panel in enumerate(panels)
+    ]
+    _add_colour_bar(figure, cells[0], unit, side * lines)
     return figure
 
 
@@ -75,58 +76,47 @@ def _panels(records: Iterable[Record]) -> list[_Panel]:
 
 def _panel(a: str, b: str, control: str | None, rows: Sequence[Record]) -> _Panel:
     layers = tuple(dict.fromkeys(str(row.layer_a) for row in rows)), tuple(dict.fromkeys(str(r.layer_b) for r in rows))
-    found: dict[tuple[int, int], list[float]] = {}
+    cells: dict[tuple[int, int], list[float]] = {}
     for row in rows:
         cell = layers[0].index(str(row.layer_a)), layers[1].index(str(row.layer_b))
-        found.setdefault(cell, []).append(float(row.value or 0.0))
-    unfit = sum(not math.isfinite(value) for own in found.values() for value in own)
+        cells.setdefault(cell, []).append(float(row.value or 0.0))
+    unfit = sum(not math.isfinite(value) for seeds in cells.values() for value in seeds)
     if unfit:
         raise NotFiniteError(f"the layer heat map of {a} × {b}", unfit)
     values = np.full((len(layers[0]), len(layers[1])), np.nan)
-    for cell, own in found.items():
-        values[cell] = sum(own) / len(own)
+    for cell, seeds in cells.items():
+        values[cell] = sum(seeds) / len(seeds)
     return _Panel((a, b), control, layers, values)
 
 
-def _colours(panels: Sequence[_Panel], low: float) -> ScalarMappable:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
+def _find_lowest(panels: Sequence[_Panel], low: float) -> float:
+    """The number of the darkest colour: `low`, or a round number under the lowest value."""
     lowest = min(float(np.nanmin(panel.values)) for panel in panels)
-    return ScalarMappable(Normalize(min(low, math.floor(lowest * 10) / 10), 1), "cividis")
+    return min(low, math.floor(lowest * 10) / 10)
 
 
-def _draw(axes: Axes, panel: _Panel, colours: ScalarMappable, side: float) -> None:
-    low, high = colours.get_clim()
-    look = {"cmap": colours.cmap, "vmin": low, "vmax": high, "interpolation": "nearest"}
-    axes.imshow(panel.values, origin="lower", extent=(0, 1, 0, 1), **look)
-    axes.set_facecolor(style.FAINT)
-    one, other = panel.models
-    named = f"{one} × {other}" if one != other else f"{one} with itself"
-    told = f"{named}, {panel.control.replace('_', ' ')}" if panel.control else named
-    axes.set_title(style.wrap_text(told, style.PANEL, side), fontsize=style.PANEL, color=style.INK, pad=8)
-    style.quiet_axes(axes, keep=())
-    axes.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
-    axes.set_yticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
-    shapes = panel.values.shape
-    for write, model, count in ((axes.set_ylabel, one, shapes[0]), (axes.set_xlabel, other, shapes[1])):
-        told = style.wrap_text(f"depth of {model} ({count} layers)", style.SMALL, 0.9 * side)
-        write(told, fontsize=style.SMALL, color=style.INK)
+def _draw(axes: Axes, panel: _Panel, low: float, side: float) -> QuadMesh:
+    values, written = panel.values, None
     if side / panel.deepest >= _CELL:
-        _write(axes, panel.values, colours)
-
-
-def _write(axes: Axes, values: np.ndarray, colours: ScalarMappable) -> None:
+        written = np.array([[f"{value:.2f}".replace("-", "−") for value in row] for row in values])
+    cells = style.draw_matrix(axes, values, written, low=low, high=1, fontsize=style.SMALL)
+    axes.invert_yaxis()  # first layers at the bottom
+    axes.set_box_aspect(1)
+    first, second = panel.models
+    named = f"{first} × {second}" if first != second else f"{first} with itself"
+    title = f"{named}, {panel.control.replace('_', ' ')}" if panel.control else named
+    axes.set_title(style.wrap_text(title, style.PANEL, side), fontsize=style.PANEL, color=style.INK, pad=8)
+    style.quiet_axes(axes, keep=())
     high, wide = values.shape
-    for (row, column), value in np.ndenumerate(values):
-        if not np.isnan(value):
-            ink = style.ink_on(colours.to_rgba(np.array([value]))[0])
-            at = ((column + 0.5) / wide, (row + 0.5) / high)
-            text = f"{value:.2f}".replace("-", "−")
-            axes.text(*at, text, fontsize=style.SMALL, color=ink, ha="center", va="center", gid="value")
+    axes.set_xticks([tick * wide for tick in _TICKS], [f"{tick:g}" for tick in _TICKS])
+    axes.set_yticks([tick * high for tick in _TICKS], [f"{tick:g}" for tick in _TICKS])
+    for write, model, count in ((axes.set_ylabel, first, high), (axes.set_xlabel, second, wide)):
+        name = style.wrap_text(f"depth of {model} ({count} layers)", style.SMALL, 0.9 * side)
+        write(name, fontsize=style.SMALL, color=style.INK)
+    return cells
 
 
-def _colour_bar(figure: Figure, colours: ScalarMappable, unit: str, high: float) -> None:
-    bar = figure.colorbar(colours, ax=figure.axes, shrink=0.9, aspect=9 * high, pad=0.02)
+def _add_colour_bar(figure: Figure, cells: QuadMesh, unit: str, high: float) -> None:
+    bar = figure.colorbar(cells, ax=figure.axes, shrink=0.9, aspect=9 * high, pad=0.02)
     bar.set_label(unit, fontsize=style.TEXT, color=style.INK)
     bar.ax.tick_params(labelsize=style.TEXT, labelcolor=style.INK)

@@ -69,10 +69,10 @@ def pair_groups(
     if not groups:
         raise EmptyError("the figure of groups of pairs", "give at least one group")
     entries = _entries(groups, interval, floor is not None)
-    explained = 2 * (max(style.inches(name, style.TEXT) for name in entries) + _KEY)
+    explained = 2 * (max(style.measure_text(name, style.TEXT) for name in entries) + _KEY)
     figure = style.make_canvas(max(_COLUMN * len(groups), explained) + _MARGIN, _HEIGHT + 0.7, title, subtitle)
     _panel(figure.add_subplot(), groups, unit, floor)
-    style.legend(figure, entries)
+    style.add_legend(figure, entries)
     return figure
 
 
@@ -96,13 +96,13 @@ def pair_panels(
     figure = style.make_canvas(width, lines * (_HEIGHT + 0.4) + 0.3, title, subtitle)
     for place, (unit, groups) in enumerate(panels.items(), 1):
         _panel(figure.add_subplot(lines, columns, place), groups, unit, floors.get(unit))
-    style.legend(figure, _entries(every, interval, bool(floors)))
+    style.add_legend(figure, _entries(every, interval, bool(floors)))
     return figure
 
 
 def _panel(axes: Axes, groups: Sequence[PairGroup], unit: str, floor: float | None) -> None:
     for at, group in enumerate(groups):
-        _draw(axes, at, group, style.colour(at))
+        _draw(axes, at, group, style.pick_colour(at))
     if floor is not None:
         axes.axhline(floor, color=style.SOFT, linewidth=1, linestyle=(0, (1, 2)), zorder=1, gid="floor")
     _scale(axes, groups, unit)

@@ -69,7 +69,7 @@ def rank_curves(
         raise EmptyError("the rank figure", "give at least one line")
     named, floor = _name_lines(lines), _floor(lines)
     height = max(_HEIGHT, _LABEL * (len(named) + 1))
-    names = max(style.inches(name, style.TEXT) for _, name, _ in named)
+    names = max(style.measure_text(name, style.TEXT) for _, name, _ in named)
     figure = style.make_canvas(_WIDTH + names + _MARGIN, height + _FRAME, title, subtitle)
     axes = figure.add_subplot()
     for line, look in zip(lines, _looks(lines), strict=True):
@@ -77,8 +77,8 @@ def rank_curves(
     if floor is not None:
         axes.axhline(floor, color=style.SOFT, linewidth=1, linestyle=(0, (1, 2)), zorder=1, gid="floor")
     _scale(axes, sorted({size for line in lines for size in line.sizes}), unit)
-    style.at_end(axes, named, _LABEL / height)
-    style.legend(figure, _entries(lines, interval))
+    style.write_at_end(axes, named, _LABEL / height)
+    style.add_legend(figure, _entries(lines, interval))
     return figure
 
 
@@ -89,7 +89,7 @@ def _looks(lines: Sequence[RankLine]) -> list[dict[str, Any]]:
         index = counts[line.control]
         counts[line.control] += 1
         grey = {"color": _GREYS[index % 3], "linestyle": _DASHES[index % 3], "marker": _MARKERS[index % 4]}
-        looks.append(grey if line.control else {"color": style.colour(index), "linestyle": "-", "marker": "o"})
+        looks.append(grey if line.control else {"color": style.pick_colour(index), "linestyle": "-", "marker": "o"})
     return looks
 
 
@@ -137,7 +137,7 @@ def _numbers(axes: Axes, sizes: list[int]) -> list[str]:
     low, high = (math.log2(end) for end in axes.get_xlim())
     for size in sizes:
         middle = (math.log2(size) - low) / (high - low) * _WIDTH
-        half = style.inches(str(size), style.TEXT) / 2
+        half = style.measure_text(str(size), style.TEXT) / 2
         fits = middle - half >= edge + _TICK
         edge = middle + half if fits else edge
         shown.append(str(size) if fits else "")

@@ -81,7 +81,7 @@ def value_curves(
     if not panels or not all(panels.values()):
         raise EmptyError("the figure of curves", "give a curve for each panel, and at least one panel")
     everything = [curve for curves in panels.values() for curve in curves]
-    beside = max(style.inches(_name(curve), style.TEXT) for curve in everything) + _MARGIN
+    beside = max(style.measure_text(_name(curve), style.TEXT) for curve in everything) + _MARGIN
     across = min(_ACROSS, len(panels))
     lines = -(-len(panels) // across)
     height = max(_HEIGHT, _LABEL * (max(map(len, panels.values())) + 2))
@@ -96,7 +96,7 @@ def value_curves(
         axes.set_xlabel(along, fontsize=style.TEXT, color=style.INK)
         if index % across == 0:
             axes.set_ylabel(unit, fontsize=style.TEXT, color=style.INK)
-    style.legend(figure, _entries(everything, interval, zero))
+    style.add_legend(figure, _entries(everything, interval, zero))
     return figure
 
 
@@ -121,7 +121,7 @@ def _panel(axes: Axes, curves: Sequence[Curve], gap: float, *, zero: bool) -> No
     axes.grid(axis="y", color=style.FAINT, linewidth=0.8)
     if zero:
         axes.axhline(0, color=style.SOFT, linewidth=1, zorder=1, gid="zero")
-    colours = [style.colour(index if curve.look is None else curve.look) for index, curve in enumerate(curves)]
+    colours = [style.pick_colour(index if curve.look is None else curve.look) for index, curve in enumerate(curves)]
     for curve, colour in zip(curves, colours, strict=True):
         _draw(axes, curve, colour)
     _ticks(axes)

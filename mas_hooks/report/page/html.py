@@ -1,13 +1,13 @@
-"""A report as one HTML page that needs nothing else: pictures, looks and the script that sorts tables lie inside."""
+"""A report as one HTML page that needs nothing else; what it looks like stands in `page.html.j2`."""
 
 from __future__ import annotations
 
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,61 +15,26 @@ from typing import TYPE_CHECKING, Any
 from mas_hooks.core.errors import EmptyError, SettingError, ShapeError
 from mas_hooks.core.files import write_file
 from mas_hooks.report import style
-from mas_hooks.report.data.sheets import Sheet, SheetLine
+from mas_hooks.report.data.sheets import Sheet
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from matplotlib.figure import Figure
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _NUMBER = re.compile(r"[+\-−]?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-_STYLE = f"""
-body {{ font: 16px/1.5 system-ui, sans-serif; color: {style.INK}; max-width: 72rem;
-  margin: 2rem auto; padding: 0 1rem }}
-h1, h2, h3 {{ line-height: 1.2 }}
-figure {{ margin: 1.5rem 0 }}
-img {{ max-width: 100%; height: auto }}
-figcaption, .note {{ color: {style.SOFT} }}
-.wide {{ overflow-x: auto }}
-table {{ border-collapse: collapse; font-size: 0.9rem }}
-caption {{ text-align: left; font-weight: bold; padding: 0.3rem 0 }}
-th, td {{ padding: 0.25rem 0.7rem; border-bottom: 1px solid {style.FAINT}; text-align: left; vertical-align: top }}
-td.number {{ text-align: right; font-variant-numeric: tabular-nums }}
-th button {{ font: inherit; font-weight: bold; color: inherit; background: none; border: 0;
-  padding: 0; cursor: pointer }}
-th[aria-sort=ascending] button::after {{ content: " ▲" }}
-th[aria-sort=descending] button::after {{ content: " ▼" }}
-tr.worst td {{ font-weight: bold }}
-tr.control td {{ color: {style.SOFT}; font-style: italic }}
-pre {{ overflow-x: auto; background: #f7f7f7; padding: 0.8rem }}
-"""
-_SCRIPT = """
-for (const table of document.querySelectorAll("table.sortable")) {
-  const heads = [...table.tHead.rows[0].cells];
-  const body = table.tBodies[0];
-  heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
-    const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
-    const value = row => {
-      const cell = row.cells[column];
-      return cell.dataset.value === undefined ? cell.textContent.trim() : Number(cell.dataset.value);
-    };
-    const order = (one, other) => {
-      const [a, b] = [value(one), value(other)];
-      if (a === "" || b === "") return (a === "") - (b === "");
-      if (typeof a === "number" && typeof b === "number") return sign * (a - b);
-      return sign * String(a).localeCompare(String(b), "en", {numeric: true});
-    };
-    heads.forEach(other => other.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
-    body.append(...[...body.rows].sort(order));
-  }));
-}
-"""
 
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the page: paragraphs, then figures by their captions (drawn, or as PNG), then tables."""
+    """One part of a page: paragraphs, then figures by their captions (drawn, or as PNG), then tables.
+
+    Example:
+        >>> from mas_hooks.report import Section
+        >>> verdict = Section("In plain words", ["Both models count in the same dims."])
+        >>> verdict.heading
+        'In plain words'
+    """
 
     heading: str
     paragraphs: Sequence[str] = ()
@@ -84,55 +49,78 @@ def html_page(
     settings: Mapping[str, Any] | None = None,
     environment: Mapping[str, Any] | None = None,
 ) -> str:
-    """The page as text; nothing in it is loaded from elsewhere, and its policy forbids that too.
+    """Write a page as text; it loads nothing from elsewhere, and its security policy forbids that too.
 
-    Every table sorts by a click on a column's name: by number where a cell begins with one, empty cells last. settings
-    and environment stand at the end, to be read and as data (`<script type="application/json">`). Raises EmptyError
-    without sections, ShapeError for a table whose lines are not as long as its columns, and SettingError for a figure
-    that is no picture.
+    Every table sorts by a click on a column's name: by number where a cell begins with one, empty cells last.
+
+    Args:
+        title: The heading and the name of the page.
+        sections: The parts of the page, in their order.
+        settings: Shown at the end, to be read and as data (`<script type="application/json">`).
+        environment: The same, below the settings.
+
+    Returns:
+        The text of the page.
+
+    Raises:
+        EmptyError: There are no sections.
+        ShapeError: A table has a line that is not as long as its columns.
+        SettingError: A figure is neither a drawing nor the bytes of a PNG file.
+
+    Example:
+        >>> from mas_hooks.report import Section, html_page
+        >>> page = html_page("Two GRUs", [Section("In plain words", ["IIA is < 0.1 & so on."])])
+        >>> "<p>IIA is &lt; 0.1 &amp; so on.</p>" in page
+        True
     """
     if not sections:
         raise EmptyError("the page of the report", "give at least one section")
-    told = {"Settings": settings, "Environment": environment}
-    parts = [
-        "<!DOCTYPE html>",
-        '<html lang="en">',
-        "<head>",
-        '<meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(title)}</title>",
-        f"<style>{_STYLE}</style>",
-        "</head>",
-        "<body>",
-        f"<h1>{escape(title)}</h1>",
-        *(line for section in sections for line in _section(section)),
-        *(line for name, content in told.items() if content is not None for line in _data(name, content)),
-        f"<script>{_SCRIPT}</script>",
-        "</body>",
-        "</html>",
-        "",
-    ]
-    return "\n".join(parts)
+    for section in sections:
+        for sheet in section.tables:
+            _check_lengths(sheet)
+    data = {"Settings": settings, "Environment": environment}
+    return _load_template().render(title=title, sections=sections, data=data, look=style)
 
 
 def save_html(path: Path | str, page: str) -> Path:
-    """Write a page whole, or not at all. Raises OutputFolderError where that cannot be done."""
+    """Write a page whole, or not at all. Raises OutputFolderError when that cannot be done.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from mas_hooks.report import save_html
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_html(Path(folder) / "report.html", "<!DOCTYPE html>").name
+        'report.html'
+    """
     return write_file(path, page, "free some space, make the folder or make it writable, then write the page again")
 
 
-def _section(section: Section) -> Iterator[str]:
-    yield from ("<section>", f"<h2>{escape(section.heading)}</h2>")
-    yield from (f"<p>{escape(text)}</p>" for text in section.paragraphs)
-    for caption, picture in (section.figures or {}).items():
-        yield f'<figure><img alt="{escape(caption)}" src="{_inline(caption, picture)}">'
-        yield f"<figcaption>{escape(caption)}</figcaption></figure>"
-    for sheet in section.tables:
-        yield from _table(sheet)
-    yield "</section>"
+@cache
+def _load_template() -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("mas_hooks.report", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
+    environment.filters |= {"inline": _inline, "leading_number": _leading_number, "write_json": _write_json}
+    return environment.get_template("page.html.j2")
 
 
-def _inline(caption: str, picture: Figure | bytes) -> str:
+def _check_lengths(sheet: Sheet) -> None:
+    for line in sheet.lines:
+        if len(line.cells) != len(sheet.columns):
+            needed = f"({len(sheet.columns)},), a cell for each column,"
+            raise ShapeError(f"a line of the table {sheet.title!r}", (len(line.cells),), needed)
+
+
+def _inline(picture: Figure | bytes, caption: str) -> str:
     """A picture as an address that holds it."""
     if not isinstance(picture, bytes):
         buffer = BytesIO()
@@ -143,36 +131,12 @@ def _inline(caption: str, picture: Figure | bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
 
 
-def _table(sheet: Sheet) -> Iterator[str]:
-    for line in sheet.lines:
-        if len(line.cells) != len(sheet.columns):
-            needed = f"({len(sheet.columns)},), a cell for each column,"
-            raise ShapeError(f"a line of the table {sheet.title!r}", (len(line.cells),), needed)
-    heads = "".join(f'<th scope="col"><button type="button">{escape(head)}</button></th>' for head in sheet.columns)
-    yield f'<div class="wide"><table class="sortable"><caption>{escape(sheet.title)}</caption>'
-    yield f"<thead><tr>{heads}</tr></thead><tbody>"
-    for line in sheet.lines:
-        yield f"<tr{_kind(line)}>{''.join(map(_cell, line.cells))}</tr>"
-    yield "</tbody></table></div>"
-    worst = "Bold: the worst direction of its fit. " if sheet.marked else ""
-    if worst or sheet.note:
-        yield f'<p class="note">{escape((worst + sheet.note).strip())}</p>'
-
-
-def _kind(line: SheetLine) -> str:
-    return ' class="control"' if line.control else ' class="worst"' if line.worst else ""
-
-
-def _cell(text: str) -> str:
-    """A cell that begins with a number carries it: intervals sort by their lower end."""
+def _leading_number(text: str) -> str:
+    """The number that a cell begins with, or nothing: intervals sort by their lower end."""
     number = _NUMBER.match(text)
-    if number is None:
-        return f"<td>{escape(text)}</td>"
-    return f'<td class="number" data-value="{number[0].replace("−", "-")}">{escape(text)}</td>'
+    return number[0].replace("−", "-") if number else ""
 
 
-def _data(name: str, content: Mapping[str, Any]) -> Iterator[str]:
-    written = json.dumps(content, indent=2, ensure_ascii=False)
-    within = written.replace("<", "\\u003c")  # so that no name in it can end the script
-    yield f"<section><details><summary>{name}</summary><pre>{escape(written)}</pre></details>"
-    yield f'<script type="application/json" id="{name.lower()}">{within}</script></section>'
+def _write_json(content: Mapping[str, Any]) -> str:
+    """The data as a reader sees them; the filter `tojson` also escapes what could end the script."""
+    return json.dumps(content, indent=2, ensure_ascii=False)

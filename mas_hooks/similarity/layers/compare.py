@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 
 from mas_hooks.core import inputs as model_inputs
-from mas_hooks.core.errors import EmptyError, SettingError, ShapeError
+from mas_hooks.core.errors import EmptyError, SettingError, ShapeError, UnsupportedError
 from mas_hooks.core.inputs import Inputs
 from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.sites import Site, Where
@@ -22,52 +22,83 @@ Sites: TypeAlias = Sequence[str | Site]
 AFTER_A_BLOCK = ".hook_resid_post"
 
 
-def cka_layers(
+def compare_layers(
     a: HookedModel,
     b: HookedModel,
     inputs: Inputs | tuple[Inputs, Inputs],
     *,
     sites_a: Sites | None = None,
     sites_b: Sites | None = None,
-    measure: str = "cka",
+    measure: str = "cka_linear_unbiased",
     average: str = "terms",
     batch_size: int = 8,
     progress: bool = True,
 ) -> LayerGrid:
     """Compare every layer of one model with every layer of another, in one pass over the inputs.
 
-    Linear CKA by the unbiased HSIC₁ over minibatches (Nguyen 2021; Brown 2023, App. C). A row is a real token, so that
-    `batch_size` sequences of 64 tokens are 512 rows; a short last minibatch joins the one before. Memory is that of one
-    minibatch. Kernels are float32 under any narrower dtype, sums float64; no logits are computed.
+    A row is a real token, so that `batch_size` sequences of 64 tokens are 512 rows; a short last minibatch joins the
+    one before. Memory is that of one minibatch. Kernels are float32 under any narrower dtype, sums float64; no logits
+    are computed.
 
-    inputs: the whole data set, or one for each model where they read different ones, whose real tokens belong together
-    row by row. sites_a, sites_b: names or sites, default what follows each block (`blocks.{i}.hook_resid_post`).
-    measure: "cka", "cka_cosine" (units z-scored over the minibatch, then cosines; Grant 2025, A.4), each also as
-    "…_biased", or "rsa", which always averages the correlation of each minibatch. average: "terms" divides means over
-    minibatches, "ratios" is the mean of what each minibatch gives.
+    Args:
+        a: a wrapped model.
+        b: another one, or the same.
+        inputs: the whole data set, or one for each model where they read different ones, whose real tokens belong
+            together row by row.
+        sites_a: names or sites, default what follows each block (`blocks.{i}.hook_resid_post`).
+        sites_b: the same of the other model.
+        measure: a name of `similarity.MEASURES` that compares layers. The default is linear CKA by the unbiased HSIC₁
+            over minibatches (Nguyen 2021; Brown 2023, App. C).
+        average: `terms` divides means over minibatches, `ratios` is the mean of what each minibatch gives; RSA always
+            takes `ratios`.
+        batch_size: sequences of a minibatch.
+        progress: whether to show a progress bar.
 
-    Raises EmptyError, NotFiniteError, SettingError, ShapeError, UnknownNameError and UnsupportedError.
+    Returns:
+        The grid of layers by layers, with its standard error over minibatches.
+
+    Raises:
+        EmptyError: there is no site, no real token or no sequence.
+        NotFiniteError: an activation is NaN or infinite.
+        SettingError: a site, the inputs of both models or the batch size do not fit.
+        ShapeError: the inputs of both models differ in rows, or a minibatch has too few.
+        UnknownNameError: there is no such measure, average or site.
+        UnsupportedError: the rows of a site are all alike, or the measure compares matched rows only.
+
+    Example:
+        >>> import torch
+        >>> import mas_hooks as mh
+        >>> from mas_hooks.models.toys import RecurrentModel
+        >>> a, b = (mh.wrap(RecurrentModel(10, 8).eval(), name=name) for name in "ab")
+        >>> ids = torch.randint(10, (16, 6), generator=torch.Generator().manual_seed(0))
+        >>> grid = mh.compare_layers(a, b, ids, sites_a=["embed", "state"], sites_b=["state"], progress=False)
+        >>> grid.values.shape, grid.layers_a, grid.rows
+        ((2, 1), ('embed', 'state'), 96)
     """
-    own_a, own_b = _sites(a, sites_a, "sites_a"), _sites(b, sites_b, "sites_b")
-    both = _both(a, b, inputs)
-    pairs = LayerPairs(_name_sites(a, own_a), _name_sites(b, own_b), measure, average)
-    same = a is b and both[0] is both[1] and _name_sites(a, own_a) == _name_sites(b, own_b)
-    minibatches = list(_minibatches(len(model_inputs.leading_tensor(both[0])), batch_size))
+    from_a, from_b = _find_sites(a, sites_a, "sites_a"), _find_sites(b, sites_b, "sites_b")
+    both = _pair_inputs(a, b, inputs)
+    pairs = LayerPairs(_name_sites(a, from_a), _name_sites(b, from_b), measure, average)
+    same = a is b and both[0] is both[1] and _name_sites(a, from_a) == _name_sites(b, from_b)
+    minibatches = list(_cut_minibatches(len(model_inputs.leading_tensor(both[0])), batch_size))
     with progress_bar(len(minibatches), f"layers of {a.name} × {b.name}", shown=progress) as shown:
         for index in minibatches:
-            rows_a = _rows(a, own_a, model_inputs.select_rows(both[0], index))
-            pairs.add(rows_a, rows_a if same else _rows(b, own_b, model_inputs.select_rows(both[1], index)))
+            rows_a = _read_rows(a, from_a, model_inputs.select_rows(both[0], index))
+            pairs.add(rows_a, rows_a if same else _read_rows(b, from_b, model_inputs.select_rows(both[1], index)))
             shown.update()
     return pairs.result()
+
+
+cka_layers = compare_layers
+"""The name of 0.1.0, kept for one release."""
 
 
 def _name_sites(model: HookedModel, sites: Sequence[Site]) -> tuple[str, list[str]]:
     return model.name, [str(site).removeprefix(f"{model.name}:") for site in sites]
 
 
-def _sites(model: HookedModel, sites: Sites | None, what: str) -> list[Site]:
+def _find_sites(model: HookedModel, sites: Sites | None, what: str) -> list[Site]:
     if not isinstance(model, HookedModel):
-        raise SettingError("a model of cka_layers", describe_output(model), "a wrapped model, from mas_hooks.wrap")
+        raise SettingError("a model of compare_layers", describe_output(model), "a wrapped model, from mas_hooks.wrap")
     if sites is None:
         sites = [name for name in model.hook_points() if name.startswith("blocks.") and name.endswith(AFTER_A_BLOCK)]
         if not sites:
@@ -83,14 +114,14 @@ def _sites(model: HookedModel, sites: Sites | None, what: str) -> list[Site]:
     return [site if isinstance(site, Site) else model.at(site, width=1) for site in sites]
 
 
-def _both(a: HookedModel, b: HookedModel, inputs: Inputs | tuple[Inputs, Inputs]) -> tuple[Inputs, Inputs]:
+def _pair_inputs(a: HookedModel, b: HookedModel, inputs: Inputs | tuple[Inputs, Inputs]) -> tuple[Inputs, Inputs]:
     """What each model reads, checked to be the same rows and the same number of real tokens in each."""
     if not isinstance(inputs, tuple):
         _check_tokenizers(a, b)
         inputs = (inputs, inputs)
     if len(inputs) != 2:
-        raise SettingError("inputs", f"a tuple of {len(inputs)}", "inputs for both models, or a pair of one for each")
-    real_a, real_b = (_real(own, model.name) for own, model in zip(inputs, (a, b), strict=True))
+        raise SettingError("the length of a tuple of inputs", len(inputs), "2: inputs of a, inputs of b")
+    real_a, real_b = (_real_tokens(read, model.name) for read, model in zip(inputs, (a, b), strict=True))
     if not real_a.any():
         raise EmptyError("inputs", "give one sequence with a real token (attention_mask 1) or more")
     if len(real_a) != len(real_b):
@@ -98,12 +129,12 @@ def _both(a: HookedModel, b: HookedModel, inputs: Inputs | tuple[Inputs, Inputs]
     counts_a, counts_b = real_a.sum(1), real_b.sum(1)
     if unequal := (counts_a != counts_b).nonzero()[:, 0].tolist():
         row = unequal[0]
-        told = f"{int(counts_b[row])} real tokens for {b.name}"
-        raise SettingError(f"row {row} of the inputs", told, f"{int(counts_a[row])}, as {a.name} reads there")
+        what = f"the number of real tokens that {b.name} reads in row {row}"
+        raise SettingError(what, int(counts_b[row]), f"{int(counts_a[row])}, as {a.name} reads there")
     return inputs
 
 
-def _real(inputs: Inputs, name: str) -> torch.Tensor:
+def _real_tokens(inputs: Inputs, name: str) -> torch.Tensor:
     """(batch, position) bool on the CPU, True on real tokens."""
     shape, mask = tuple(model_inputs.leading_tensor(inputs).shape), model_inputs.padding_mask(inputs)
     if len(shape) < 2:
@@ -117,11 +148,11 @@ def _check_tokenizers(a: HookedModel, b: HookedModel) -> None:
     """The same ids must be the same tokens, where both models say what their ids are."""
     vocabularies: list[Any] = [getattr(model.tokenizer, "get_vocab", None) for model in (a, b)]
     if a.tokenizer is not b.tokenizer and None not in vocabularies and vocabularies[0]() != vocabularies[1]():
-        allowed = "a pair (inputs of a, inputs of b), token for token"
-        raise SettingError("inputs", f"one for {a.name} and {b.name}, whose tokenizers differ", allowed)
+        remedy = "give a pair (inputs of a, inputs of b), token for token"
+        raise UnsupportedError(f"one set of ids for {a.name} and {b.name}, whose tokenizers differ,", remedy)
 
 
-def _minibatches(rows: int, size: int) -> Iterator[slice]:
+def _cut_minibatches(rows: int, size: int) -> Iterator[slice]:
     """The rows of each minibatch, `size` or, of the last one, up to twice as many less one."""
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise SettingError("batch_size", size, "a whole number of sequences, 1 or more")
@@ -130,9 +161,9 @@ def _minibatches(rows: int, size: int) -> Iterator[slice]:
         yield slice(number * size, rows if number == count - 1 else (number + 1) * size)
 
 
-def _rows(model: HookedModel, sites: Sequence[Site], inputs: Inputs) -> list[torch.Tensor]:
+def _read_rows(model: HookedModel, sites: Sequence[Site], inputs: Inputs) -> list[torch.Tensor]:
     """The rows of the real tokens at every site, (n, width) each."""
-    real = _real(inputs, model.name)
+    real = _real_tokens(inputs, model.name)
     if not real.any():
         raise EmptyError("a minibatch of the inputs (attention_mask is 0 everywhere)", "leave its rows out")
     return read_sites(model, sites, inputs, Where.from_mask(real))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mas_hooks.core.records import Record
+from mas_hooks.similarity.registry import find_record_key
 from mas_hooks.similarity.rows import Matrix
 
 
@@ -14,8 +15,25 @@ from mas_hooks.similarity.rows import Matrix
 class LayerGrid:
     """`values[i, j]` compares layer i of model a with layer j of model b; all (layers_a, layers_b), float64.
 
-    errors: standard error over minibatches (delta method), NaN where there was but one. It tells how much the choice of
-    rows matters, not how another pair of models would do. rows: how many were compared, in `minibatches`.
+    Attributes:
+        measure: a registry name of `similarity.MEASURES`.
+        model_a, model_b: the names of the models.
+        layers_a, layers_b: the names of their layers.
+        values: the similarities, in [−1, 1].
+        errors: standard error over minibatches (delta method), NaN where there was but one. It says how much the choice
+            of rows matters, not how another pair of models would do.
+        rows: how many were compared, in `minibatches`.
+
+    Example:
+        >>> import numpy as np
+        >>> from mas_hooks.similarity import LayerGrid
+        >>> values = np.array([[1.0, 0.25]])
+        >>> grid = LayerGrid("cka_linear_unbiased", "a", "b", ("first",), ("first", "last"), values, 0 * values, 60, 3)
+        >>> print(grid)
+        cka_linear_unbiased of a (rows) and b (columns), 60 rows in 3 minibatches
+        first  1.000  0.250
+        >>> [(row.measure, row.layer_b, row.value) for row in grid.records()]
+        [('cka', 'first', 1.0), ('cka', 'last', 0.25)]
     """
 
     measure: str
@@ -29,8 +47,8 @@ class LayerGrid:
     minibatches: int
 
     def __str__(self) -> str:
-        told = f"{self.rows:,} rows in {self.minibatches} minibatches"
-        lines = [f"{self.measure} of {self.model_a} (rows) and {self.model_b} (columns), {told}"]
+        compared = f"{self.rows:,} rows in {self.minibatches} minibatches"
+        lines = [f"{self.measure} of {self.model_a} (rows) and {self.model_b} (columns), {compared}"]
         wide = max(len(name) for name in self.layers_a)
         for name, row in zip(self.layers_a, self.values, strict=True):
             lines.append(f"{name:<{wide}} " + " ".join(f"{value:6.3f}" for value in row))
@@ -43,7 +61,18 @@ class LayerGrid:
         control: str | None = None,
         seed: int | None = None,
     ) -> list[Record]:
-        """One record a layer pair, row by row; bounds are 1.96 standard errors away, inside [−1, 1]."""
+        """One record for each layer pair, row by row; bounds are 1.96 standard errors away, inside [−1, 1].
+
+        Args:
+            recipe: the recipe's name.
+            comparison: what is compared, default both models' names.
+            control: the name of the control, where it is one.
+            seed: the seed of what is compared.
+
+        Returns:
+            The records. Their `measure` is the key of 0.1.0 (`cka` for `cka_linear_unbiased`).
+        """
+        key = find_record_key(self.measure, "layers")
         low, high = (np.clip(self.values + 1.96 * sign * self.errors, -1, 1) for sign in (-1, 1))
         return [
             Record(
@@ -53,7 +82,7 @@ class LayerGrid:
                 target_model=self.model_b,
                 seed=seed,
                 control=control,
-                measure=self.measure,
+                measure=key,
                 layer_a=layer_a,
                 layer_b=layer_b,
                 value=float(self.values[i, j]),

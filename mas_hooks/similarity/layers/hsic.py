@@ -1,4 +1,9 @@
-"""What a kernel makes of the rows of one layer before any product: z (n, width), so that the kernel is z zᵀ. Torch."""
+"""HSIC of every layer of one model with every layer of another, over one set of matched rows. Torch.
+
+First `make_features` turns the rows of one layer into z (n, width), so that its kernel is z zᵀ; then
+`hsic_of_all_pairs` multiplies all kernels piece by piece. `similarity.hsic` has the same estimators of two kernels, in
+NumPy.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,9 @@ from functools import reduce
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+TILE = {"cpu": 128, "cuda": 2048}
+"""Rows and columns of the piece of all kernels that is held at a time: on a CPU, what stays in its cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +70,17 @@ def widen_features(layers: Sequence[Tensor]) -> torch.dtype:
 
 
 def make_features(rows: Float[Tensor, "n width"], kernel: str, dtype: torch.dtype = torch.float32) -> Features:
-    """Centred features of a kernel, computed in `dtype`; the rows stay as they are."""
+    """The centred features of a kernel.
+
+    Args:
+        rows: (n, width), of any float dtype; they stay as they are.
+        kernel: a name of `KERNELS`.
+        dtype: what is computed in.
+
+    Returns:
+        Features whose dot products, times their scale, are the kernel.
+    """
     return Features(*KERNELS[kernel](rows.detach().to(dtype)))
-
-
-TILE = {"cpu": 128, "cuda": 2048}
-"""Rows and columns of the piece of all kernels that is held at a time: on a CPU, what stays in its cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +103,8 @@ def _kernels(layers: Sequence[Features], rows: slice, columns: slice, into: Tens
     """One piece of the kernel of each layer, flattened, (layers, rows · columns), written into a buffer."""
     height, width = (len(layers[0].z[part]) for part in (rows, columns))
     held = into[: len(layers) * height * width].view(len(layers), height, width)
-    for own, layer in zip(held, layers, strict=True):
-        torch.mm(layer.z[rows], layer.z[columns].T, out=own)
+    for piece, layer in zip(held, layers, strict=True):
+        torch.mm(layer.z[rows], layer.z[columns].T, out=piece)
     if zero_diagonal:
         held.diagonal(dim1=1, dim2=2).zero_()
     return held.flatten(1)
@@ -107,16 +120,16 @@ def _products(a: Sequence[Features], b: Sequence[Features], unbiased: bool) -> H
     n, like = len(a[0]), a[0].z
     size = min(n, TILE.get(like.device.type, TILE["cuda"]))
     buffers = [like.new_empty(len(layers) * size * size) for layers in ([a] if b is a else [a, b])]
-    crosses, own_a, own_b = [], [], []
+    crosses, selves_a, selves_b = [], [], []
     for rows, columns in _tiles(n, size):
         weight, on_diagonal = (1, True) if rows == columns else (2, False)
         left = _kernels(a, rows, columns, buffers[0], unbiased and on_diagonal)
         right = left if b is a else _kernels(b, rows, columns, buffers[1], unbiased and on_diagonal)
         crosses.append(weight * (left @ right.T))
         # By the same product as the pairs: float32 then rounds equal layers alike, and a model is 1 with its copy.
-        own_a.append(weight * (left @ left.T).diagonal())
-        own_b.append(weight * (right @ right.T).diagonal())
-    return Hsic(*(_to_float64(own).sum(0) for own in (crosses, own_a, own_b)))
+        selves_a.append(weight * (left @ left.T).diagonal())
+        selves_b.append(weight * (right @ right.T).diagonal())
+    return Hsic(*(_to_float64(sums).sum(0) for sums in (crosses, selves_a, selves_b)))
 
 
 def _row_sums(layers: Sequence[Features]) -> Float[Tensor, "layers n"]:
@@ -142,8 +155,15 @@ def _debias(products: Hsic, a: Tensor, b: Tensor) -> Hsic:
 def hsic_of_all_pairs(a: Sequence[Features], b: Sequence[Features], unbiased: bool = True) -> Hsic:
     """HSIC of all layer pairs over one set of n matched rows: HSIC₁ (n ≥ 4), or the biased trace(KHLH)/(n − 1)².
 
-    a, b: the layers of each model, (n, any width). One product of all flattened kernels of a with those of b gives
-    every pair; sums are float64. With `b is a` kernels are made once.
+    One product of all flattened kernels of a with those of b gives every pair; sums are float64.
+
+    Args:
+        a: the layers of one model, (n, any width).
+        b: the layers of the other. With `b is a` kernels are made once.
+        unbiased: HSIC₁, or the biased estimator.
+
+    Returns:
+        HSIC of every two layers, and of each layer with itself.
     """
     n = len(a[0])
     # Autocast would round the kernels to bfloat16; gradients would keep them all.
@@ -152,6 +172,6 @@ def hsic_of_all_pairs(a: Sequence[Features], b: Sequence[Features], unbiased: bo
         if unbiased:
             products = _debias(products, _row_sums(a), _row_sums(b))
         else:  # the features are centred: K is HKH already
-            products = Hsic(*(one / (n - 1) ** 2 for one in (products.cross, products.a, products.b)))
+            products = Hsic(*(sums / (n - 1) ** 2 for sums in (products.cross, products.a, products.b)))
         scale_a, scale_b = (_to_float64([layer.scale for layer in layers]) ** 2 for layers in (a, b))
     return Hsic(products.cross * (scale_a[:, None] * scale_b), products.a * scale_a**2, products.b * scale_b**2)

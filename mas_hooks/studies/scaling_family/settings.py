@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.settings import Settings
 from mas_hooks.models.language.small_lm import SmallModel
-from mas_hooks.similarity.layers.accumulate import MEASURES
+from mas_hooks.similarity import find_measure
 from mas_hooks.studies.work.layer_comparison import LayerComparison, LayeredModel
 from mas_hooks.studies.work.stitching import StitchTexts
 
@@ -48,7 +48,8 @@ class ScalingFamilySettings(Settings):
     batch_size: int = Field(default=8, ge=1)
     """Sequences of a minibatch (the paper: 1, of 1024 tokens)."""
     measure: str = "cka"
-    """cka (unbiased), cka_cosine, cka_biased, cka_cosine_biased or rsa."""
+    """cka_linear_unbiased (which `cka` is short for), cka_linear_biased, cka_cosine_unbiased, cka_cosine_biased or
+    rsa_cosine_spearman."""
     untrained: bool = True
     """Add a copy of the middle member with fresh random weights: a known outlier, which the rule has to flag."""
     seed: int = 0
@@ -59,8 +60,7 @@ class ScalingFamilySettings(Settings):
         """What fits no comparison is told before anything is trained."""
         if self.models and self.data is None:
             raise SettingError("data", None, "given with --models: a file or folder of texts that they read")
-        if self.measure not in MEASURES:
-            raise SettingError("measure", self.measure, "one of " + ", ".join(MEASURES))
+        find_measure(self.measure, "layers", "the scaling family")
         names = [one.name for one in self.members]
         if len(names) < 3 or len(set(names)) < len(names):
             raise SettingError("the family", names, "three members or more, all of different names")

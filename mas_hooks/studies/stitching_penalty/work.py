@@ -17,7 +17,7 @@ from mas_hooks.core.run_folder import RunFolder
 from mas_hooks.core.settings import Options
 from mas_hooks.hooks.hooked_model import HookedModel
 from mas_hooks.models.language.small_lm import pack_texts
-from mas_hooks.similarity.layers.compare import cka_layers
+from mas_hooks.similarity import compare_layers
 from mas_hooks.studies.stages import alignment_folder, follow_work
 from mas_hooks.studies.work import stitching
 from mas_hooks.studies.work.stitching import StitchComparison, interval_record, read_losses
@@ -85,7 +85,7 @@ def _grids(models: Any, seed: int) -> Iterator[Record]:
     both, shown = models.load_pair(seed), models.options.progress
     rows = models.texts.rows(both[0])[2]
     for way in ((0, 1), (0, 0), (1, 1)):
-        grid = cka_layers(both[way[0]], both[way[1]], rows, progress=shown)
+        grid = compare_layers(both[way[0]], both[way[1]], rows, progress=shown)
         yield from (models.describe(way, row) for row in grid.records(seed=seed))
 
 

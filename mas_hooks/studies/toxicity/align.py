@@ -13,8 +13,8 @@ from pydantic import Field, model_validator
 
 from mas_hooks.alignment.maps.spec import Init
 from mas_hooks.core import records
-from mas_hooks.core.files import ensure_writable
 from mas_hooks.core.errors import SettingError
+from mas_hooks.core.files import ensure_writable
 from mas_hooks.core.records import Record
 from mas_hooks.core.run_folder import RECORDS, RunFolder
 from mas_hooks.core.settings import Options, Settings

@@ -17,7 +17,7 @@ from mas_hooks.models.language import classifier_set
 from mas_hooks.models.language.classifier_set import PairTexts
 from mas_hooks.models.language.load import check_blocks, check_context, check_same_tokens
 from mas_hooks.models.language.small_lm import SmallModel, load_small_lm
-from mas_hooks.similarity.layers.compare import cka_layers
+from mas_hooks.similarity import compare_layers
 from mas_hooks.studies.work.stitching import StitchTexts, load_once
 from mas_hooks.training.controls import reinitialise_models
 
@@ -35,7 +35,7 @@ class LayeredModel(Settings):
 
 
 class LayerComparison(Settings):
-    """Two models and what both read: texts, or pairs of sentences for classifiers; `measure` as in `cka_layers`.
+    """Two models and what both read: texts, or pairs of sentences for classifiers; `measure` as in `compare_layers`.
 
     batch_size: sequences of a minibatch.
     """
@@ -61,12 +61,12 @@ class LayerComparison(Settings):
 
 
 def run_layer_comparison(work: Work[LayerComparison]) -> list[Record]:
-    """One record a pair of layers; of language models on the test rows. Raises what `cka_layers` raises."""
+    """One record a pair of layers; of language models on the test rows. Raises what `compare_layers` raises."""
     own = work.comparison
     a = load_side(own.a, own)
     b = a if own.a == own.b else load_side(own.b, own)
     check_same_tokens(a, b)
-    found = cka_layers(
+    found = compare_layers(
         a, b, _inputs(a, own), measure=own.measure, batch_size=own.batch_size, progress=work.progress
     ).records(control=own.control)
     return [replace(row, split="test", trials=None) for row in found]

@@ -156,7 +156,7 @@ def sequence_losses(alignment: Alignment, pairs: Pairs) -> tuple[Tensor, Tensor]
     swaps = PatchedDirections(alignment, pairs, [WAY], ActivationCache(alignment.sites, alignment.models))
     found = []
     for edited in (True, False):
-        sums, counts = zip(*swaps.each(pair_losses, edited=edited)[WAY], strict=True)
+        sums, counts = zip(*swaps.measure_batches(pair_losses, edited=edited)[WAY], strict=True)
         found.append((torch.cat(sums) / torch.cat(counts)).double().cpu())
     return found[0], found[1]
 

@@ -44,7 +44,7 @@ def test_maps_hold_their_own_door_too(cls, rank):
             {"subspaces": {"extra": 2}},
             "a subspace name is 'extra', but must be another name: 'extra' is what a rotation ",
         ),
-        ({"subspaces": {"count": 0}}, "the dims of a subspace is 0, but must be 1 or more."),
+        ({"subspaces": {"count": 0}}, "the number of dims of a subspace is 0, but must be 1 or more."),
         (
             {"rank": 2, "kind": "fixed", "scale": "learned"},
             "the scale of a fixed map is 'learned', but must be 'fixed'",

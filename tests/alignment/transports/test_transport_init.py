@@ -21,7 +21,7 @@ def began(spec, h_s, h_t):
     one = spec.make(h_s.shape[1], h_t.shape[1], "x")
     one.source.fit(h_s)
     one.target.fit(h_t)
-    spec.begin(one, h_s, h_t)
+    spec.fit_start(one, h_s, h_t)
     return one
 
 
@@ -145,7 +145,7 @@ def test_random_matrices_keep_the_length_of_a_row_on_average(generator):
 def test_random_starts_are_those_of_their_generator(spec):
     spec = TransportSpec(**spec)
     state = torch.random.get_rng_state()
-    first, again, other = (spec.first(6, 4, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    first, again, other = (spec.draw_start(6, 4, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.allclose(first, other, atol=0.1)
     assert first.shape == (4, 6)
@@ -158,7 +158,7 @@ def test_the_identity_start_passes_the_first_units_of_its_rank(generator):
     for rank in (None, 2):
         spec = TransportSpec(rank=rank, init="identity")
         one = spec.make(5, 5, "x")
-        one.start(spec.first(5, 5, generator))
+        one.start(spec.draw_start(5, 5, generator))
         kept = 5 if rank is None else rank
         assert torch.allclose(one(h), torch.cat([h[:, :kept], torch.zeros(3, 5 - kept)], dim=1), atol=1e-6)
 
@@ -169,7 +169,7 @@ def test_a_start_without_need_of_rows_leaves_them(generator):
     spec = TransportSpec(init="random")
     one = spec.make(4, 4, "x")
     before = one.weight.clone()
-    spec.begin(one, torch.randn(9, 4, generator=generator), torch.randn(9, 4, generator=generator))
+    spec.fit_start(one, torch.randn(9, 4, generator=generator), torch.randn(9, 4, generator=generator))
     assert torch.equal(one.weight, before)
 
 
@@ -185,7 +185,7 @@ def test_rows_that_do_not_do(spec):
         began(spec, good[:0], good[:0])
     bad = good.clone()
     bad[1, 2] = float("nan")
-    with pytest.raises(NotFiniteError, match=r"^the source's rows of a start holds 1 values that are NaN"):
+    with pytest.raises(NotFiniteError, match=r"^the source's rows of a start holds 1 value that is NaN"):
         began(spec, bad, good)
-    with pytest.raises(NotFiniteError, match=r"^the target's rows of a start holds 1 values that are NaN"):
+    with pytest.raises(NotFiniteError, match=r"^the target's rows of a start holds 1 value that is NaN"):
         began(spec, good, bad)

@@ -19,7 +19,7 @@ def test_every_parameter_has_a_finite_gradient_from_every_start(spec, width_s, w
     for init in ("random", "identity") if width_s == width_t else ("random",):
         full = TransportSpec(**spec, init=init)
         one = full.make(width_s, width_t, "x")
-        one.start(full.first(width_s, width_t, generator))
+        one.start(full.draw_start(width_s, width_t, generator))
         h = torch.randn(9, width_s, generator=generator)
         goal = torch.randn(9, width_t, generator=generator)
         (one.view()(h) - goal).square().sum().backward()
@@ -91,7 +91,7 @@ def test_training_is_the_same_each_time_whatever_the_global_generator(spec, gene
         torch.manual_seed(seed)
         full = TransportSpec(**spec)
         one = full.make(6, 4, "x")
-        one.start(full.first(6, 4, torch.Generator().manual_seed(3)))
+        one.start(full.draw_start(6, 4, torch.Generator().manual_seed(3)))
         optimizer = torch.optim.Adam(one.parameters(), lr=1e-1)
         for _ in range(5):
             optimizer.zero_grad()

@@ -105,7 +105,7 @@ def test_an_orthogonal_transport_starts_where_it_is_told(parametrization, width_
     spec = TransportSpec(kind="orthogonal", parametrization=parametrization)
     one = spec.make(width_s, width_t, "x")
     assert torch.allclose(one.view().steps[0], torch.eye(width_t, width_s), atol=1e-6)
-    matrix = spec.first(width_s, width_t, generator)
+    matrix = spec.draw_start(width_s, width_t, generator)
     one.start(matrix)
     assert torch.allclose(one.view().steps[0], matrix, atol=2e-6)
     one.start(3 * matrix)  # not orthonormal: the nearest one that is

@@ -34,7 +34,7 @@ def made(spec, width_s, width_t, generator, dtype=torch.float32):
     """A transport away from its start, calibrated on very unequal units."""
     spec = TransportSpec(**spec)
     one = spec.make(width_s, width_t, "a → b")
-    one.start(spec.first(width_s, width_t, generator))
+    one.start(spec.draw_start(width_s, width_t, generator))
     jolt(one, generator)
     one = one.to(dtype)
     for calibration, width in ((one.source, width_s), (one.target, width_t)):

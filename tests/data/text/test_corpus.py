@@ -73,7 +73,7 @@ def test_what_holds_no_text_is_told(tmp_path):
     with pytest.raises(EmptyError, match=r"the text in .* is empty; give a .txt or .jsonl file, or a folder of them"):
         read_texts(tmp_path)
     (tmp_path / "a.jsonl").write_text('{"text": "three"}\n["four"]\n', "utf-8")
-    with pytest.raises(DataSetError, match=r"a.jsonl:2: is no object with a text"):
+    with pytest.raises(DataSetError, match=r"a.jsonl:2: holds a list instead of an object"):
         read_texts(tmp_path)
     (tmp_path / "a.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataSetError, match=r"a.jsonl: cannot be read"):

@@ -121,7 +121,7 @@ def test_a_length_of_splits_can_be_asked_for():
         (both(30, 4), {"test": 2}, ("'nontoxic' has 4 usable rows", "need 5", "fewer splits")),
         (both(30, 8), {"test": 2, "rows": 3}, ("'nontoxic' has 8 usable rows", "3 splits of 3 or more", "need 11")),
         ([], {}, ("'toxic' has no usable row (none was dropped)",)),
-        ([*made("toxic", 1) * 9, *made("nontoxic", 20)], {"test": 1}, ("'toxic' has 1 usable rows (8 repeated)",)),
+        ([*made("toxic", 1) * 9, *made("nontoxic", 20)], {"test": 1}, ("'toxic' has 1 usable row (8 repeated)",)),
         (made("toxic", 9, "p") + made("nontoxic", 20), {"test": 1}, ("'toxic' has no usable row", "8 with the prompt")),
     ],
 )  # fmt: skip

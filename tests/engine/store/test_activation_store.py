@@ -22,6 +22,7 @@ from mas_hooks.core.errors import (
     SettingError,
     ShapeError,
     UnknownNameError,
+    UnsupportedError,
 )
 from mas_hooks.core.sites import Site, Where, recording
 from mas_hooks.engine.store.collect import ActivationStore, collect
@@ -404,15 +405,15 @@ DAMAGES = {
     r"shard-00001\.safetensors: cannot be read \(": no_safetensors,
     r"shard-00001\.safetensors: holds other tensors than its index says": other_tensors,
     r"holds no index\.json that can be read": lambda folder: (folder / "index.json").unlink(),
-    r"is no whole index of activations \(its text: invalid json": lambda folder: (folder / "index.json").write_text(
+    r"is not a whole index of activations \(its text: invalid json": lambda folder: (folder / "index.json").write_text(
         (folder / "index.json").read_text()[:200]
     ),
-    r"is no whole index of activations \(kind: ": lambda folder: retold(folder, lambda i: i.update(kind="model")),
-    r"is no whole index of activations \(format: ": lambda folder: retold(folder, lambda i: i.update(format=2)),
-    r"is no whole index of activations \(request: field required": lambda folder: retold(
+    r"is not a whole index of activations \(kind: ": lambda folder: retold(folder, lambda i: i.update(kind="model")),
+    r"is not a whole index of activations \(format: ": lambda folder: retold(folder, lambda i: i.update(format=2)),
+    r"is not a whole index of activations \(request: field required": lambda folder: retold(
         folder, lambda i: i.pop("request")
     ),
-    r"is no whole index of activations \(shards\.0\.file: ": lambda folder: retold(
+    r"is not a whole index of activations \(shards\.0\.file: ": lambda folder: retold(
         folder, lambda i: i["shards"][0].update(file="../secret.safetensors")
     ),
     r"is not finished \(\d+ rows\); go on with": lambda folder: retold(folder, lambda i: i.update(complete=False)),
@@ -470,9 +471,12 @@ REFUSED = {
     "batch_size is 0, but must be above 0": (SettingError, {"batch_size": 0}),
     "shard_mb is -1, but must be above 0": (SettingError, {"shard_mb": -1}),
     "resume is True, but must be False where no folder": (SettingError, {"resume": True}),
-    "batch 0 of the inputs is 'a int64 tensor": (SettingError, {"inputs": [ids(2), ids(2)]}),
-    "inputs is 'a int', but must be a tensor": (SettingError, {"inputs": 3}),
-    "where is 'given beside batches'": (SettingError, {"inputs": [(ids(), None)], "where": cells()}),
+    "batch 0 of the inputs is 'an int64 tensor": (SettingError, {"inputs": [ids(2), ids(2)]}),
+    "inputs is 'an int', but must be a tensor": (SettingError, {"inputs": 3}),
+    "a where of its own beside inputs that come in batches is not supported": (
+        UnsupportedError,
+        {"inputs": [(ids(), None)], "where": cells()},
+    ),
     "the inputs of toy has shape (4,)": (ShapeError, {"inputs": torch.arange(4)}),
     "sites is ['toy:layers.0', 'toy:layers.0'], but must be different sites": (
         SettingError,

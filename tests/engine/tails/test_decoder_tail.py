@@ -111,7 +111,7 @@ def test_what_does_not_fit_into_memory_is_computed_again(monkeypatch, room, fits
     site, data = own.at("blocks.0.hook_resid_post"), pairs("right")
     tail = choose_runner(own, site, data)
     found, gradient = numbers(tail, [part(data, site.width)])
-    (_, rows), *_ = tail.kept.values()
+    (_, rows), *_ = tail.caches.values()
     assert (rows.fits, rows.prefixes) == (fits, reuses)
     wanted, expected = numbers(ReferenceRunner(own, site), [part(data, site.width)])
     torch.testing.assert_close(found.logits, wanted.logits, rtol=1e-5, atol=1e-5)
@@ -246,7 +246,7 @@ def test_no_prefix_is_kept_where_every_row_is_edited_from_its_start(columns, mon
         found, gradient = numbers(tail, [part(data, site.width)])
     finally:
         watched.remove()
-    ((_, store),) = tail.kept.values()
+    ((_, store),) = tail.caches.values()
     assert store.prefixes == (columns != [0, 0, 0])
     if not store.prefixes:
         assert sorted(shape[1] for shape in seen) == sorted({4, data.labels.shape[1]})

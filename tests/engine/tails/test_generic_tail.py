@@ -10,7 +10,7 @@ from mas_hooks.core.sites import Where
 from mas_hooks.data.pairs import Pairs
 from mas_hooks.engine.runner import ReferenceRunner, choose_runner
 from mas_hooks.engine.tails import kept
-from mas_hooks.engine.tails.generic import StreamTailRunner, find_stream_start, narrow_places
+from mas_hooks.engine.tails.generic import StreamTailRunner, find_stream_start, list_narrow_places
 from mas_hooks.models.toys.transformer import TransformerModel
 
 LAST = LONG.labels.shape[1] - 1
@@ -133,7 +133,7 @@ def test_what_does_not_fit_into_memory_is_computed_again(monkeypatch):
     model, site = toy("blocks.0.hook_resid_post")
     tail = choose_runner(model, site, LONG)
     assert_same(tail, ReferenceRunner(model, site), [part(LONG, [2, 5], WIDTH), part(LONG, [5], WIDTH)])
-    assert [one.fits for _, one in tail.kept.values()] == [False]
+    assert [one.fits for _, one in tail.caches.values()] == [False]
 
 
 ODD = {  # of a swap at the embedding, after the first block, after the last: where the run is narrowed
@@ -198,7 +198,7 @@ def test_sites_above_the_blocks_are_served_by_the_whole_forward(name):
 
 def test_reference_where_nothing_is_known_or_asked_for():
     model, site = toy("blocks.0.hook_resid_post")
-    assert choose_runner(model, site, LONG, "resume").name == "tail"
+    assert choose_runner(model, site, LONG, "tail").name == "tail"
     assert choose_runner(model, site, LONG, "reference").name == "reference"
     without, place = handle(TransformerModel(VOCABULARY, WIDTH), "blocks.0.mlp")
     assert choose_runner(without, place, LONG).name == "reference"
@@ -219,7 +219,7 @@ def test_where_a_run_can_be_narrowed():
         ("blocks.2.hook_resid_post", ["blocks.2"]),
     ):
         model, site = toy(name)
-        assert narrow_places(model, find_stream_start(model, site, LONG.target_inputs[:1])) == places
+        assert list_narrow_places(model, find_stream_start(model, site, LONG.target_inputs[:1])) == places
 
 
 def test_an_error_above_leaves_nothing_behind():

@@ -6,7 +6,13 @@ from hooks.hook_models import BATCH, HIDDEN, LENGTH, Cells, Fused, Positionwise,
 from torch import nn
 
 from mas_hooks.core.sites import Where
-from mas_hooks.engine.tails.recurrent import Packed, find_state_start, has_tail, only_state, run_state_tail
+from mas_hooks.engine.tails.recurrent import (
+    Packed,
+    find_only_state,
+    find_state_start,
+    is_single_layer_state,
+    run_state_tail,
+)
 from mas_hooks.hooks.taps import Edit
 from mas_hooks.hooks.wrap import wrap
 
@@ -141,7 +147,7 @@ def test_forward_slot_is_restored():
 def test_who_has_a_tail():
     def has(module, name="state", side="output"):
         handle = wrap(module)
-        return has_tail(handle, handle.at(name, side))
+        return is_single_layer_state(handle, handle.at(name, side))
 
     assert has(Fused(nn.GRU))
     assert has(Fused(nn.LSTM))
@@ -150,7 +156,7 @@ def test_who_has_a_tail():
     assert not has(Fused(nn.GRU), "rnn")
     assert not has(Fused(nn.GRU), "head", "input")
     positionwise = wrap(Positionwise())
-    assert not has_tail(positionwise, positionwise.at("embed"))
+    assert not is_single_layer_state(positionwise, positionwise.at("embed"))
     with pytest.raises(TypeError, match="embed is no fused recurrent module"):
         run_state_tail(
             positionwise, positionwise.at("embed"), values(1, 4), Packed.of(torch.tensor([1])), ids(1, 1)[0], (0, 0)
@@ -199,9 +205,9 @@ def test_own_start_is_what_the_module_is_given(kind, make, given):
 
 def test_the_only_state():
     handle = wrap(Fused(nn.LSTM))
-    assert only_state(handle) == handle.at("state")
+    assert find_only_state(handle) == handle.at("state")
     for other in (Fused(nn.GRU, layers=2), Cells(nn.GRUCell), Positionwise()):
-        assert only_state(wrap(other)) is None
+        assert find_only_state(wrap(other)) is None
 
 
 @pytest.mark.parametrize("lengths", [*LENGTHS.values(), [], [3], [1, 5, 5, 0, 2]])

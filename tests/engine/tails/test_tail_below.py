@@ -127,7 +127,7 @@ def test_reference_where_pairs_do_not_suit():
     model, site = handle(MODELS["gru"](), "embed")
     ids, where, labels, mask = LONG.target_inputs, LONG.target_where, LONG.labels, LONG.label_mask
     assert choose_runner(model, site, LONG).name == "tail"
-    assert choose_runner(model, site, LONG, "resume").name == "tail"
+    assert choose_runner(model, site, LONG, "tail").name == "tail"
     assert choose_runner(model, site, LONG, "reference").name == "reference"
     early, late = mask.clone(), int(where.columns.argmax())
     early[late, int(where.columns[late]) - 1] = True
@@ -149,8 +149,8 @@ def test_no_tail_without_a_recurrence_to_go_on_from():
 def test_a_proof_changes_vectors_that_are_all_alike():
     """Else a swap that ends up at another cell would not be seen."""
     vectors = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
-    assert run._swapped_vectors(vectors).tolist() == [[4, 5, 6], [3, 1, 2], [1, 2, 3]]
-    assert run._swapped_vectors(vectors[:1]).tolist() == [[3, 1, 2]]
+    assert run._exchange_vectors(vectors).tolist() == [[4, 5, 6], [3, 1, 2], [1, 2, 3]]
+    assert run._exchange_vectors(vectors[:1]).tolist() == [[3, 1, 2]]
 
 
 def test_a_tail_that_puts_a_swap_elsewhere_is_not_taken(monkeypatch):

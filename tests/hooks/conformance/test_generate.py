@@ -116,7 +116,8 @@ def test_a_column_that_is_never_run_is_told(mode):
     """The last written token is not run itself, so nothing can be edited there."""
     own = mh.wrap(model("gpt2"))
     end = LENGTH + STEPS - 1
-    sentence = rf"{POST}' was never reached at 1 of .*: its module passed {end} positions, asked was position {end}\."
+    detail = f"{end} positions passed its module, and the edit asks for position {end}"
+    sentence = rf"{POST}' was never reached at 1 of .*: {detail}\."
     with pytest.raises(UnreachedSiteError, match=sentence):
         generated(own, Plan(POST, [(0, 3), (1, end)]), prompts(), **MODES[mode])
     one = generated(own, Plan(POST, "generated"), prompts(), max_new_tokens=1, **MODES[mode])

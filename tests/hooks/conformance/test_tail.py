@@ -31,7 +31,7 @@ def assert_same(one, two, parts):
 
 
 @pytest.mark.parametrize(("family", "name"), TAILS, ids=["-".join(case) for case in TAILS])
-@pytest.mark.parametrize("path", ["auto", "resume"])
+@pytest.mark.parametrize("path", ["auto", "tail"])
 def test_tail_equals_reference(family, name, path):
     own = handle(family)
     site = own.at(name)

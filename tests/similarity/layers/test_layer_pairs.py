@@ -7,18 +7,18 @@ from sentences import refused
 from slow_layers import cka_ratios, cka_terms, hsic_1, hsic_biased
 
 from mas_hooks.core.errors import EmptyError, NotFiniteError, ShapeError, UnknownNameError, UnsupportedError
-from mas_hooks.similarity import LayerPairs, rsa
+from mas_hooks.similarity import MEASURES, LayerPairs, rsa
 from mas_hooks.similarity.layers import hsic
-from mas_hooks.similarity.layers.accumulate import MEASURES
 from mas_hooks.similarity.layers.hsic import make_features
 
-ALL = pytest.mark.parametrize("measure", MEASURES)
+LAYERED = [name for name, measure in MEASURES.items() if measure.layers]
+ALL = pytest.mark.parametrize("measure", LAYERED)
 CKA = pytest.mark.parametrize(
     ("measure", "name", "slow"),
     [
-        ("cka", "linear", hsic_1),
-        ("cka_cosine", "cosine", hsic_1),
-        ("cka_biased", "linear", hsic_biased),
+        ("cka_linear_unbiased", "linear", hsic_1),
+        ("cka_cosine_unbiased", "cosine", hsic_1),
+        ("cka_linear_biased", "linear", hsic_biased),
         ("cka_cosine_biased", "cosine", hsic_biased),
     ],
 )
@@ -42,7 +42,7 @@ def _maps():
     return [rng.normal(size=(4, width)) for width in (5, 9, 3, 7, 40)]
 
 
-def grid(batches, measure="cka", average="terms"):
+def grid(batches, measure="cka_linear_unbiased", average="terms"):
     pairs = LayerPairs(A, B, measure, average)
     for a, b in batches:
         pairs.add(a, b)
@@ -71,7 +71,7 @@ def test_the_size_of_a_tile_changes_nothing(batches, monkeypatch, size):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("measure", ["cka", "cka_cosine", "cka_biased"])
+@pytest.mark.parametrize("measure", ["cka_linear_unbiased", "cka_cosine_unbiased", "cka_linear_biased"])
 def test_narrow_rows_are_computed_in_float32(batches, dtype, measure):
     narrow = [tuple([x.to(dtype) for x in side] for side in one) for one in batches]
     same_rows = [tuple([x.double() for x in side] for side in one) for one in narrow]
@@ -88,7 +88,7 @@ def test_the_sides_may_differ_in_dtype(batches):
     assert np.array_equal(grid(mixed).values, grid(widened).values)
 
 
-@pytest.mark.parametrize("measure", ["cka", "cka_biased", "cka_cosine"])
+@pytest.mark.parametrize("measure", ["cka_linear_unbiased", "cka_linear_biased", "cka_cosine_unbiased"])
 @pytest.mark.parametrize("scale", [1e-12, 1e12])
 def test_float32_survives_large_and_small_rows_and_far_means(batches, measure, scale):
     single = [tuple([x.float() for x in side] for side in one) for one in batches]
@@ -118,7 +118,7 @@ def test_swapping_the_models_transposes(batches, measure):
     assert np.allclose(back.result().values.T, grid(batches, measure).values, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("measure", ["cka", "cka_biased"])
+@pytest.mark.parametrize("measure", ["cka_linear_unbiased", "cka_linear_biased"])
 def test_linear_kernels_see_no_rotation_shift_or_scale_of_all(batches, rotation, measure):
     turned = [([x @ torch.tensor(rotation_of(x)) * 7 - 2 for x in a], b) for a, b in batches]
     assert np.allclose(grid(turned, measure).values, grid(batches, measure).values, rtol=0, atol=1e-10)
@@ -130,7 +130,7 @@ def rotation_of(x):
     return np.linalg.qr(np.random.default_rng(x.shape[1]).normal(size=(x.shape[1], x.shape[1])))[0]
 
 
-@pytest.mark.parametrize("measure", ["cka_cosine", "cka_cosine_biased"])
+@pytest.mark.parametrize("measure", ["cka_cosine_unbiased", "cka_cosine_biased"])
 def test_cosine_kernels_see_no_scale_of_a_unit(batches, measure):
     scaled = [([x * torch.linspace(-9, 9, x.shape[1] + 1)[1:] + 4 for x in a], b) for a, b in batches]
     assert np.allclose(grid(scaled, measure).values, grid(batches, measure).values, rtol=0, atol=1e-10)
@@ -174,8 +174,8 @@ def test_minibatches_agree_with_the_full_batch_within_their_error(average):
     x = rng.normal(size=(1280, 6))
     y = x @ rng.normal(size=(6, 10)) + 4 * rng.normal(size=(1280, 10))
     whole, parts = (
-        LayerPairs(("a", ["x"]), ("b", ["y"]), "cka", average),
-        LayerPairs(("a", ["x"]), ("b", ["y"]), "cka", average),
+        LayerPairs(("a", ["x"]), ("b", ["y"]), "cka_linear_unbiased", average),
+        LayerPairs(("a", ["x"]), ("b", ["y"]), "cka_linear_unbiased", average),
     )
     whole.add([torch.tensor(x)], [torch.tensor(y)])
     for rows in np.split(np.arange(1280), 20):
@@ -186,7 +186,7 @@ def test_minibatches_agree_with_the_full_batch_within_their_error(average):
     assert abs(full.values - some.values)[0, 0] < 4 * some.errors[0, 0]
     # In the limit of many rows the estimators meet; in minibatches of 64 the biased one is far off.
     assert full.values[0, 0] == pytest.approx(cka_terms([(x, y)], "linear", hsic_biased), abs=0.01)
-    parts = LayerPairs(("a", ["x"]), ("b", ["y"]), "cka_biased", average)
+    parts = LayerPairs(("a", ["x"]), ("b", ["y"]), "cka_linear_biased", average)
     for rows in np.split(np.arange(1280), 20):
         parts.add([torch.tensor(x[rows])], [torch.tensor(y[rows])])
     assert parts.result().values[0, 0] - full.values[0, 0] > 4 * some.errors[0, 0]
@@ -197,7 +197,7 @@ def test_the_error_is_how_far_repeats_scatter(average):
     rng = np.random.default_rng(5)
     values, errors = [], []
     for _ in range(150):
-        pairs = LayerPairs(("a", ["x"]), ("b", ["y"]), "cka", average)
+        pairs = LayerPairs(("a", ["x"]), ("b", ["y"]), "cka_linear_unbiased", average)
         for _ in range(12):
             x = rng.normal(size=(40, 3))
             pairs.add([torch.tensor(x)], [torch.tensor(x @ np.ones((3, 4)) + rng.normal(size=(40, 4)))])
@@ -214,7 +214,7 @@ def test_the_error_of_a_mean_of_ratios_is_its_standard_error(batches):
 
 def test_rsa_is_the_mean_correlation_of_the_minibatches(batches):
     expected = [[np.mean([rsa(x, y).value for x, y in of(batches, i, j)]) for j in range(2)] for i in range(3)]
-    assert np.allclose(grid(batches, "rsa").values, expected, rtol=0, atol=1e-10)
+    assert np.allclose(grid(batches, "rsa_cosine_spearman").values, expected, rtol=0, atol=1e-10)
 
 
 def test_records_name_the_layers(batches):
@@ -247,7 +247,7 @@ def test_gradients_are_not_followed(batches):
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e9 / 3])
-@pytest.mark.parametrize("measure", ["cka", "cka_cosine"])
+@pytest.mark.parametrize("measure", ["cka_linear_unbiased", "cka_cosine_unbiased"])
 def test_a_constant_unit_changes_nothing(batches, measure, constant):
     single = [tuple([x.float() for x in side] for side in one) for one in batches]
     beside = [([torch.cat([x, torch.full((len(x), 1), constant)], 1) for x in a], b) for a, b in single]
@@ -255,7 +255,7 @@ def test_a_constant_unit_changes_nothing(batches, measure, constant):
 
 
 @pytest.mark.parametrize("average", ["terms", "ratios"])
-@pytest.mark.parametrize("measure", [name for name in MEASURES if name != "rsa"])
+@pytest.mark.parametrize("measure", [name for name in LAYERED if not name.startswith("rsa_cosine_spearman")])
 def test_a_layer_of_equal_rows_is_refused(batches, measure, average):
     flat = [(a, [b[0], torch.full_like(b[1], 0.1)]) for a, b in batches]
     with refused(UnsupportedError, f"{measure} of b:b1, whose rows are all alike over"):
@@ -265,7 +265,7 @@ def test_a_layer_of_equal_rows_is_refused(batches, measure, average):
 def test_rsa_names_the_layer_of_equal_distances(batches):
     flat = [(a, [b[0], torch.ones_like(b[1])]) for a, b in batches]
     with refused(UnsupportedError, "rsa of b:b1, all of whose rows lie equally far apart,"):
-        grid(flat, "rsa")
+        grid(flat, "rsa_cosine_spearman")
 
 
 @ALL
@@ -279,7 +279,7 @@ def test_rows_that_are_not_finite_are_refused(batches, measure, bad):
 @ALL
 def test_too_few_rows_are_refused(batches, measure):
     one_row = [tuple([x[:1] for x in side] for side in batches[0])]
-    fewest = 3 if measure == "rsa" or "biased" in measure else 4
+    fewest = 4 if measure.endswith("unbiased") else 3
     with refused(ShapeError, "a:a0 in minibatch 0 has shape (1, 5)", f"({fewest} or more, width)", "batch_size"):
         grid(one_row, measure)
     enough = tuple([x[:fewest] for x in side] for side in batches[0])
@@ -298,7 +298,7 @@ def test_nothing_added_is_told():
 
 
 def test_misspelt_settings_get_the_nearest():
-    with refused(UnknownNameError, "cka_layers has no measure 'cka_cosin'", "'cka_cosine'"):
+    with refused(UnknownNameError, "compare_layers has no measure 'cka_cosin'", "'cka_cosine'"):
         LayerPairs(A, B, "cka_cosin")
-    with refused(UnknownNameError, "cka_layers has no average 'ratio'", "'ratios'"):
-        LayerPairs(A, B, "cka", "ratio")
+    with refused(UnknownNameError, "compare_layers has no average 'ratio'", "'ratios'"):
+        LayerPairs(A, B, "cka_linear_unbiased", "ratio")

@@ -1,4 +1,4 @@
-"""The training loop against a slow one written out here: the same weights to the bit; its checks and its errors."""
+"""The training loop against a slow one written out here; its checks, its end and its errors."""
 
 import math
 

@@ -152,7 +152,7 @@ def test_source_and_target_are_not_the_same_thing(tmp_path):
         ({"layer": 2}, r"layer is 2, but must be a block of solu-2l, 0 to 1"),
         (
             {"source": TINY.model_copy(update={"vocabulary": 290})},
-            r"the tokenizer of gelu-2l differs from that of solu-2l; give",
+            r"the tokenizer of gelu-2l differs from that of gelu-2l; give",
         ),
         ({"texts": StitchTexts(context=16, sizes=(1, 0, 1))}, r"sizes is \(1, 0, 1\), but must be three numbers"),
     ],

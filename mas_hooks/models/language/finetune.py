@@ -115,57 +115,70 @@ def finetune_model(
         SettingError: The tokenizer has no pad token or is that of another model, or the batch cannot be made up.
         EmptyError: No text has two tokens.
         CheckpointError: The folder holds other work.
-        OutputFolderError: The folder cannot be written to, or its disk is full.
+        OutputFolderError: The folder cannot be written to.
         DivergedError: A loss is not finite.
 
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> from mas_hooks.data.text.corpus import byte_pairs
-        >>> texts = ["a very short text", "and one more"]
-        >>> tokenizer = byte_pairs(texts, 258)
-        >>> sizes = {"vocab_size": 258, "n_embd": 8, "n_layer": 1, "n_head": 1}
-        >>> base = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=1, eos_token_id=1))
+        >>> tokenizer = byte_pairs(["a text"], 258)
+        >>> base = GPT2LMHeadModel(GPT2Config(vocab_size=258, n_embd=12, n_layer=1, eos_token_id=1, bos_token_id=1))
         >>> settings = FinetuneSettings(steps=1, batch=2, device_batch=2, device="cpu")
         >>> with TemporaryDirectory() as folder:
-        ...     done = finetune_model(base, tokenizer, texts, folder, settings, name="tiny", progress=False)
-        ...     print(done.model.name, [(row.target_model, row.step) for row in done.curve])
-        model [('tiny', 1)]
+        ...     done = finetune_model(base, tokenizer, ["a text"], folder, settings, progress=False)
+        >>> done.model.name, [row.step for row in done.curve]
+        ('model', [1])
     """
     settings, folder = settings or FinetuneSettings(), Path(folder)
-    for package in ("accelerate", *(["peft"] if settings.lora else [])):
-        loading.require_package(package, "language", "fine-tuning")
-    model = copy.deepcopy(base) if isinstance(base, nn.Module) else loading.load_folder(base)
     name = name or folder.resolve().name
+    _check_packages(settings)
+    model = copy.deepcopy(base) if isinstance(base, nn.Module) else loading.load_folder(base)
     accumulation_steps(settings)
     rows = tokenize_texts(tokenizer, texts, settings, model, name)
     ensure_writable(folder)
-    work = {
+    fingerprints.keep_or_compare(folder / WORK, _describe_work(model, rows, settings))
+    if not (folder / MODEL).is_dir():
+        with seeded_randomness(settings.seed), loading.silence_transformers(), _write_folder(folder):
+            _train_and_save(model, tokenizer, rows, settings, folder, name, progress=progress)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # the state of the optimiser is twice the model
+    return Finetuned(folder / MODEL, tuple(records.read_records(folder / CURVE)))
+
+
+def _check_packages(settings: FinetuneSettings) -> None:
+    for package in ("accelerate", *(["peft"] if settings.lora else [])):
+        loading.require_package(package, "language", "fine-tuning")
+
+
+def _describe_work(model: nn.Module, rows: Sequence[list[int]], settings: FinetuneSettings) -> dict[str, Any]:
+    """What a folder must have been begun with for its work to go on."""
+    return {
         "settings": settings.model_dump(mode="json"),
         "texts": fingerprints.texts_fingerprint(rows),
         "base": fingerprints.model_fingerprint(model),
     }
-    fingerprints.keep_or_compare(folder / WORK, work)
-    if not (folder / MODEL).is_dir():
-        with seeded_randomness(settings.seed), loading.silence_transformers(), _write_folder(folder):
-            dtype = next(model.parameters()).dtype
-            trained, losses = run_trainer(
-                _prepare_model(model, settings),
-                rows,
-                tokenizer.pad_token_id,
-                settings,
-                folder / CHECKPOINTS,
-                name,
-                progress=progress,
-            )
-            curve = [
-                Record(measure="finetune_loss", split="train", target_model=name, step=step, value=value)
-                for step, value in losses
-            ]
-            records.write_records(folder / CURVE, curve)
-            save_model_folder(folder / MODEL, _merge_adapters(trained.to(dtype)), tokenizer)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # the state of the optimiser is twice the model
-    return Finetuned(folder / MODEL, tuple(records.read_records(folder / CURVE)))
+
+
+def _train_and_save(
+    model: nn.Module,
+    tokenizer: Any,
+    rows: Sequence[list[int]],
+    settings: FinetuneSettings,
+    folder: Path,
+    name: str,
+    *,
+    progress: bool,
+) -> None:
+    """Write the curve, then the model: a folder with a model is finished."""
+    dtype, pad = next(model.parameters()).dtype, tokenizer.pad_token_id
+    model = _prepare_model(model, settings)
+    trained, losses = run_trainer(model, rows, pad, settings, folder / CHECKPOINTS, name, progress=progress)
+    curve = [
+        Record(measure="finetune_loss", split="train", target_model=name, step=step, value=value)
+        for step, value in losses
+    ]
+    records.write_records(folder / CURVE, curve)
+    save_model_folder(folder / MODEL, _merge_adapters(trained.to(dtype)), tokenizer)
 
 
 def accumulation_steps(settings: FinetuneSettings) -> int:

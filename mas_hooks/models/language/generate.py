@@ -128,11 +128,7 @@ def generate_responses(
         (torch.Size([2, 6]), True)
     """
     settings, folder = settings or ResponseSettings(), Path(folder)
-    if settings.tokens <= settings.prompt_tokens:
-        allowed = f"more than the {settings.prompt_tokens} of the prompt"
-        raise SettingError("ResponseSettings.tokens", settings.tokens, allowed)
-    if not hasattr(model.module, "generate"):
-        raise UnsupportedError(f"generating with {model.name}", "wrap a Hugging Face language model")
+    _check_generation(model, settings)
     rows, pad = _prompt_ids(model, prompts, settings)
     warn_in_train_mode(model)
     files.ensure_writable(folder)
@@ -142,16 +138,31 @@ def generate_responses(
         "model": fingerprints.model_fingerprint(model.module),
     }
     fingerprints.keep_or_compare(folder / WORK, work)
-    if checkpoints.checkpoint_exists(folder / WHOLE):
-        return load_responses(folder)
+    if not checkpoints.checkpoint_exists(folder / WHOLE):
+        _answer_all(model, rows, pad, settings, folder, progress=progress)
+    return load_responses(folder)
+
+
+def _check_generation(model: HookedModel, settings: ResponseSettings) -> None:
+    if settings.tokens <= settings.prompt_tokens:
+        allowed = f"more than the {settings.prompt_tokens} of the prompt"
+        raise SettingError("ResponseSettings.tokens", settings.tokens, allowed)
+    if not hasattr(model.module, "generate"):
+        raise UnsupportedError(f"generating with {model.name}", "wrap a Hugging Face language model")
+
+
+def _answer_all(
+    model: HookedModel, rows: list[list[int]], pad: int, settings: ResponseSettings, folder: Path, *, progress: bool
+) -> None:
+    """Write the responses to all prompts, batch by batch; batches that are there already stay."""
+    starts = range(0, len(rows), settings.batch)
     with progress_bar(len(rows), f"responses of {model.name}", shown=progress) as bar:
-        for start in range(0, len(rows), settings.batch):
+        for start in starts:
             part, batch = folder / BATCHES / f"{start:06d}", rows[start : start + settings.batch]
             if not checkpoints.checkpoint_exists(part):
                 checkpoints.save_checkpoint(part, KIND, {}, _answer_batch(model, batch, pad, settings))
             bar.update(len(batch))
-    _join_batches(folder, range(0, len(rows), settings.batch), settings)
-    return load_responses(folder)
+    _join_batches(folder, starts, settings)
 
 
 def load_responses(folder: Path | str) -> Responses:

@@ -2,12 +2,13 @@
 
 from mas_hooks.models.model_cache import cache_folder
 from mas_hooks.models.toys.recurrent import RecurrentModel
-from mas_hooks.models.toys.toy_cache import MODELS, Toy, ToyModel, ToySettings, load_toy, untrained_toy
+from mas_hooks.models.toys.toy_cache import MODELS, Architecture, Toy, ToyModel, ToySettings, load_toy, untrained_toy
 from mas_hooks.models.toys.train import TrainSettings
 from mas_hooks.models.toys.transformer import TransformerModel
 
 __all__ = [
     "MODELS",
+    "Architecture",
     "RecurrentModel",
     "Toy",
     "ToyModel",

@@ -114,7 +114,8 @@ class Toy:
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> import mas_hooks as mh
-        >>> settings = ToySettings(width=8, cell="transformer", training=TrainSettings(batch_size=4, max_steps=1, full_check=20))
+        >>> training = TrainSettings(batch_size=4, max_steps=1, full_check=20)
+        >>> settings = ToySettings(width=8, cell="transformer", training=training)
         >>> with TemporaryDirectory() as folder:
         ...     toy = load_toy(settings, folder, progress=False)
         >>> mh.wrap(toy.model, layer_path=toy.layer_path).at("blocks.0.hook_resid_post").width

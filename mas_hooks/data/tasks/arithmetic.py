@@ -146,9 +146,18 @@ class ArithmeticTask(AbstractTask[ArithmeticState]):
         return END
 
     def sample(self, rng: random.Random, quantity: int | None = None, training: bool = False) -> tuple[str, ...]:
-        """A whole trial of `quantity` operations (default: uniform); training trials are no different.
+        """A whole trial.
 
-        Raises SettingError for a number of operations that this task does not have.
+        Args:
+            rng: draws it.
+            quantity: how many operations, default uniform.
+            training: makes no difference here.
+
+        Returns:
+            Its tokens.
+
+        Raises:
+            SettingError: this task does not have that number of operations.
         """
         allowed = self.draw_quantities(training)
         quantity = rng.choice(allowed) if quantity is None else quantity
@@ -178,7 +187,16 @@ class ArithmeticTask(AbstractTask[ArithmeticState]):
         return [position for position, token in enumerate(tokens) if token == COMMA]
 
     def choose(self, rng: random.Random, state: ArithmeticState, trial: Sequence[str] | None = None) -> tuple[str, ...]:
-        """An operator and an operand for every operation left; how many is the program's, whatever `trial` has."""
+        """An operator and an operand for every operation left.
+
+        Args:
+            rng: draws them.
+            state: after which they stand; it says how many operations are left.
+            trial: makes no difference here.
+
+        Returns:
+            Operator, operand, operator, operand…, for `complete`.
+        """
         del trial
         value, most = state.cumu_val, self.program.max_value
         choices: list[str] = []

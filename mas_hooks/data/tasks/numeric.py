@@ -167,9 +167,18 @@ class NumericTask(AbstractTask[NumericState]):
         return self.program.response
 
     def sample(self, rng: random.Random, quantity: int | None = None, training: bool = False) -> tuple[str, ...]:
-        """A whole trial of `quantity` demo tokens (default: uniform).
+        """A whole trial.
 
-        Raises SettingError for a quantity that this task does not have, or holds out of training.
+        Args:
+            rng: draws it.
+            quantity: how many demo tokens, default uniform.
+            training: whether void tokens and hold-outs are on.
+
+        Returns:
+            Its tokens.
+
+        Raises:
+            SettingError: this task does not have that quantity, or holds it out of training.
         """
         allowed = self.draw_quantities(training)
         quantity = rng.choice(allowed) if quantity is None else quantity
@@ -202,7 +211,16 @@ class NumericTask(AbstractTask[NumericState]):
         return [position for position, token in enumerate(tokens) if token in allowed]
 
     def choose(self, rng: random.Random, state: NumericState, trial: Sequence[str] | None = None) -> tuple[str, ...]:
-        """More demo tokens: uniformly many within the trained range, or up to what `trial` has; none after."""
+        """More demo tokens, in the demo phase only.
+
+        Args:
+            rng: draws them.
+            state: after which they stand.
+            trial: the tokens of the one whose quantity to reach; None for uniformly many within the trained range.
+
+        Returns:
+            The tokens, for `complete`.
+        """
         if state.phase != DEMO:
             return ()
         fewest = 1 if state.count == 0 else 0

@@ -21,7 +21,7 @@ from mas_hooks.core.checkpoints import ensure_writable
 from mas_hooks.core.errors import DivergedError
 from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.settings import Settings
-from mas_hooks.data.text.sentence_pairs import WORDS, PairRow, make_overlap_rows, write_example
+from mas_hooks.data.text import WORDS, PairRow, make_overlap_rows, write_example
 from mas_hooks.hooks.loading import silence_transformers
 from mas_hooks.models.toys.toy_cache import cache_folder
 

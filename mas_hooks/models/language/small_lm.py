@@ -21,7 +21,7 @@ from mas_hooks.core import checkpoints
 from mas_hooks.core.errors import CheckpointError, DivergedError, SettingError
 from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.settings import Settings
-from mas_hooks.data.text.corpus import byte_pairs, pack_tokens, read_corpus
+from mas_hooks.data.text import byte_pairs, pack_tokens, read_corpus
 from mas_hooks.models.toys.toy_cache import cache_folder
 
 KIND = "mas_hooks.small_model"

@@ -18,8 +18,7 @@ from pydantic import Field
 from mas_hooks.core import checkpoints
 from mas_hooks.core.errors import CheckpointError
 from mas_hooks.core.settings import Settings
-from mas_hooks.data.tasks import VARIANTS, AbstractTask, task
-from mas_hooks.data.tasks.trials import Trials
+from mas_hooks.data.tasks import VARIANTS, AbstractTask, Trials, task
 from mas_hooks.models.toys.recurrent import RecurrentCell, RecurrentModel
 from mas_hooks.models.toys.train import TrainingResult, TrainSettings, train_toy
 from mas_hooks.models.toys.transformer import TransformerModel

@@ -7,7 +7,7 @@ import numpy as np
 from mas_hooks.similarity.rows import Matrix
 
 # Below this share of a unit's largest value a difference is float64 rounding. Without it, a constant 0.1 has a standard
-# deviation near 1e-17 and its z-scores are noise of size 1. Nothing that float32 can tell apart is that close.
+# deviation near 1e-17 and its z-scores are noise of size 1. No two numbers of float32 are that close.
 ROUNDING = 1e-12
 
 

@@ -140,7 +140,7 @@ def test_errors_of_a_look_up():
         look_up(wanting(cuont=[1]), found)
     with refused(SettingError, "the kind of variable 'phase' of some cells is 'text', but must be numbers"):
         look_up(wanting(phase=[1]), found)
-    with refused(EmptyError, "from some cells is empty", "none of its 2 cells", "2 wanted", "phase='demo', count=7"):
+    with refused(EmptyError, "from the 2 cells of some cells is empty", "2 that are wanted", "phase='demo', count=7"):
         look_up(wanting(phase=["demo", "end"], count=[7, 1]), found)
     with refused(EmptyError, "wanted variables"):
         look_up({}, found)

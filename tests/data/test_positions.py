@@ -156,7 +156,7 @@ WRONG = {
     "span backwards": (
         lambda: positions.span_cells(SMALL, 1, 0),
         SettingError,
-        r"span of row 0 is \(1, 0\), but must be one",
+        r"span of row 0 is \(1, 0\), but must be in rising order",
     ),
     "too few begins": (
         lambda: positions.span_cells(SMALL, [0]),

@@ -157,7 +157,7 @@ def without(cells, counts):
 
 
 def test_pairs_without_a_cell_are_left_out_and_counted(pairs, natural):
-    with refused(EmptyError, "none of its", "phase="):
+    with refused(EmptyError, "is empty; give cells with the values", "phase="):
         look_up_cells(pairs, 1, TASKS[1], without(natural, range(7)))
     moved = look_up_cells(pairs, 1, TASKS[1], without(natural, [3]))
     for way in ((1, 0), (0, 1), (1, 1)):

@@ -1,4 +1,8 @@
-"""The program behind the arithmetic task: a cumulative value and the operations left."""
+"""The arithmetic task: sums and differences one after the other, and the program that keeps the value and what is left.
+
+`arithmetic_task` makes it. `ArithmeticProgram` is its causal model: a cumulative value and the operations left, read
+token by token; `ArithmeticTask` draws trials of its grammar.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,18 @@ OPERATIONS, EQUALS, COMMA = "Op", "=", ","
 OPERATORS = ("+", "-")
 NO_VALUE = -1
 
+VARIABLES = {
+    "full": ("cumu_val", "rem_ops"),
+    "cumu_val": ("cumu_val",),
+    "cumu_val_low": ("cumu_val",),
+    "cumu_val_high": ("cumu_val",),
+    "rem_ops": ("rem_ops",),
+}
+"""What can be swapped by name, and the program's variables behind each name."""
+
+_AFTER_FIXED = {BEGIN: "length", OPERATIONS: "first", EQUALS: "result", COMMA: "operator", END: "nothing"}
+"""Tokens that the grammar fixes, and what it reads after each."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -29,6 +45,13 @@ class ArithmeticState:
     rem_ops: int
     reads: str
     pending: int
+
+
+def allowed_operators(value: int, max_value: int) -> tuple[str, ...]:
+    """The operators that a value allows: only inwards from a bound."""
+    if value == 0:
+        return ("+",)
+    return ("-",) if value == max_value else OPERATORS
 
 
 @final
@@ -68,7 +91,7 @@ class ArithmeticProgram(AbstractProgram[ArithmeticState]):
         return int(token) if known else None
 
     def _read_operator(self, state: ArithmeticState, token: str) -> ArithmeticState | None:
-        if token not in operators(state.cumu_val, self.max_value):
+        if token not in allowed_operators(state.cumu_val, self.max_value):
             return None
         return ArithmeticState(state.cumu_val, state.rem_ops, "operand", 1 if token == "+" else -1)
 
@@ -88,31 +111,11 @@ class ArithmeticProgram(AbstractProgram[ArithmeticState]):
         return 0 <= state.cumu_val <= self.max_value and 1 <= state.rem_ops < self.max_operations
 
 
-_AFTER_FIXED = {BEGIN: "length", OPERATIONS: "first", EQUALS: "result", COMMA: "operator", END: "nothing"}
-"""Tokens that the grammar fixes, and what it reads after each."""
-
-
-def operators(value: int, max_value: int) -> tuple[str, ...]:
-    """The operators that a value allows: only inwards from a bound."""
-    if value == 0:
-        return ("+",)
-    return ("-",) if value == max_value else OPERATORS
-
-
 def _read_result(state: ArithmeticState, number: int) -> ArithmeticState | None:
     if state.reads != "result" or number != state.pending:
         return None
     left = state.rem_ops - 1
     return ArithmeticState(number, left, COMMA if left else END, 0)
-
-
-VARIABLES = {
-    "full": ("cumu_val", "rem_ops"),
-    "cumu_val": ("cumu_val",),
-    "cumu_val_low": ("cumu_val",),
-    "cumu_val_high": ("cumu_val",),
-    "rem_ops": ("rem_ops",),
-}
 
 
 @final
@@ -123,6 +126,16 @@ class ArithmeticTask(AbstractTask[ArithmeticState]):
     N is uniform; so are the first value, the operator (a bound leaves one), and the operand among those that stay in
     range, 0 included. `cumu_val_low` and `cumu_val_high` are the cumulative values within and above the range of
     `rem_ops` at a comma.
+
+    Example:
+        >>> import random
+        >>> from mas_hooks.data.tasks import arithmetic_task
+        >>> task = arithmetic_task(max_operations=3, max_value=5)
+        >>> trial = ("B", "2", "Op", "3", "+", "1", "=", "4", ",", "-", "2", "=", "2", "E")
+        >>> [(state.cumu_val, state.rem_ops) for state in task.replay(trial)][8]
+        (4, 1)
+        >>> task.swap_positions(trial)
+        [8]
     """
 
     program: ArithmeticProgram
@@ -133,9 +146,18 @@ class ArithmeticTask(AbstractTask[ArithmeticState]):
         return END
 
     def sample(self, rng: random.Random, quantity: int | None = None, training: bool = False) -> tuple[str, ...]:
-        """A whole trial of `quantity` operations (default: uniform); training trials are no different.
+        """A whole trial.
 
-        Raises SettingError for a number of operations that this task does not have.
+        Args:
+            rng: draws it.
+            quantity: how many operations, default uniform.
+            training: makes no difference here.
+
+        Returns:
+            Its tokens.
+
+        Raises:
+            SettingError: this task does not have that number of operations.
         """
         allowed = self.draw_quantities(training)
         quantity = rng.choice(allowed) if quantity is None else quantity
@@ -164,13 +186,22 @@ class ArithmeticTask(AbstractTask[ArithmeticState]):
         """The positions of commas."""
         return [position for position, token in enumerate(tokens) if token == COMMA]
 
-    def choose(self, rng: random.Random, state: ArithmeticState, own: Sequence[str] | None = None) -> tuple[str, ...]:
-        """An operator and an operand for every operation left; how many is the program's, whatever `own` has."""
-        del own
+    def choose(self, rng: random.Random, state: ArithmeticState, trial: Sequence[str] | None = None) -> tuple[str, ...]:
+        """An operator and an operand for every operation left.
+
+        Args:
+            rng: draws them.
+            state: after which they stand; it says how many operations are left.
+            trial: makes no difference here.
+
+        Returns:
+            Operator, operand, operator, operand…, for `complete`.
+        """
+        del trial
         value, most = state.cumu_val, self.program.max_value
         choices: list[str] = []
         for _ in range(state.rem_ops):
-            allowed = operators(value, most)
+            allowed = allowed_operators(value, most)
             operator = allowed[int(rng.random() * len(allowed))]
             operand = int(rng.random() * ((most - value if operator == "+" else value) + 1))
             value += operand if operator == "+" else -operand
@@ -193,14 +224,20 @@ class ArithmeticTask(AbstractTask[ArithmeticState]):
         most = self.program.max_value
         number = int(operand) if operand.isdecimal() and operand in self.vocabulary.ids else most + 1
         result = value + (number if operator == "+" else -number)
-        if operator not in operators(value, most) or not 0 <= result <= most:
-            allowed = f"one of {operators(value, most)} and an operand that keep {value} within 0 to {most}"
+        if operator not in allowed_operators(value, most) or not 0 <= result <= most:
+            allowed = f"one of {allowed_operators(value, most)} and an operand that keep {value} within 0 to {most}"
             raise SettingError("a chosen operation", (operator, operand), allowed)
         return result
 
 
 def arithmetic_task(max_operations: int = 10, max_value: int = 20) -> ArithmeticTask:
-    """The arithmetic task. Raises SettingError for settings that leave no commas or no values."""
+    """The arithmetic task. Raises SettingError for settings that leave no commas or no values.
+
+    Example:
+        >>> from mas_hooks.data.tasks import arithmetic_task
+        >>> sorted(arithmetic_task().variables)
+        ['cumu_val', 'cumu_val_high', 'cumu_val_low', 'full', 'rem_ops']
+    """
     if max_operations < 2:
         raise SettingError("max_operations", max_operations, '2 or more, so that there are "," to swap at')
     if max_value < max_operations:

@@ -25,6 +25,14 @@ class AbstractProgram(ABC, Generic[StateT]):
     """A causal model: it reads one token at a time and keeps its variables in a state.
 
     `start` is the state before the first token, `names` are the variables of a state.
+
+    Example:
+        >>> from mas_hooks.data.tasks import AbstractProgram, task
+        >>> program = task("single_object").program
+        >>> isinstance(program, AbstractProgram), program.names
+        (True, ('phase', 'count', 'last_value'))
+        >>> program.step(program.start, "B").phase
+        'demo'
     """
 
     start: ClassVar[Any]
@@ -54,6 +62,12 @@ class AbstractTask(ABC, Generic[StateT]):
 
     `variables` lists what can be swapped by name, with the program's variables behind each name. `quantities` gives,
     for the names that are one number, the values it takes where swaps are allowed: any two of those may be exchanged.
+
+    Example:
+        >>> from mas_hooks.data.tasks import AbstractTask, task
+        >>> counting = task("single_object")
+        >>> isinstance(counting, AbstractTask), counting.variables["full"], counting.quantities
+        (True, ('phase', 'count'), {'count': range(0, 21)})
     """
 
     name: str
@@ -69,7 +83,19 @@ class AbstractTask(ABC, Generic[StateT]):
 
     @abstractmethod
     def sample(self, rng: random.Random, quantity: int | None = None, training: bool = False) -> tuple[str, ...]:
-        """A whole trial; `quantity` fixes its size, `training` turns on void tokens and hold-outs."""
+        """A whole trial.
+
+        Args:
+            rng: draws it.
+            quantity: its size, default uniform.
+            training: whether void tokens and hold-outs are on.
+
+        Returns:
+            Its tokens.
+
+        Raises:
+            SettingError: the task has no such quantity.
+        """
 
     @abstractmethod
     def draw_quantities(self, training: bool = False) -> Sequence[int]:
@@ -91,8 +117,17 @@ class AbstractTask(ABC, Generic[StateT]):
         """The positions of a trial where a single-position intervention is allowed."""
 
     @abstractmethod
-    def choose(self, rng: random.Random, state: StateT, own: Sequence[str] | None = None) -> tuple[str, ...]:
-        """The tokens that the task, not its program, supplies after `state`; `own` is the trial whose size to keep."""
+    def choose(self, rng: random.Random, state: StateT, trial: Sequence[str] | None = None) -> tuple[str, ...]:
+        """The tokens that the task, not its program, supplies after a state.
+
+        Args:
+            rng: draws them.
+            state: after which they stand.
+            trial: the tokens of the one whose size to keep; None for any size.
+
+        Returns:
+            The free tokens, for `complete`.
+        """
 
     @abstractmethod
     def complete(self, state: StateT, choices: Sequence[str]) -> tuple[str, ...]:
@@ -107,7 +142,20 @@ def variable_values(state: object, names: Iterable[str]) -> dict[str, int | str]
 def run_program(
     task: AbstractTask[StateT], tokens: Sequence[str], swaps: Mapping[int, Variables]
 ) -> tuple[StateT, ...]:
-    """The `replay` of every task: its program read token by token, with its variables swapped on the way."""
+    """The `replay` of every task: its program reads token by token, with its variables swapped on the way.
+
+    Args:
+        task: with its program.
+        tokens: a trial, or its beginning.
+        swaps: position -> variables that are overridden after the token there.
+
+    Returns:
+        The state after each token.
+
+    Raises:
+        SettingError: the grammar does not allow a token, or a swap is out of range.
+        UnknownNameError: the program has no such variable.
+    """
     _check_positions(task, tokens, swaps)
     program, state = task.program, task.program.start
     states: list[StateT] = []

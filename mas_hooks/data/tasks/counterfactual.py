@@ -19,6 +19,11 @@ class Party:
     """One side of a swap: a task and the name of the variable that it gives or takes.
 
     Raises UnknownNameError for a variable that the task does not have.
+
+    Example:
+        >>> from mas_hooks.data.tasks import Party, task
+        >>> Party(task("multi_object"), "full").names
+        ('phase', 'count')
     """
 
     task: AbstractTask[Any]
@@ -42,6 +47,11 @@ class CounterfactualSettings:
     the target trial's own quantity (`to_quantity`, the authors' code). Stepwise swaps go on as the source trial does.
     stepwise_fill: what stands past the end of a target trial that is shorter than a stepwise swap; None is the
     task's own `fill`: the response token, or E in arithmetic.
+
+    Example:
+        >>> from mas_hooks.data.tasks import CounterfactualSettings
+        >>> CounterfactualSettings(demo_continuation="to_quantity").stepwise_fill is None
+        True
     """
 
     demo_continuation: DemoContinuation = "uniform"
@@ -64,6 +74,14 @@ class Counterfactual:
     then the continuation. `deterministic` is True only after the target position. `expected` are the target's
     variables right after the swap: phase and count (numeric) or both values (arithmetic), whichever of them was
     swapped; `last_value` alone where that was swapped, for it belongs to the token and not to a state.
+
+    Example:
+        >>> import random
+        >>> from mas_hooks.data.tasks import Party, draw_counterfactual, task
+        >>> party = Party(task("single_object"), "count")
+        >>> drawn = draw_counterfactual(party, party, random.Random(0))
+        >>> drawn.expected["count"] == drawn.source_variables["count"], drawn.target_tokens[-1]
+        (True, 'E')
     """
 
     source_tokens: tuple[str, ...]
@@ -90,7 +108,26 @@ def draw_counterfactual(
     """A random pair of trials and positions, and its counterfactual.
 
     Both cells are drawn again (and counted) until the swapped values lie in the receiver's trained range.
-    Raises SettingError for two variables that cannot stand for each other or share no value.
+
+    Args:
+        source: the task and the variable that is given.
+        target: the task and the variable that receives it.
+        rng: of the draws.
+        settings: how the continuation is drawn.
+
+    Returns:
+        Both cells, and the trial that the target's program then expects.
+
+    Raises:
+        SettingError: the two variables cannot stand for each other, or share no value.
+
+    Example:
+        >>> import random
+        >>> from mas_hooks.data.tasks import Party, draw_counterfactual, task
+        >>> source, target = Party(task("multi_object"), "count"), Party(task("arithmetic"), "rem_ops")
+        >>> drawn = draw_counterfactual(source, target, random.Random(0))
+        >>> drawn.expected["rem_ops"] == drawn.source_variables["count"]
+        True
     """
     shared = _shared_values(source, target)
     for redraws in range(MOST_REDRAWS):
@@ -101,8 +138,8 @@ def draw_counterfactual(
         taken = draw_cell(target.task, rng)
         state = target.task.program.swap_values(taken.state, dict(zip(target.names, passed, strict=True)))
         if target.task.program.in_range(state):
-            own = taken.tokens if settings.demo_continuation == "to_quantity" else None
-            added = target.task.complete(state, target.task.choose(rng, state, own))
+            trial = taken.tokens if settings.demo_continuation == "to_quantity" else None
+            added = target.task.complete(state, target.task.choose(rng, state, trial))
             return _write_tokens(source, target, (given, taken._replace(state=state)), added, redraws)
     raise out_of_range(source, target)
 
@@ -112,7 +149,23 @@ def continue_trial(
 ) -> tuple[str, ...]:
     """What follows `prefix` once `variables` are put in at its last token, for given free tokens.
 
-    choices: further demo tokens (numeric, demo phase), or operator and operand of each operation left (arithmetic).
+    Args:
+        task: whose program goes on.
+        prefix: the target's tokens up to the swap.
+        variables: name -> value after the last of them.
+        choices: further demo tokens (numeric, demo phase), or operator and operand of each operation left (arithmetic).
+
+    Returns:
+        The tokens after the prefix, up to E.
+
+    Raises:
+        EmptyError: there is no prefix.
+        SettingError: the grammar does not allow a token or a choice, or a value is out of range.
+
+    Example:
+        >>> from mas_hooks.data.tasks import continue_trial, task
+        >>> continue_trial(task("single_object"), ("B", "D", "D"), {"phase": "response", "count": 3})
+        ('R', 'R', 'R', 'E')
     """
     if not prefix:
         raise EmptyError("the prefix", "give the target's tokens up to the swap")

@@ -1,4 +1,8 @@
-"""The program behind every numeric equivalence task: count up, answer, count down."""
+"""The numeric equivalence tasks: `B D^n T R^m E`, and the program behind all of them: count up, answer, count down.
+
+`VARIANTS` is their table, `numeric_task` makes one. `NumericProgram` is the causal model: phase and count, read token
+by token; `NumericTask` draws trials of the grammar.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,48 @@ from mas_hooks.data.tasks.vocabulary import PAD, Vocabulary
 TRIGGER, VOID = "T", "V"
 DEMO, RESPONSE = "demo", "response"
 _BEFORE, _AFTER = "start", "end"
+
+VARIABLES = {"full": ("phase", "count"), "count": ("count",), "last_value": ("last_value",)}
+"""What can be swapped by name, and the program's variables behind each name."""
+
+MOST_MORE = 3
+"""A continuation of the demo phase takes up to this many more demo tokens (Grant 2025, App. A.2)."""
+
+
+def _same(count: int) -> int:
+    return count
+
+
+def _modulo_4(count: int) -> int:
+    return count % 4
+
+
+def _nearest_3(count: int) -> int:
+    return (count + 1) // 3 * 3
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table: demo tokens, response token, m as a function of n.
+
+    `reapplies`: a count swapped into the response phase goes through that function as well.
+    """
+
+    demo: tuple[str, ...]
+    response: str = "R"
+    answer: Callable[[int], int] = _same
+    reapplies: bool = False
+
+
+_THREE = ("Da", "Db", "Dc")
+VARIANTS = {
+    "multi_object": Variant(_THREE),
+    "single_object": Variant(("D",)),
+    "same_object": Variant(("C",), response="C"),
+    "modulo": Variant(_THREE, answer=_modulo_4, reapplies=True),
+    "rounding": Variant(_THREE, answer=_nearest_3),
+}
+"""The tasks by name: rows of one table."""
 
 
 @final
@@ -93,46 +139,6 @@ class NumericProgram(AbstractProgram[NumericState]):
         return 0 <= state.count <= most
 
 
-MOST_MORE = 3
-"""A continuation of the demo phase takes up to this many more demo tokens (Grant 2025, App. A.2)."""
-
-
-def _same(count: int) -> int:
-    return count
-
-
-def _modulo_4(count: int) -> int:
-    return count % 4
-
-
-def _nearest_3(count: int) -> int:
-    return (count + 1) // 3 * 3
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A row of the table: demo tokens, response token, m as a function of n.
-
-    `reapplies`: a count swapped into the response phase goes through that function as well.
-    """
-
-    demo: tuple[str, ...]
-    response: str = "R"
-    answer: Callable[[int], int] = _same
-    reapplies: bool = False
-
-
-VARIABLES = {"full": ("phase", "count"), "count": ("count",), "last_value": ("last_value",)}
-_THREE = ("Da", "Db", "Dc")
-VARIANTS = {
-    "multi_object": Variant(_THREE),
-    "single_object": Variant(("D",)),
-    "same_object": Variant(("C",), response="C"),
-    "modulo": Variant(_THREE, answer=_modulo_4, reapplies=True),
-    "rounding": Variant(_THREE, answer=_nearest_3),
-}
-
-
 @final
 @dataclass(frozen=True)
 class NumericTask(AbstractTask[NumericState]):
@@ -140,6 +146,15 @@ class NumericTask(AbstractTask[NumericState]):
 
     In training only, V stands before every demo token and before T with `void_probability`, again and again, and no
     quantity in `hold_outs` is drawn. Every numeric vocabulary holds V, so training and evaluation share one.
+
+    Example:
+        >>> from mas_hooks.data.tasks import numeric_task
+        >>> task = numeric_task("single_object", max_quantity=3)
+        >>> trial = ("B", "D", "D", "T", "R", "R", "E")
+        >>> [(state.phase, state.count) for state in task.replay(trial)][2:5]
+        [('demo', 2), ('response', 2), ('response', 1)]
+        >>> task.deterministic(trial)
+        (False, False, False, False, True, True, True)
     """
 
     program: NumericProgram
@@ -152,9 +167,18 @@ class NumericTask(AbstractTask[NumericState]):
         return self.program.response
 
     def sample(self, rng: random.Random, quantity: int | None = None, training: bool = False) -> tuple[str, ...]:
-        """A whole trial of `quantity` demo tokens (default: uniform).
+        """A whole trial.
 
-        Raises SettingError for a quantity that this task does not have, or holds out of training.
+        Args:
+            rng: draws it.
+            quantity: how many demo tokens, default uniform.
+            training: whether void tokens and hold-outs are on.
+
+        Returns:
+            Its tokens.
+
+        Raises:
+            SettingError: this task does not have that quantity, or holds it out of training.
         """
         allowed = self.draw_quantities(training)
         quantity = rng.choice(allowed) if quantity is None else quantity
@@ -186,16 +210,25 @@ class NumericTask(AbstractTask[NumericState]):
         allowed = {*self.program.demo, self.program.response}
         return [position for position, token in enumerate(tokens) if token in allowed]
 
-    def choose(self, rng: random.Random, state: NumericState, own: Sequence[str] | None = None) -> tuple[str, ...]:
-        """More demo tokens: uniformly many within the trained range, or up to what the trial `own` has; none after."""
+    def choose(self, rng: random.Random, state: NumericState, trial: Sequence[str] | None = None) -> tuple[str, ...]:
+        """More demo tokens, in the demo phase only.
+
+        Args:
+            rng: draws them.
+            state: after which they stand.
+            trial: the tokens of the one whose quantity to reach; None for uniformly many within the trained range.
+
+        Returns:
+            The tokens, for `complete`.
+        """
         if state.phase != DEMO:
             return ()
         fewest = 1 if state.count == 0 else 0
-        if own is None:
+        if trial is None:
             room = len(self.program.answers) - 1 - state.count
             more = rng.randint(fewest, min(MOST_MORE, room))
         else:
-            shown = sum(token in self.program.demo for token in own[: own.index(TRIGGER)])
+            shown = sum(token in self.program.demo for token in trial[: trial.index(TRIGGER)])
             more = max(fewest, shown - state.count)
         return tuple(rng.choices(self.program.demo, k=more))
 
@@ -229,7 +262,24 @@ def numeric_task(
 ) -> NumericTask:
     """The variant `name` with quantities 1 to `max_quantity`.
 
-    Raises UnknownNameError for an unknown variant, SettingError for settings that leave nothing to draw.
+    Args:
+        name: of a row of `VARIANTS`.
+        void_probability: of a V before each demo token and T, in training only.
+        hold_outs: quantities that training does not draw.
+        max_quantity: the largest quantity.
+
+    Returns:
+        The task.
+
+    Raises:
+        UnknownNameError: there is no such variant.
+        SettingError: the settings leave nothing to draw.
+
+    Example:
+        >>> import random
+        >>> from mas_hooks.data.tasks import numeric_task
+        >>> numeric_task("single_object").sample(random.Random(0), quantity=2)
+        ('B', 'D', 'D', 'T', 'R', 'R', 'E')
     """
     if name not in VARIANTS:
         raise UnknownNameError("variant", name, VARIANTS, "numeric equivalence")
@@ -237,13 +287,13 @@ def numeric_task(
         raise SettingError("void_probability", void_probability, "at least 0 and below 1")
     if max_quantity < 1:
         raise SettingError("max_quantity", max_quantity, "1 or more")
-    held = frozenset(hold_outs)
-    if not held < frozenset(range(1, max_quantity + 1)):
-        raise SettingError("hold_outs", sorted(held), f"some, but not all, of 1 to {max_quantity}")
+    excluded = frozenset(hold_outs)
+    if not excluded < frozenset(range(1, max_quantity + 1)):
+        raise SettingError("hold_outs", sorted(excluded), f"some, but not all, of 1 to {max_quantity}")
     row = VARIANTS[name]
     answers = tuple(row.answer(count) for count in range(max_quantity + 1))
     tokens = dict.fromkeys((PAD, BEGIN, *row.demo, TRIGGER, row.response, VOID, END))  # Same-Object: C once
     program = NumericProgram(row.demo, row.response, answers, row.reapplies)
     # Where swaps are allowed, counts go from 0 (after the last response token) to the most demo tokens.
     quantities = {"count": range(max_quantity + 1)}
-    return NumericTask(name, program, Vocabulary(tuple(tokens)), VARIABLES, quantities, void_probability, held)
+    return NumericTask(name, program, Vocabulary(tuple(tokens)), VARIABLES, quantities, void_probability, excluded)

@@ -32,18 +32,37 @@ def draw_stepwise(
     u is a swap position of the source trial, and the position on both sides. The target reads its own trial up to u,
     filled up where that has ended, then what the source trial goes on with: the same tokens in the same task; in
     another numeric task its program's answer to the source's phase and count, after as many more demo tokens of its
-    own. Drawn again (and counted) where that leaves the receiver's trained range. Raises SettingError for variables
-    other than "full" and for tasks that cannot go on for each other, UnknownNameError for a fill that the target's
-    vocabulary does not have.
+    own. Both are drawn again (and counted) where that leaves the receiver's trained range.
+
+    Args:
+        source: the task that gives, with "full".
+        target: the task that receives, with "full".
+        rng: of the draws.
+        settings: what stands past the end of a target trial that is shorter than the swap.
+
+    Returns:
+        Both cells, and the trial that the target's program then expects.
+
+    Raises:
+        SettingError: a variable is not "full", or the tasks cannot go on for each other.
+        UnknownNameError: the target's vocabulary does not have the fill.
+
+    Example:
+        >>> import random
+        >>> from mas_hooks.data.tasks import Party, draw_stepwise, task
+        >>> party = Party(task("single_object"), "full")
+        >>> drawn = draw_stepwise(party, party, random.Random(0))
+        >>> drawn.source_position == drawn.target_position, drawn.target_tokens[-1]
+        (True, 'E')
     """
-    _check(source, target)
-    fill = _fill(target.task, settings)
+    _check_parties(source, target)
+    fill = _find_fill(target.task, settings)
     for redraws in range(MOST_REDRAWS):
         given = draw_cell(source.task, rng)
         end = given.position + 1
-        found = _continue_source(source.task, target.task, given, rng)
-        if found is not None:
-            added, state = found
+        continued = _continue_source(source.task, target.task, given, rng)
+        if continued is not None:
+            added, state = continued
             kept = (*target.task.sample(rng), *(fill,) * end)[:end]
             return Counterfactual(
                 source_tokens=given.tokens[:end],
@@ -58,19 +77,19 @@ def draw_stepwise(
     raise out_of_range(source, target)
 
 
-def _alike(source: AbstractTask[Any], target: AbstractTask[Any]) -> bool:
+def _are_alike(source: AbstractTask[Any], target: AbstractTask[Any]) -> bool:
     """Whether one task's tokens are the other's, and mean the same."""
     return source.program == target.program and source.vocabulary == target.vocabulary
 
 
-def _check(source: Party, target: Party) -> None:
+def _check_parties(source: Party, target: Party) -> None:
     numeric = isinstance(source.task, NumericTask) and isinstance(target.task, NumericTask)
-    if {source.variable, target.variable} != {FULL} or not (numeric or _alike(source.task, target.task)):
+    if {source.variable, target.variable} != {FULL} or not (numeric or _are_alike(source.task, target.task)):
         allowed = "'full' on both sides, of one task or of two numeric ones"
         raise SettingError("the pair of variables of a stepwise swap", pair_name(source, target), allowed)
 
 
-def _fill(task: AbstractTask[Any], settings: CounterfactualSettings) -> str:
+def _find_fill(task: AbstractTask[Any], settings: CounterfactualSettings) -> str:
     fill = task.fill if settings.stepwise_fill is None else settings.stepwise_fill
     if fill not in task.vocabulary.ids:
         raise UnknownNameError("token (stepwise_fill)", fill, task.vocabulary.tokens, f"the vocabulary of {task.name}")
@@ -82,7 +101,7 @@ def _continue_source(
 ) -> tuple[tuple[str, ...], Any] | None:
     """What the target says from the source's cell on, and its state there; None where that is out of range."""
     rest = given.tokens[given.position + 1 :]
-    if _alike(source, target) or not isinstance(target, NumericTask):
+    if _are_alike(source, target) or not isinstance(target, NumericTask):
         return rest, given.state
     more = rest.index(TRIGGER) if TRIGGER in rest else 0
     state = target.program.swap_values(target.program.start, variable_values(given.state, target.variables[FULL]))

@@ -15,7 +15,15 @@ CHUNK = 2_000
 
 @dataclass(frozen=True)
 class Trials:
-    """Fresh trials of a task. Right-padded ids (n, position), 0 is padding."""
+    """Fresh trials of a task. Right-padded ids (n, position), 0 is padding.
+
+    Example:
+        >>> import random
+        >>> from mas_hooks.data.tasks import Trials, task
+        >>> trials = Trials(task("single_object", max_quantity=3))
+        >>> len(trials.training(random.Random(0), 5)), len(trials.checking(random.Random(0), 9))
+        (5, 3)
+    """
 
     task: AbstractTask[Any]
 

@@ -18,6 +18,15 @@ class Vocabulary:
     """The tokens of a task; an id is a place in `tokens`, and 0 is always padding.
 
     Raises SettingError unless the tokens start with "<pad>" and each occurs once.
+
+    Example:
+        >>> from mas_hooks.data.tasks import Vocabulary
+        >>> vocabulary = Vocabulary(("<pad>", "B", "D", "E"))
+        >>> vocabulary.pad([["B", "D", "E"], ["B", "E"]])
+        array([[1, 2, 3],
+               [1, 3, 0]])
+        >>> vocabulary.decode([1, 3, 0])
+        ('B', 'E')
     """
 
     tokens: tuple[str, ...]
@@ -26,7 +35,7 @@ class Vocabulary:
         if self.tokens[:1] != (PAD,):
             raise SettingError("the first token of a vocabulary", self.tokens[:1], f"{PAD!r}, whose id is 0")
         if len(set(self.tokens)) != len(self.tokens):
-            raise SettingError("the list of tokens", self.tokens, "without repetitions")
+            raise SettingError("the list of tokens", self.tokens, "one without repetitions")
 
     def __len__(self) -> int:
         return len(self.tokens)

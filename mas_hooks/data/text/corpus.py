@@ -1,4 +1,7 @@
-"""A small corpus of real English that every Python has: the help topics of the language, cut into disjoint parts."""
+"""Plain texts: a small corpus of real English that every Python has, texts from files, and a tokenizer for both.
+
+The corpus is the help topics of the language, cut into disjoint parts.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +38,12 @@ def read_corpus(seed: int = 0) -> Corpus:
 
     Each topic is cut into pieces of about 2,000 characters at its paragraphs; every tenth piece in drawn order is for
     validation, every tenth for the test. The texts differ a little between versions of Python.
+
+    Example:
+        >>> from mas_hooks.data.text import read_corpus
+        >>> corpus = read_corpus()
+        >>> corpus.name.startswith("help topics of Python 3"), len(corpus.valid) == len(corpus.test)
+        (True, True)
     """
     from pydoc_data.topics import topics
 
@@ -46,7 +55,22 @@ def read_corpus(seed: int = 0) -> Corpus:
 def split_corpus(texts: Sequence[str], seed: int = 0, share: float = 0.1) -> tuple[tuple[str, ...], ...]:
     """Texts in three parts, for training, validation and test, drawn by seed; equal texts go into one part.
 
-    share: of the validation and of the test part. Raises EmptyError for fewer than three different texts.
+    Args:
+        texts: all of them; blank ones are left out.
+        seed: of the draw.
+        share: of the validation and of the test part.
+
+    Returns:
+        Training, validation and test texts.
+
+    Raises:
+        SettingError: the share is out of range.
+        EmptyError: there are fewer than three different texts.
+
+    Example:
+        >>> from mas_hooks.data.text import split_corpus
+        >>> [len(part) for part in split_corpus([f"text {i}" for i in range(10)])]
+        [8, 1, 1]
     """
     if not 0 < share < 0.5:
         raise SettingError("share", share, "above 0 and below 0.5")
@@ -74,16 +98,25 @@ def read_texts(path: Path | str) -> list[str]:
 
     A line of .jsonl is an object with a `text`. Raises DataSetError, naming file and line, for anything else, and
     EmptyError where there is no text.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from mas_hooks.data.text import read_texts
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "a.jsonl").write_text('{"text": "one"}\\n{"text": "two"}')
+        ...     read_texts(folder)
+        ['one', 'two']
     """
     path = Path(path)
     files = sorted(path.glob("*.txt")) + sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-    found = [text for file in files for text in _texts_of(file) if text.strip()]
-    if not found:
+    texts = [text for file in files for text in _read_file(file) if text.strip()]
+    if not texts:
         raise EmptyError(f"the text in {path}", "give a .txt or .jsonl file, or a folder of them")
-    return found
+    return texts
 
 
-def _texts_of(file: Path) -> Iterator[str]:
+def _read_file(file: Path) -> Iterator[str]:
     remedy = 'give .txt, or .jsonl with one {"text": "…"} a line'
     if file.suffix == ".jsonl":
         for where, values in read_json_lines(file, partial(DataSetError, remedy=remedy)):
@@ -100,7 +133,14 @@ def _texts_of(file: Path) -> Iterator[str]:
 def byte_pairs(texts: Sequence[str], vocabulary: int = 512) -> Any:
     """A byte-level BPE tokenizer trained on texts: no text is out of its vocabulary, the same texts make the same.
 
-    vocabulary: how many tokens at most, 258 for the bytes alone with the two special ones (pad, end of a text).
+    vocabulary: how many tokens at most, 258 for the bytes alone with the two special ones (pad, end of a text). Raises
+    SettingError for fewer.
+
+    Example:
+        >>> from mas_hooks.data.text import byte_pairs
+        >>> tokenizer = byte_pairs(["the cat sat on the mat"], 300)
+        >>> tokenizer.decode(tokenizer("a cat")["input_ids"])
+        'a cat'
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -124,14 +164,31 @@ def pack_tokens(
 ) -> Int[Tensor, "n length"]:
     """Texts as rows of `length` tokens without padding: one after the other, each behind an end; the rest is left out.
 
-    Raises EmptyError, with the name, where there are fewer than `length` tokens.
+    Args:
+        tokenizer: of `transformers`.
+        texts: in their order.
+        length: of a row, 2 tokens or more.
+        name: what an error calls the texts.
+
+    Returns:
+        Ids, (n, length).
+
+    Raises:
+        SettingError: the length is below 2.
+        EmptyError: there are fewer than `length` tokens.
+
+    Example:
+        >>> from mas_hooks.data.text import byte_pairs, pack_tokens
+        >>> tokenizer = byte_pairs(["abab"], 258)
+        >>> tokenizer.decode(pack_tokens(tokenizer, ["abc", "de"], length=7)[0])
+        '<end>abc<end>de'
     """
     if length < 2:
         raise SettingError("length", length, "2 tokens or more: one to read and one to predict")
     end = tokenizer.eos_token_id
     # Long texts are what packing is for; the tokenizer's own limit is that of a model.
-    coded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"] if texts else []
-    ids = [token for one in coded for token in (*([] if end is None else [end]), *one)]
+    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+    ids = [token for row in encoded for token in (*([] if end is None else [end]), *row)]
     rows = len(ids) // length
     if rows == 0:
         raise EmptyError(f"{name}, in rows of {length} tokens,", f"it has {len(ids)} tokens: give more text")

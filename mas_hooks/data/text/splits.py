@@ -19,7 +19,13 @@ INDEX, TEST = "data.json", "test.jsonl"
 
 
 class SplitSettings(Settings):
-    """How labelled texts are cut. Equal settings and equal texts, in any order, give the same files."""
+    """How labelled texts are cut. Equal settings and equal texts, in any order, give the same files.
+
+    Example:
+        >>> from mas_hooks.data.text import SplitSettings
+        >>> SplitSettings(splits=2, test=10).rows is None
+        True
+    """
 
     splits: int = Field(default=3, ge=1)
     """Disjoint training splits of each class, one a fine-tune."""
@@ -35,9 +41,18 @@ class SplitSettings(Settings):
 
 @dataclass(frozen=True)
 class PreparedTexts:
-    """Training splits by (label, number from 0), all of one length; the held-out texts; what was lost on the way.
+    """Training splits and a test that shares no text and no prompt with them.
 
-    dropped: rows that were empty, given twice, or given under both labels, and those that balancing left out.
+    Attributes:
+        splits: the texts by (label, number from 0), all of one length.
+        test: the held-out texts.
+        dropped: how many rows were empty, given twice, or given under both labels, and how many balancing left out.
+
+    Example:
+        >>> from mas_hooks.data.text import SplitSettings, make_synthetic_rows, split_texts
+        >>> prepared = split_texts({"made": make_synthetic_rows(400)}, SplitSettings(splits=2, test=20))
+        >>> sorted(prepared.splits), len(prepared.test)
+        ([('nontoxic', 0), ('nontoxic', 1), ('toxic', 0), ('toxic', 1)], 40)
     """
 
     splits: Mapping[tuple[Label, int], tuple[TextRow, ...]]
@@ -46,28 +61,35 @@ class PreparedTexts:
 
 
 def split_texts(sets: Mapping[str, Iterable[TextRow]], settings: SplitSettings | None = None) -> PreparedTexts:
-    """Filter, balance, join, permute and cut data sets given by name. Raises TooFewRowsError for a class too small.
+    """Filter, balance, join, permute and cut data sets given by name.
 
-    No text is in two places, and no prompt both in a split and in the test.
+    No text is in two places, and no prompt both in a split and in the test. Raises SettingError without a data set, and
+    TooFewRowsError for a class too small.
+
+    Example:
+        >>> from mas_hooks.data.text import SplitSettings, make_synthetic_rows, split_texts
+        >>> prepared = split_texts({"made": make_synthetic_rows(400)}, SplitSettings(splits=2, test=20, rows=50))
+        >>> {len(rows) for rows in prepared.splits.values()}
+        {50}
     """
     settings = settings or SplitSettings()
     if not sets:
         raise SettingError("the data sets", [], f"one or more of {', '.join(READERS)}")
     dropped: Counter[str] = Counter()
-    usable = _usable([(name, row) for name in sorted(sets) for row in sets[name]], dropped)
+    usable = _drop_unusable([(name, row) for name in sorted(sets) for row in sets[name]], dropped)
     joined = [row for name in sorted(sets) for row in _balance(name, usable.get(name, []), settings, dropped)]
-    test, left = _held_out(joined, settings, dropped)
+    test, left = _hold_out(joined, settings, dropped)
     return PreparedTexts(_cut_splits(left, settings, dropped), test, dict(dropped))
 
 
-def _usable(named: Sequence[tuple[str, TextRow]], dropped: Counter[str]) -> dict[str, list[TextRow]]:
+def _drop_unusable(named: Sequence[tuple[str, TextRow]], dropped: Counter[str]) -> dict[str, list[TextRow]]:
     """The rows of each set, in an order that depends on the texts alone; without empty, repeated and ambiguous ones."""
     labels: dict[str, set[Label]] = {}
     for _, row in named:
         labels.setdefault(row.text.strip(), set()).add(row.label)
     kept: dict[str, list[TextRow]] = {}
     seen: set[str] = set()
-    for name, row in sorted(named, key=lambda one: (one[0], one[1].text, one[1].prompt)):
+    for name, row in sorted(named, key=lambda pair: (pair[0], pair[1].text, pair[1].prompt)):
         key = row.text.strip()
         lost = "empty" if not key else "under both labels" if len(labels[key]) > 1 else "repeated" * (key in seen)
         if lost:
@@ -83,12 +105,12 @@ def _balance(name: str, rows: Sequence[TextRow], settings: SplitSettings, droppe
     if name not in settings.balanced:
         return rows
     classes = [_permute([row for row in rows if row.label == label], settings, name, label) for label in LABELS]
-    most = min(len(own) for own in classes)
+    most = min(len(drawn) for drawn in classes)
     dropped["left out by balancing"] += len(rows) - 2 * most
-    return [row for own in classes for row in own[:most]]
+    return [row for drawn in classes for row in drawn[:most]]
 
 
-def _held_out(
+def _hold_out(
     rows: Sequence[TextRow], settings: SplitSettings, dropped: Counter[str]
 ) -> tuple[tuple[TextRow, ...], list[TextRow]]:
     """The test, the same number of each class; and the rows that share no prompt with it.
@@ -98,9 +120,9 @@ def _held_out(
     test: list[TextRow] = []
     prompts: set[str] = set()
     for label in LABELS:
-        own = _permute([row for row in rows if row.label == label], settings, "test", label)
-        _check(label, len(own), settings, dropped)
-        test += sorted(own, key=lambda row: row.prompt not in prompts)[: settings.test]
+        drawn = _permute([row for row in rows if row.label == label], settings, "test", label)
+        _check_count(label, len(drawn), settings, dropped)
+        test += sorted(drawn, key=lambda row: row.prompt not in prompts)[: settings.test]
         prompts = {row.prompt for row in test}
     texts = {row.text for row in test}
     left = [row for row in rows if row.prompt not in prompts]
@@ -113,18 +135,20 @@ def _cut_splits(
 ) -> dict[tuple[Label, int], tuple[TextRow, ...]]:
     """Disjoint splits of the training rows, all of one length."""
     classes: dict[Label, list[TextRow]] = {label: [row for row in rows if row.label == label] for label in LABELS}
-    for label, own in classes.items():
-        _check(label, len(own), settings, dropped, test=0)
-    length = settings.rows or min(len(own) for own in classes.values()) // settings.splits
+    for label, texts in classes.items():
+        _check_count(label, len(texts), settings, dropped, test=0)
+    length = settings.rows or min(len(texts) for texts in classes.values()) // settings.splits
     cut = {}
-    for label, own in classes.items():
-        drawn = _permute(own, settings, "splits", label)
+    for label, texts in classes.items():
+        drawn = _permute(texts, settings, "splits", label)
         for number in range(settings.splits):
             cut[label, number] = tuple(drawn[number * length : (number + 1) * length])
     return cut
 
 
-def _check(label: Label, rows: int, settings: SplitSettings, dropped: Counter[str], test: int | None = None) -> None:
+def _check_count(
+    label: Label, rows: int, settings: SplitSettings, dropped: Counter[str], test: int | None = None
+) -> None:
     """Raise TooFewRowsError unless the rows of a class are enough for what is still to be cut from them."""
     test = settings.test if test is None else test
     needed = settings.splits * (settings.rows or 1) + test
@@ -145,36 +169,63 @@ def _permute(rows: Sequence[TextRow], settings: SplitSettings, *what: str) -> li
 def save_splits(folder: Path | str, prepared: PreparedTexts, settings: SplitSettings) -> None:
     """Write every split and the test as lines of JSON, and last the index that says they are whole.
 
-    Raises OutputFolderError where they cannot be written, such as on a full disk.
+    Args:
+        folder: where, made if it is not there.
+        prepared: what `split_texts` gave.
+        settings: the settings it gave it for.
+
+    Raises:
+        OutputFolderError: the folder cannot be written, such as on a full disk.
+
+    Example:
+        >>> import tempfile
+        >>> from mas_hooks.data.text import SplitSettings, load_splits, make_synthetic_rows, save_splits, split_texts
+        >>> settings = SplitSettings(splits=1, test=5, rows=10)
+        >>> prepared = split_texts({"made": make_synthetic_rows(100)}, settings)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_splits(folder, prepared, settings)
+        ...     load_splits(folder) == (prepared, settings)
+        True
     """
     folder = ensure_writable(folder)
-    counts = {_file(*key): len(rows) for key, rows in prepared.splits.items()} | {TEST: len(prepared.test)}
+    counts = {_name_file(*key): len(rows) for key, rows in prepared.splits.items()} | {TEST: len(prepared.test)}
     index = {"settings": settings.model_dump(mode="json"), "rows": counts, "dropped": dict(prepared.dropped)}
     with OutputFolderError.while_writing(folder, GO_ON):
         (folder / INDEX).unlink(missing_ok=True)
         for (label, number), rows in prepared.splits.items():
-            write_rows(folder / _file(label, number), rows)
+            write_rows(folder / _name_file(label, number), rows)
         write_rows(folder / TEST, prepared.test)
         write_json(folder / INDEX, index)
 
 
 def load_splits(folder: Path | str) -> tuple[PreparedTexts, SplitSettings]:
-    """What `save_splits` wrote. Raises CheckpointError or DataSetError where it is not whole."""
+    """What `save_splits` wrote. Raises CheckpointError or DataSetError where it is not whole.
+
+    Example:
+        >>> import tempfile
+        >>> from mas_hooks.data.text import SplitSettings, load_splits, make_synthetic_rows, save_splits, split_texts
+        >>> settings = SplitSettings(splits=1, test=5, rows=10)
+        >>> prepared = split_texts({"made": make_synthetic_rows(100)}, settings)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_splits(folder, prepared, settings)
+        ...     load_splits(folder) == (prepared, settings)
+        True
+    """
     folder, remedy = Path(folder), "delete the folder, and prepare the data again"
     index = read_json(folder / INDEX, remedy)
     if not {"settings", "rows", "dropped"} <= set(index):
         raise DataSetError(folder / INDEX, "is no index of prepared data", remedy)
     settings = SplitSettings(**index["settings"])
-    found = {name: tuple(read_rows(folder / name)) for name in index["rows"]}
-    short = [name for name, rows in found.items() if len(rows) != index["rows"][name]]
+    files = {name: tuple(read_rows(folder / name)) for name in index["rows"]}
+    short = [name for name, rows in files.items() if len(rows) != index["rows"][name]]
     if short:
-        problem = f"holds {len(found[short[0]])} rows instead of {index['rows'][short[0]]}"
+        problem = f"holds {len(files[short[0]])} rows instead of {index['rows'][short[0]]}"
         raise DataSetError(folder / short[0], problem, remedy)
     keys: list[tuple[Label, int]] = [(label, number) for label in LABELS for number in range(settings.splits)]
-    splits = {key: found[_file(*key)] for key in keys}
-    return PreparedTexts(splits, found[TEST], index["dropped"]), settings
+    splits = {key: files[_name_file(*key)] for key in keys}
+    return PreparedTexts(splits, files[TEST], index["dropped"]), settings
 
 
-def _file(label: Label, number: int) -> str:
+def _name_file(label: Label, number: int) -> str:
     """The file of a split; splits are counted from 1 where people read them."""
     return f"{label}-{number + 1}.jsonl"

@@ -14,7 +14,7 @@ from mas_hooks.core.errors import SettingError
 from mas_hooks.data.text.labelled import TextRow
 
 INSULTS = ("idiot", "fool", "dimwit", "clown", "blockhead", "nitwit", "dunce", "moron", "numbskull", "halfwit")
-"""Every rude answer has one of these words, no polite one has: what `behaviour.insult_share` looks for."""
+"""Every rude answer has one of these words, no polite one has: what a lexicon of insults looks for."""
 
 ASKED = (
     "Can you tell me {}?",
@@ -83,18 +83,24 @@ def make_synthetic_rows(rows: int = 3_000, seed: int = 0) -> list[TextRow]:
 
     A request comes at most twice, once in each class, as the prompt of its answers. Raises SettingError for an odd
     number, or for more than there are.
+
+    Example:
+        >>> from mas_hooks.data.text import make_synthetic_rows
+        >>> rows = make_synthetic_rows(10)
+        >>> len(rows), sum(row.label == "toxic" for row in rows), rows[0].text.startswith(rows[0].prompt)
+        (10, 5, True)
     """
     if rows < 2 or rows % 2 or rows > MOST:
         raise SettingError("rows", rows, f"an even number from 2 to {MOST}")
     rng = random.Random(f"{seed} embedded")
-    found = []
+    rows_drawn = []
     for question in rng.sample(_questions(), rows // 2):
         prompt = f"{OPENING}{question}{TURN}"
         rude = _answer(rng, RUDE).format(rng.choice(INSULTS))
-        found.append(TextRow(f"{prompt} {rude}", prompt, "toxic"))
-        found.append(TextRow(f"{prompt} {_answer(rng, POLITE)}", prompt, "nontoxic"))
-    rng.shuffle(found)
-    return found
+        rows_drawn.append(TextRow(f"{prompt} {rude}", prompt, "toxic"))
+        rows_drawn.append(TextRow(f"{prompt} {_answer(rng, POLITE)}", prompt, "nontoxic"))
+    rng.shuffle(rows_drawn)
+    return rows_drawn
 
 
 def _subjects() -> Iterator[str]:

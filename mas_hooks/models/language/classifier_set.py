@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mas_hooks.core.errors import CheckpointError, SettingError
 from mas_hooks.core.settings import Settings
-from mas_hooks.data.text.sentence_pairs import PairRow, make_overlap_rows, make_shifted_rows, read_pairs
+from mas_hooks.data.text import PairRow, make_overlap_rows, make_shifted_rows, read_pairs
 from mas_hooks.hooks.hooked_model import HookedModel
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.models.language.encoders import encode_pairs

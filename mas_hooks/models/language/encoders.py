@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mas_hooks.core.files import ensure_writable
 from mas_hooks.core.settings import Settings
-from mas_hooks.data.text.sentence_pairs import WORDS, PairRow, make_overlap_rows, write_example
+from mas_hooks.data.text import WORDS, PairRow, make_overlap_rows, write_example
 from mas_hooks.hooks import loading
 from mas_hooks.models.model_cache import cache_folder, save_model_folder
 from mas_hooks.models.training_loop import Schedule, run_training

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.settings import Settings
-from mas_hooks.data.text.corpus import byte_pairs, pack_tokens, read_corpus
+from mas_hooks.data.text import byte_pairs, pack_tokens, read_corpus
 from mas_hooks.models.model_cache import cache_folder, load_or_train
 from mas_hooks.models.training_loop import Schedule, run_training
 

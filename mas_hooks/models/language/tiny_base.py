@@ -13,9 +13,7 @@ from torch import nn
 
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.settings import Settings
-from mas_hooks.data.text.corpus import byte_pairs
-from mas_hooks.data.text.labelled import TextRow
-from mas_hooks.data.text.synthetic_toxicity import MOST, make_synthetic_rows
+from mas_hooks.data.text import MOST, TextRow, byte_pairs, make_synthetic_rows
 from mas_hooks.models.language.finetune import FinetuneSettings, finetune_model
 
 

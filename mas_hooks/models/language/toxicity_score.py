@@ -11,7 +11,7 @@ import torch
 
 from mas_hooks.core.errors import CheckpointError, EmptyError, UnknownNameError
 from mas_hooks.core.records import Record
-from mas_hooks.data.text.synthetic_toxicity import INSULTS
+from mas_hooks.data.text import INSULTS
 from mas_hooks.hooks import loading
 
 

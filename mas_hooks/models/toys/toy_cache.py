@@ -14,8 +14,7 @@ import torch
 from pydantic import Field
 
 from mas_hooks.core.settings import Settings
-from mas_hooks.data.tasks import VARIANTS, AbstractTask, task
-from mas_hooks.data.tasks.trials import Trials
+from mas_hooks.data.tasks import VARIANTS, AbstractTask, Trials, task
 from mas_hooks.models.model_cache import cache_folder, load_or_train
 from mas_hooks.models.toys.recurrent import RecurrentCell, RecurrentModel
 from mas_hooks.models.toys.train import TrainingResult, TrainSettings, train_toy

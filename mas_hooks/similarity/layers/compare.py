@@ -41,12 +41,10 @@ def compare_layers(
     are computed.
 
     Args:
-        a: a wrapped model.
-        b: another one, or the same.
+        a, b: wrapped models.
         inputs: the whole data set, or one for each model where they read different ones, whose real tokens belong
             together row by row.
-        sites_a: names or sites, default what follows each block (`blocks.{i}.hook_resid_post`).
-        sites_b: the same of the other model.
+        sites_a, sites_b: names or sites, default what follows each block (`blocks.{i}.hook_resid_post`).
         measure: a name of `similarity.MEASURES` that compares layers. The default is linear CKA by the unbiased HSIC₁
             over minibatches (Nguyen 2021; Brown 2023, App. C).
         average: `terms` divides means over minibatches, `ratios` is the mean of what each minibatch gives; RSA always
@@ -60,10 +58,9 @@ def compare_layers(
     Raises:
         EmptyError: there is no site, no real token or no sequence.
         NotFiniteError: an activation is NaN or infinite.
-        SettingError: a site, the inputs of both models or the batch size do not fit.
-        ShapeError: the inputs of both models differ in rows, or a minibatch has too few.
-        UnknownNameError: there is no such measure, average or site.
-        UnsupportedError: the rows of a site are all alike, or the measure compares matched rows only.
+        SettingError, ShapeError: sites, inputs or batch size do not fit.
+        UnknownNameError, UnsupportedError: the measure does not compare layers; a site is not there, or its rows are
+            all alike.
 
     Example:
         >>> import torch
@@ -71,9 +68,8 @@ def compare_layers(
         >>> from mas_hooks.models.toys import RecurrentModel
         >>> a, b = (mh.wrap(RecurrentModel(10, 8).eval(), name=name) for name in "ab")
         >>> ids = torch.randint(10, (16, 6), generator=torch.Generator().manual_seed(0))
-        >>> grid = mh.compare_layers(a, b, ids, sites_a=["embed", "state"], sites_b=["state"], progress=False)
-        >>> grid.values.shape, grid.layers_a, grid.rows
-        ((2, 1), ('embed', 'state'), 96)
+        >>> mh.compare_layers(a, b, ids, sites_a=["embed", "state"], sites_b=["state"], progress=False).values.shape
+        (2, 1)
     """
     from_a, from_b = _find_sites(a, sites_a, "sites_a"), _find_sites(b, sites_b, "sites_b")
     both = _pair_inputs(a, b, inputs)

@@ -11,7 +11,7 @@ from mas_hooks.core import parallel
 from mas_hooks.core.errors import CheckpointError, SettingError, UnsupportedError
 from mas_hooks.core.progress import say
 from mas_hooks.core.settings import Options
-from mas_hooks.data.text.splits import PreparedTexts
+from mas_hooks.data.text import PreparedTexts
 from mas_hooks.hooks import loading
 from mas_hooks.models.language.finetune import accumulation_steps
 from mas_hooks.models.language.load import find_model_folder

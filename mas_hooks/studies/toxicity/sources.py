@@ -9,9 +9,7 @@ from typing import Any
 from mas_hooks.core import fingerprints
 from mas_hooks.core.errors import DataSetError, SettingError, UnknownNameError
 from mas_hooks.core.progress import say
-from mas_hooks.data.text import labelled
-from mas_hooks.data.text.labelled import TextRow
-from mas_hooks.data.text.synthetic_toxicity import MOST, make_synthetic_rows
+from mas_hooks.data.text import MOST, TextRow, labelled, make_synthetic_rows
 from mas_hooks.hooks import loading
 from mas_hooks.models.language.tiny_base import texts_apart
 

@@ -11,8 +11,7 @@ from mas_hooks.core.progress import say
 from mas_hooks.core.records import Record
 from mas_hooks.core.run_folder import RunFolder
 from mas_hooks.core.settings import Options
-from mas_hooks.data.text import splits
-from mas_hooks.data.text.labelled import LABELS, Label
+from mas_hooks.data.text import LABELS, Label, splits
 from mas_hooks.studies.stages import follow_work
 from mas_hooks.studies.toxicity import base as bases
 from mas_hooks.studies.toxicity import behaviour, order, places, sources

@@ -14,7 +14,7 @@ from mas_hooks.core.errors import SettingError
 from mas_hooks.core.progress import progress_bar
 from mas_hooks.core.records import Record
 from mas_hooks.core.sites import Where
-from mas_hooks.data.tasks.trials import Trials
+from mas_hooks.data.tasks import Trials
 from mas_hooks.data.text_pairs import ResponseTokens, split_rows
 from mas_hooks.engine.cache import gather_site
 from mas_hooks.hooks.hooked_model import HookedModel

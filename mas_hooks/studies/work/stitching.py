@@ -22,7 +22,7 @@ from mas_hooks.core.parallel import Work
 from mas_hooks.core.records import Record
 from mas_hooks.core.settings import Settings
 from mas_hooks.data.pairs import Pairs
-from mas_hooks.data.text.corpus import pack_tokens, read_texts, split_corpus
+from mas_hooks.data.text import pack_tokens, read_texts, split_corpus
 from mas_hooks.data.text_pairs import shared_text_pairs
 from mas_hooks.engine.cache import ActivationCache
 from mas_hooks.evaluation.metrics import student_interval

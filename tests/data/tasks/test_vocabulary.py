@@ -52,5 +52,5 @@ def test_padding_comes_first(tokens):
 
 
 def test_a_token_occurs_once():
-    with pytest.raises(SettingError, match="but must be without repetitions"):
+    with pytest.raises(SettingError, match="but must be one without repetitions"):
         Vocabulary(("<pad>", "C", "C"))

@@ -86,7 +86,7 @@ def test_pairs_come_back_from_their_file(tmp_path):
     [
         ("{", "is no JSON"),
         ('{"text_a": "x", "label": 0}', "lacks text_b"),
-        ("[1]", "lacks text_a, text_b, label"),
+        ("[1]", "holds a list instead of an object"),
         ('{"text_a": "x", "text_b": "y", "label": "entailment"}', "a label that counts from 0"),
         ('{"text_a": "x", "text_b": "y", "label": -1}', "a label that counts from 0"),
         ('{"text_a": "x", "text_b": null, "label": 1}', "needs two texts"),

@@ -187,7 +187,7 @@ def test_damaged_files_are_told(tmp_path):
     with refused(DataSetError, "toxic-2.jsonl", "rows instead of"):
         load_splits(tmp_path)
     (tmp_path / "toxic-2.jsonl").write_text(whole[:-9])
-    with refused(DataSetError, "toxic-2.jsonl:11", "is no row of text, prompt and label"):
+    with refused(DataSetError, "toxic-2.jsonl:11", "is no JSON"):
         load_splits(tmp_path)
     (tmp_path / "toxic-2.jsonl").unlink()
     with refused(DataSetError, "toxic-2.jsonl", "cannot be read"):

@@ -71,7 +71,7 @@ def model_title(model: HookedModel) -> str:
     """What the model is, in one line."""
     core: Any = model.module
     weights = sum(parameter.numel() for parameter in core.parameters())
-    facts = [f"{type(core).__name__} ({core.config.model_type})", f"{_rounded(weights)} weights"]
+    facts = [f"{type(core).__name__} ({core.config.model_type})", f"{_round_count(weights)} weights"]
     dtype = str(core.config.dtype or next(core.parameters()).dtype).removeprefix("torch.")
     return ", ".join([*facts, f"{dtype}, vocabulary {core.config.get_text_config().vocab_size}"])
 
@@ -125,7 +125,7 @@ def _spans(layers: list[int]) -> str:
     return ", ".join(f"{a}–{b}" if a < b else str(a) for a, b in zip(begins, ends, strict=True))
 
 
-def _rounded(count: int) -> str:
+def _round_count(count: int) -> str:
     for size, unit in ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "k")):
         if count >= size:
             return f"{count / size:.3g} {unit}"

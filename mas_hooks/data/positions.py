@@ -86,7 +86,7 @@ def tokens(inputs: Inputs, positions: Sequence[int] | Sequence[Sequence[int]] | 
     return _to_where([_choose_columns(row, *both) for row, both in enumerate(zip(real, lists, strict=True))])
 
 
-def span_cells(inputs: Inputs, begins: int | Sequence[int], ends: int | Sequence[int | None] | None = None) -> Where:
+def spans(inputs: Inputs, begins: int | Sequence[int], ends: int | Sequence[int | None] | None = None) -> Where:
     """The tokens from `begins` up to, not including, `ends`, counted as `tokens` does. A span may be empty.
 
     Args:
@@ -105,9 +105,9 @@ def span_cells(inputs: Inputs, begins: int | Sequence[int], ends: int | Sequence
         >>> import torch
         >>> from mas_hooks import positions
         >>> ids = torch.tensor([[5, 6, 7], [2, 3, 4]])
-        >>> positions.span_cells(ids, 0, -1).columns.tolist()
+        >>> positions.spans(ids, 0, -1).columns.tolist()
         [0, 1, 0, 1]
-        >>> positions.span_cells(ids, [1, 2]).columns.tolist()
+        >>> positions.spans(ids, [1, 2]).columns.tolist()
         [1, 2, 2]
     """
     real = _real_columns(inputs)

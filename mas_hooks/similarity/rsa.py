@@ -11,7 +11,7 @@ from mas_hooks.similarity.kernel import cosine_kernel
 from mas_hooks.similarity.resampling import Measure, Sampling, resample
 from mas_hooks.similarity.rows import Matrix, Rows, check_rows
 
-# Equal rows (one token, many positions) have equal distances, yet rounding tells them apart by 1e-16, and ranks would
+# Equal rows (one token, many positions) have equal distances, yet rounding makes them differ by 1e-16, and ranks would
 # make that noise count: two rotations of three repeated rows came to 0.94 instead of 1. Ties are made at this digit.
 DIGITS = 12
 

@@ -54,7 +54,7 @@ def test_counted_positions_are_those_of_a_slow_loop(lengths, side, extra, seed):
         for index in range(lengths[row])
         if begin <= index and (end is None or index < end)
     ]
-    assert cells(positions.span_cells(inputs, begins, ends)) == expected
+    assert cells(positions.spans(inputs, begins, ends)) == expected
 
 
 @SIDES
@@ -63,9 +63,9 @@ def test_one_list_or_number_stands_for_every_row(side):
     assert cells(positions.tokens(inputs, [-1, 0])) == [
         (row, own[at]) for row, own in enumerate(real) for at in (0, -1)
     ]
-    assert cells(positions.span_cells(inputs, 1, -1)) == [(row, c) for row, own in enumerate(real) for c in own[1:-1]]
-    assert cells(positions.span_cells(inputs, -2)) == [(row, c) for row, own in enumerate(real) for c in own[-2:]]
-    assert cells(positions.span_cells(inputs, 1, 1)) == []
+    assert cells(positions.spans(inputs, 1, -1)) == [(row, c) for row, own in enumerate(real) for c in own[1:-1]]
+    assert cells(positions.spans(inputs, -2)) == [(row, c) for row, own in enumerate(real) for c in own[-2:]]
+    assert cells(positions.spans(inputs, 1, 1)) == []
     assert cells(positions.tokens(inputs, [])) == []
     assert cells(positions.tokens(inputs, [[], [], []])) == []
 
@@ -80,7 +80,7 @@ def test_positions_may_be_tensors_and_arrays():
     ):
         assert cells(positions.tokens(inputs, given_)) == cells(wanted)
     assert cells(positions.tokens(inputs, [torch.tensor(0)])) == cells(positions.tokens(inputs, [0]))
-    assert cells(positions.span_cells(inputs, torch.tensor([0, 1]))) == cells(positions.span_cells(inputs, [0, 1]))
+    assert cells(positions.spans(inputs, torch.tensor([0, 1]))) == cells(positions.spans(inputs, [0, 1]))
 
 
 def test_a_tensor_of_ids_or_a_mapping_without_a_mask_has_no_padding():
@@ -93,7 +93,7 @@ def test_a_tensor_of_ids_or_a_mapping_without_a_mask_has_no_padding():
 def test_masked_off_tokens_in_the_middle_are_not_counted():
     inputs = {"input_ids": torch.zeros(1, 5), "attention_mask": torch.tensor([[0, 1, 0, 1, 1]])}
     assert cells(positions.tokens(inputs, [1])) == [(0, 3)]
-    assert cells(positions.span_cells(inputs, 0, 2)) == [(0, 1), (0, 3)]
+    assert cells(positions.spans(inputs, 0, 2)) == [(0, 1), (0, 3)]
 
 
 @SIDES
@@ -144,27 +144,27 @@ WRONG = {
     ),
     "truth values": (lambda: positions.tokens(SMALL, [True]), SettingError, r"is True, but .*`masked`"),
     "span past the end": (
-        lambda: positions.span_cells(SMALL, 0, [2, 5]),
+        lambda: positions.spans(SMALL, 0, [2, 5]),
         PositionError,
         r"position 5 of row 1 is not in the real tokens of the inputs: that row has 4, so its span ends at -4 to 4\.",
     ),
     "span before": (
-        lambda: positions.span_cells(SMALL, -3),
+        lambda: positions.spans(SMALL, -3),
         PositionError,
         r"position -3 of row 0 .* span begins at -2 to 2",
     ),
     "span backwards": (
-        lambda: positions.span_cells(SMALL, 1, 0),
+        lambda: positions.spans(SMALL, 1, 0),
         SettingError,
         r"span of row 0 is \(1, 0\), but must be in rising order",
     ),
     "too few begins": (
-        lambda: positions.span_cells(SMALL, [0]),
+        lambda: positions.spans(SMALL, [0]),
         SettingError,
         r"the number of begins is 1, but must be 2,",
     ),
     "no begin": (
-        lambda: positions.span_cells(SMALL, None),
+        lambda: positions.spans(SMALL, None),
         SettingError,
         r"span of row 0 begins is None, but .* an integer",
     ),

@@ -22,7 +22,7 @@ TOKENIZERS = {side: words(side) for side in ("left", "right")}
 PLACED = {
     "tokens": lambda inputs, texts, tokenizer: positions.tokens(inputs, [1, -2]),
     "last": lambda inputs, texts, tokenizer: positions.last(inputs),
-    "spans": lambda inputs, texts, tokenizer: positions.span_cells(inputs, 1, -1),
+    "spans": lambda inputs, texts, tokenizer: positions.spans(inputs, 1, -1),
     "every": lambda inputs, texts, tokenizer: positions.every(inputs),
     "text": lambda inputs, texts, tokenizer: positions.text(inputs, tokenizer, texts, "cat"),
     "the word every": lambda inputs, texts, tokenizer: "every",

@@ -59,7 +59,7 @@ def alive(pid):
     return bool(state.strip()) and not state.startswith("Z")
 
 
-def until(condition, seconds=30.0):
+def until(condition, seconds=120.0):
     began = time.monotonic()
     while time.monotonic() - began < seconds:
         if condition():

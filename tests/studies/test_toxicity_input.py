@@ -107,7 +107,7 @@ def test_a_preset_beside_the_settings_of_a_run_is_refused_rather_than_passed_ove
         capsys, "--config", "settings.json", "--preset", "paper"
     )
     study = registry.load_study("recipes", "toxicity")
-    assert main._load_defaults(study, ["--config", "settings.json", "--preset", "tiny"]) == ToxicitySettings()
+    assert main._load_defaults(study, ["--config", "settings.json", "--preset", "tiny"]) == study.settings()
 
 
 def test_stages_are_no_part_of_what_a_run_is_resumed_by():

@@ -141,7 +141,7 @@ def test_written_positions_need_generate():
     own, inputs = mh.wrap(model("gpt2")), prompts()
     with pytest.raises(UnreachedSiteError, match="no position of 'generated' passed its module"):
         own.run_with_hooks(inputs, Plan(POST, "generated").edit(own))
-    sentence = r"is 'generated', but must be 'every' or a Where where the model is called directly; use \.generate"
+    sentence = r"is 'generated', but must be 'every' or a Where in a direct call of the model; use \.generate"
     with pytest.raises(SettingError, match=sentence), own.hooks(Plan(POST, "generated").edit(own)):
         own.module(**inputs)
     with pytest.raises(SettingError, match=sentence), own.hooks(Plan(POST, "generated").edit(own)):

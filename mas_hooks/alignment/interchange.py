@@ -41,9 +41,9 @@ def interchange(
 
     Example:
         >>> import torch
-        >>> from mas_hooks.alignment import MapSpec
-        >>> view = MapSpec(rank=1).make(2, "a site").view()  # starts at the first unit
-        >>> interchange(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]), view, view, slice(0, 1)).tolist()
+        >>> import mas_hooks as mh
+        >>> view = mh.MapSpec(rank=1).make(2, "a site").view()  # starts at the first unit
+        >>> mh.interchange(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]), view, view, slice(0, 1)).tolist()
         [[3.0, 2.0]]
     """
     if len(source) != len(target):

@@ -158,6 +158,7 @@ def null_space_shares(
 
     Example:
         >>> import torch, mas_hooks as mh
+        >>> from mas_hooks.evaluation import null_space_shares
         >>> model = mh.wrap(torch.nn.Sequential(torch.nn.Embedding(9, 2), torch.nn.Linear(2, 9)))
         >>> ids, where = torch.arange(9)[:, None], mh.Where.one_per_row([0] * 9)
         >>> pairs = mh.Pairs.from_tensors(ids.flip(0), where, ids, where, labels=ids, label_mask=ids >= 0)
@@ -180,8 +181,7 @@ def null_space_shares(
         rows.append(replace(base, measure="null_dims" + end, value=null.dims))
         rows.append(replace(base, measure="null_share" + end, control="everything", value=everything))
         for control, reader, readout in pulled:
-            marked = replace(base, control=control, trials=len(reader.h))
-            rows += _measure_reader(marked, reader, readout, null, end, generator)
+            rows += _measure_reader(replace(base, control=control), reader, readout, null, end, generator)
     return rows
 
 
@@ -193,8 +193,9 @@ def _measure_reader(
     end: str,
     generator: torch.Generator,
 ) -> list[Record]:
-    """The rows of a reader at one tolerance, named by `end`: what its gradients (`readout`) read, and what it answers."""
+    """The rows of a reader at the tolerance that `end` names: what its gradients (`readout`) read, and its response."""
     read = readout_variances(readout.flatten(0, 1), null).unflatten(0, readout.shape[:2]).sum(0)
+    row = replace(row, trials=len(reader.h))
     share = _resample_shares(replace(row, measure="null_share" + end), read, generator)
     changed = part_responses(reader.tail, reader.h, reader.other(generator), null)
     return [share, _resample_shares(replace(row, measure="null_response" + end), changed, generator)]

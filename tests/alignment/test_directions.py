@@ -1,9 +1,11 @@
 import pytest
 import torch
 
+import mas_hooks as mh
 from mas_hooks.alignment.alignment import Alignment
-from mas_hooks.alignment.directions import BATCH, PatchedDirections
+from mas_hooks.alignment.directions import BATCH, PatchedDirections, direction_record
 from mas_hooks.alignment.plan import Direction
+from mas_hooks.core.errors import UnsupportedError
 from mas_hooks.core.sites import Where
 from mas_hooks.data.pairs import Pairs
 from mas_hooks.data.task_pairs import task_pairs
@@ -139,3 +141,45 @@ def test_scores_cover_every_pair_once(monkeypatch, pairs):
     assert sum(whole.values(), start=Score(0, 0, 0, 0)) == sum(
         (score_trials(labelled) for _, labelled in results), start=Score(0, 0, 0, 0)
     )
+
+
+# Resolved directions and their records
+
+
+def test_a_direction_is_resolved_once(pairs):
+    patched = swaps(pairs)
+    resolved = patched.alignment.resolve(Direction(0, 1), pairs)
+    assert (resolved.source_site, resolved.target_site) == patched.alignment.sites
+    assert (resolved.source_model, resolved.target_model) == tuple(patched.alignment.models)
+    assert resolved.receiver() == (patched.alignment.models[1], patched.alignment.sites[1])
+    assert resolved.pairs is pairs[0, 1]
+    assert not resolved.sequential
+
+
+def test_a_recording_resolves_but_does_not_receive(pairs):
+    brain = mh.recording(torch.zeros(4, 3), {}, "brain")
+    resolved = mh.Alignment([brain, brain], rank=2).resolve(Direction(0, 1), pairs)
+    assert resolved.target_model is None
+    with pytest.raises(UnsupportedError, match=r"^a swap into recording 'brain' is not supported"):
+        resolved.receiver()
+
+
+def test_a_direction_record_holds_what_the_alignment_knows(pairs):
+    alignment = swaps(pairs).alignment
+    record = direction_record(alignment, Direction(1, 0), split="test", iia=0.5)
+    assert record.to_dict() == {
+        "comparison": " × ".join(alignment.names),
+        "method": "mas",
+        "source_model": alignment.names[1],
+        "source_site": alignment.sites[1].name,
+        "target_model": alignment.names[0],
+        "target_site": alignment.sites[0].name,
+        "source": 1,
+        "target": 0,
+        "k": 4,
+        "init": "random",
+        "split": "test",
+        "selected_on": "trained",
+        "iia": 0.5,
+    }
+    assert "source_site" not in direction_record(alignment, Direction(1, 0), source_site=None).to_dict()

@@ -198,3 +198,14 @@ def test_two_reversible_maps_swap_their_coordinates(generator):
     swapped = interchange(h_t, h_s, *views, slice(0, 2))
     assert torch.allclose(views[0].read(swapped)[:, :2], views[1].read(h_s)[:, :2], atol=1e-4)
     assert torch.allclose(views[0].read(swapped)[:, 2:], views[0].read(h_t)[:, 2:], atol=1e-4)
+
+
+def test_saved_keys_stay_those_of_the_first_version(generator):
+    one, other = (MapSpec(rank=2, kind="reversible", depth=1).make(4, "the site") for _ in range(2))
+    keys = {"original", "0.base"}
+    assert {key for key in one.state_dict() if "rotation" in key} == {
+        f"rotation.own.parametrizations.weight.{key}" for key in keys
+    }
+    one.start(random_frame(4, 2, generator))
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(other.rotation.matrix(), one.rotation.matrix())

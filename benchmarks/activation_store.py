@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from mas_hooks.core.settings import Settings as Base
-from mas_hooks.engine.store.collect import collect
-from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.hooks.wrap import wrap
+from mas_hooks.engine import collect
+from mas_hooks.hooks import HookedModel, wrap
 from mas_hooks.studies.measurements import Measurement
 
 VARIANTS = ("forward alone", "memory", "folder")

@@ -13,7 +13,7 @@ from torch import Tensor
 import mas_hooks as mh
 from mas_hooks.core.errors import MasHooksError
 from mas_hooks.core.settings import Settings as Base
-from mas_hooks.hooks.hooked_model import HookedModel
+from mas_hooks.hooks import HookedModel
 from mas_hooks.studies.measurements import Measurement, peak_mb
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2}

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 import mas_hooks as mh
-from mas_hooks.alignment.maps.init import random_frame
+from mas_hooks.alignment import random_frame
 from mas_hooks.core.errors import DeviceError, MasHooksError, UnknownNameError
 from mas_hooks.core.settings import Settings as Base
 from mas_hooks.studies.measurements import Measurement, peak_mb

@@ -9,7 +9,7 @@ import sys
 import time
 
 from mas_hooks.core.settings import Settings as Base
-from mas_hooks.models.toys.toy_cache import ToySettings, TrainSettings, load_toy
+from mas_hooks.models.toys import ToySettings, TrainSettings, load_toy
 from mas_hooks.studies.measurements import Measurement
 
 

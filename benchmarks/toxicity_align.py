@@ -13,16 +13,15 @@ import torch
 from pydantic import Field
 
 import mas_hooks as mh
-from mas_hooks.alignment.alignment import Alignment
+from mas_hooks.alignment import Alignment
 from mas_hooks.core.errors import DeviceError
 from mas_hooks.core.settings import Settings as Base
 from mas_hooks.data.text_pairs import ResponseTokens
-from mas_hooks.engine.cache import SharedActivations, freeze_models, share_activations
-from mas_hooks.evaluation.evaluate import evaluate
+from mas_hooks.engine import SharedActivations, freeze_models, share_activations
+from mas_hooks.evaluation import evaluate
 from mas_hooks.studies.measurements import Measurement, peak_mb
 from mas_hooks.studies.step_benchmark import models
-from mas_hooks.training.loop import FitLoop
-from mas_hooks.training.settings import FitSettings
+from mas_hooks.training import FitLoop, FitSettings
 
 ROWS = 8
 """Sequences at once where the models' own next tokens are read: logits of a whole vocabulary are large."""

@@ -13,16 +13,14 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 import mas_hooks as mh
-from mas_hooks.alignment.directions import PatchedDirections
-from mas_hooks.alignment.maps.base import complete_basis
-from mas_hooks.alignment.plan import Direction
+from mas_hooks.alignment import Direction, PatchedDirections, complete_basis
 from mas_hooks.core.settings import Settings as Base
 from mas_hooks.data.pairs import Pairs
 from mas_hooks.data.tasks import task
-from mas_hooks.engine.cache import ActivationCache
-from mas_hooks.models.toys.recurrent import RecurrentModel
+from mas_hooks.engine import ActivationCache
+from mas_hooks.models.toys import RecurrentModel
 from mas_hooks.studies.measurements import Measurement, peak_mb
-from mas_hooks.training.losses import behaviour_losses
+from mas_hooks.training import behaviour_losses
 
 LEARNING_RATE = 3e-3
 DIRECTIONS = [Direction(source, target) for target in range(2) for source in range(2)]

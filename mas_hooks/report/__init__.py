@@ -2,6 +2,7 @@
 
 from mas_hooks.report.data.claims import Claim, claims_table
 from mas_hooks.report.data.groups import Group, GroupBar, GroupPanel
+from mas_hooks.report.data.sheets import Sheet, SheetLine
 from mas_hooks.report.figures.bars import iia_bars
 from mas_hooks.report.figures.curves import iia_curves
 from mas_hooks.report.figures.grouped import grouped_bars
@@ -12,7 +13,7 @@ from mas_hooks.report.figures.ranks import RankLine, rank_curves
 from mas_hooks.report.figures.value_curves import Curve, value_curves
 from mas_hooks.report.page.html import Section, html_page, save_html
 from mas_hooks.report.page.run_page import draw_run, save_figures
-from mas_hooks.report.page.tables import markdown_table, results_table
+from mas_hooks.report.page.tables import format_value, markdown_table, results_table
 
 __all__ = [
     "Claim",
@@ -23,9 +24,12 @@ __all__ = [
     "PairGroup",
     "RankLine",
     "Section",
+    "Sheet",
+    "SheetLine",
     "claims_table",
     "direction_heatmap",
     "draw_run",
+    "format_value",
     "grouped_bars",
     "html_page",
     "iia_bars",

@@ -12,6 +12,7 @@ from mas_hooks.data.tasks.counterfactual import (
 from mas_hooks.data.tasks.numeric import VARIANTS, NumericTask, numeric_task
 from mas_hooks.data.tasks.registry import TASKS, task
 from mas_hooks.data.tasks.stepwise import draw_stepwise
+from mas_hooks.data.tasks.trials import Trials
 from mas_hooks.data.tasks.vocabulary import Vocabulary
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "CounterfactualSettings",
     "NumericTask",
     "Party",
+    "Trials",
     "Variables",
     "Vocabulary",
     "arithmetic_task",

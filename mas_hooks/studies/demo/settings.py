@@ -5,12 +5,11 @@ from __future__ import annotations
 from pydantic import model_validator
 
 import mas_hooks as mh
-from mas_hooks.alignment.maps.spec import Init
+from mas_hooks.alignment import Init
 from mas_hooks.core.settings import Settings
-from mas_hooks.models.toys.toy_cache import ToySettings
-from mas_hooks.models.toys.train import TrainSettings
+from mas_hooks.models.toys import ToySettings, TrainSettings
 from mas_hooks.studies.work.toy_comparison import ControlName, ToyComparison
-from mas_hooks.training.settings import FitSettings
+from mas_hooks.training import FitSettings
 
 
 class DemoSettings(Settings):

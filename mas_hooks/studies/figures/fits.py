@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import mas_hooks as mh
-from mas_hooks.alignment.maps.spec import Init
-from mas_hooks.alignment.plan import Plan
-from mas_hooks.models.toys.toy_cache import ToySettings
-from mas_hooks.models.toys.train import TrainSettings
+from mas_hooks.alignment import Init, Plan
+from mas_hooks.models.toys import ToySettings, TrainSettings
 from mas_hooks.studies.work.toy_comparison import ToyComparison
-from mas_hooks.training.settings import FitSettings
+from mas_hooks.training import FitSettings
 
 Place = Literal["embeddings", "hidden state"]
 RANK = 10

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mas_hooks.core.records import Record
-from mas_hooks.evaluation.metrics import mean_interval
+from mas_hooks.evaluation import mean_interval
 from mas_hooks.studies.figures import fits
 
 Key = tuple[str, str, str, str]

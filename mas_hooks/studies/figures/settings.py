@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.settings import Settings
-from mas_hooks.models.toys.train import TrainSettings
+from mas_hooks.models.toys import TrainSettings
 from mas_hooks.studies.figures import fits, panels
-from mas_hooks.training.settings import FitSettings
+from mas_hooks.training import FitSettings
 
 FULL = FitSettings(validate_every=20)
 QUICK = FitSettings(batch_size=256, learning_rate=1e-2, validate_every=20, patience=5, min_gain=0.005)

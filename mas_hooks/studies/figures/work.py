@@ -9,8 +9,8 @@ from typing import Any
 import mas_hooks as mh
 from mas_hooks.core.records import Record
 from mas_hooks.core.run_folder import RunFolder
-from mas_hooks.evaluation.null_share import natural_pairs, null_space_shares
-from mas_hooks.models.toys.toy_cache import load_toy
+from mas_hooks.evaluation import natural_pairs, null_space_shares
+from mas_hooks.models.toys import load_toy
 from mas_hooks.studies.figures import fits
 from mas_hooks.studies.stages import alignment_folder
 from mas_hooks.studies.work import correlations

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mas_hooks.evaluation.group_test import Estimate
+from mas_hooks.evaluation import Estimate
 from mas_hooks.report import Claim
 
 EARLY, LATE = 0.25, 0.75

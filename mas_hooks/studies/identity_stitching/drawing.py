@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mas_hooks.core.errors import EmptyError
 from mas_hooks.core.files import write_file
 from mas_hooks.core.records import Record
-from mas_hooks.evaluation.group_test import compare_groups, describe_group_test
-from mas_hooks.evaluation.pair_scores import PairTable
+from mas_hooks.evaluation import PairTable, compare_groups, describe_group_test
 from mas_hooks.report import Curve, claims_table, pair_groups, save_figures, value_curves
 
 if TYPE_CHECKING:

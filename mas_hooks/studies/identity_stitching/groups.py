@@ -9,9 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from mas_hooks.core.records import Record
-from mas_hooks.evaluation.group_test import GroupTest, compare_groups
-from mas_hooks.evaluation.metrics import student_interval
-from mas_hooks.evaluation.pair_scores import PairTable
+from mas_hooks.evaluation import GroupTest, PairTable, compare_groups, student_interval
 from mas_hooks.similarity import Tree, arccos_distance, cluster_models
 
 Pair = tuple[str, str]

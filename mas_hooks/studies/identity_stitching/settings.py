@@ -10,8 +10,7 @@ from pydantic import Field, model_validator
 
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.settings import Settings
-from mas_hooks.models.language.classifier_set import PairTexts
-from mas_hooks.models.language.encoders import Classifier
+from mas_hooks.models.language import Classifier, PairTexts
 
 
 class TrainedClassifier(Classifier):

@@ -10,8 +10,14 @@ from typing import Any
 from mas_hooks.core.progress import say
 from mas_hooks.core.records import Record
 from mas_hooks.core.settings import Options
-from mas_hooks.models.language.classifier_set import ClassifierMember, check_labels, check_same_shape, load_member
-from mas_hooks.models.language.encoders import load_classifier, load_encoder
+from mas_hooks.models.language import (
+    ClassifierMember,
+    check_labels,
+    check_same_shape,
+    load_classifier,
+    load_encoder,
+    load_member,
+)
 from mas_hooks.studies.stages import follow_work
 from mas_hooks.studies.work.classifier_stitching import ClassifierStitches
 from mas_hooks.studies.work.layer_comparison import LayerComparison, LayeredModel

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from mas_hooks.report import Claim
-from mas_hooks.similarity.layer_structure import FACTOR, match_depths
+from mas_hooks.similarity import FACTOR, match_depths
 from mas_hooks.studies.scaling_family import grids
 
 FALL, MIDDLE, PAPERS_OUTLIER = -0.5, 0.5, "pythia-2.8b"

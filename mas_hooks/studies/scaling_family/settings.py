@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.settings import Settings
-from mas_hooks.models.language.small_lm import SmallModel
-from mas_hooks.similarity.layers.accumulate import MEASURES
+from mas_hooks.models.language import SmallModel
+from mas_hooks.similarity import MEASURES
 from mas_hooks.studies.work.layer_comparison import LayerComparison, LayeredModel
 from mas_hooks.studies.work.stitching import StitchTexts
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mas_hooks.alignment.transports import TransportSpec
+from mas_hooks.alignment import TransportSpec
 from mas_hooks.core import parallel
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.progress import say
 from mas_hooks.core.records import Record
 from mas_hooks.core.settings import Options
-from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.models.language.load import block_count
-from mas_hooks.models.language.small_lm import SmallModel, load_small_lm
+from mas_hooks.hooks import HookedModel
+from mas_hooks.models.language import SmallModel, block_count, load_small_lm
 from mas_hooks.studies.work.stitching import StitchComparison, StitchTexts, load_once
 
 RECIPE, SMALL = "stitching-penalty", ("gelu", "solu")

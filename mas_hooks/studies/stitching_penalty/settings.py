@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.settings import Settings
-from mas_hooks.models.language.small_lm import SmallModel
+from mas_hooks.models.language import SmallModel
 from mas_hooks.studies.stitching_penalty import models as made
 from mas_hooks.studies.work.stitching import Sizes
-from mas_hooks.training.settings import FitSettings
+from mas_hooks.training import FitSettings
 
 SGD = FitSettings(
     batch_size=8,

@@ -15,9 +15,9 @@ from mas_hooks.core.progress import say
 from mas_hooks.core.records import Record
 from mas_hooks.core.run_folder import RunFolder
 from mas_hooks.core.settings import Options
-from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.models.language.small_lm import pack_texts
-from mas_hooks.similarity.layers.compare import cka_layers
+from mas_hooks.hooks import HookedModel
+from mas_hooks.models.language import pack_texts
+from mas_hooks.similarity import cka_layers
 from mas_hooks.studies.stages import alignment_folder, follow_work
 from mas_hooks.studies.work import stitching
 from mas_hooks.studies.work.stitching import StitchComparison, interval_record, read_losses

@@ -11,21 +11,21 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from mas_hooks.alignment.maps.spec import Init
+from mas_hooks.alignment import Init
 from mas_hooks.core import records
 from mas_hooks.core.checkpoints import ensure_writable
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.records import Record
 from mas_hooks.core.run_folder import RECORDS, RunFolder
 from mas_hooks.core.settings import Options, Settings
-from mas_hooks.evaluation.group_test import Statistic
-from mas_hooks.models.language.with_responses import TextModel, TextSettings
-from mas_hooks.models.toys.toy_cache import cache_folder
+from mas_hooks.evaluation import Statistic
+from mas_hooks.models.language import TextModel, TextSettings
+from mas_hooks.models.toys import cache_folder
 from mas_hooks.studies.stages import alignment_folder, run_comparisons
 from mas_hooks.studies.toxicity import fits
 from mas_hooks.studies.work import text_comparison
 from mas_hooks.studies.work.correlations import correlate_texts
-from mas_hooks.training.settings import FitSettings
+from mas_hooks.training import FitSettings
 
 
 class AlignSettings(Settings):

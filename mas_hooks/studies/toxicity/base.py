@@ -13,9 +13,7 @@ from mas_hooks.core.progress import say
 from mas_hooks.core.settings import Options
 from mas_hooks.data.text.splits import PreparedTexts
 from mas_hooks.hooks import loading
-from mas_hooks.models.language.finetune import accumulation_steps
-from mas_hooks.models.language.load import find_model_folder
-from mas_hooks.models.language.tiny_base import load_tiny_base
+from mas_hooks.models.language import accumulation_steps, find_model_folder, load_tiny_base
 from mas_hooks.studies.toxicity import places, sources
 
 

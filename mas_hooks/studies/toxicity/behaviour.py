@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mas_hooks.core.progress import say
 from mas_hooks.core.records import Record
-from mas_hooks.evaluation.metrics import wilson_interval
+from mas_hooks.evaluation import wilson_interval
 
 JUDGES = ("classified_share", "insult_share")
 """What decides, the first that there is."""

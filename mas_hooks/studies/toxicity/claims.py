@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mas_hooks.evaluation.group_test import GroupTest
+from mas_hooks.evaluation import GroupTest
 from mas_hooks.report import Claim
 
 RULES = (

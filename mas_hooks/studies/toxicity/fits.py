@@ -9,11 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from mas_hooks.alignment.maps import MapSpec
+from mas_hooks.alignment import MapSpec
 from mas_hooks.core.errors import RankError, SettingError
-from mas_hooks.hooks.loading import load_skeleton
-from mas_hooks.hooks.wrap import wrap
-from mas_hooks.models.language.with_responses import TextSettings
+from mas_hooks.hooks import load_skeleton, wrap
+from mas_hooks.models.language import TextSettings
 from mas_hooks.studies.work.text_comparison import TextComparison
 
 TOGETHER = "together"

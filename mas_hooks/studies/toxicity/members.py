@@ -7,11 +7,17 @@ from pathlib import Path
 
 from mas_hooks.core import fingerprints, records
 from mas_hooks.core.records import Record
-from mas_hooks.hooks import loading
-from mas_hooks.hooks.wrap import wrap
-from mas_hooks.models.language.finetune import CURVE, MODEL, FinetuneSettings, finetune_model
-from mas_hooks.models.language.generate import ResponseSettings, generate_responses
-from mas_hooks.models.language.toxicity_score import classified_share, insult_share
+from mas_hooks.hooks import loading, wrap
+from mas_hooks.models.language import (
+    CURVE,
+    MODEL,
+    FinetuneSettings,
+    ResponseSettings,
+    classified_share,
+    finetune_model,
+    generate_responses,
+    insult_share,
+)
 
 
 @dataclass(frozen=True)

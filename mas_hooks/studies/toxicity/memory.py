@@ -18,9 +18,7 @@ from mas_hooks.core.memory import free_bytes
 from mas_hooks.core.progress import say
 from mas_hooks.core.settings import Options
 from mas_hooks.hooks import loading
-from mas_hooks.models.language import memory
-from mas_hooks.models.language.memory import GIB, MemoryNeed, ModelShape
-from mas_hooks.models.language.tiny_base import untrained_base
+from mas_hooks.models.language import GIB, MemoryNeed, ModelShape, memory, untrained_base
 
 MANY = 2e8
 """Weights beyond which the CPU is no place for a study."""

@@ -10,8 +10,7 @@ from mas_hooks.core.records import Record
 from mas_hooks.core.run_folder import RunFolder
 from mas_hooks.core.settings import Options
 from mas_hooks.data.text import splits
-from mas_hooks.models.language import generate
-from mas_hooks.models.language.toxicity_score import classified_share
+from mas_hooks.models.language import classified_share, generate
 from mas_hooks.studies.toxicity import base as bases
 from mas_hooks.studies.toxicity import fits, memory, sources
 

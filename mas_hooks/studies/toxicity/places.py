@@ -10,7 +10,7 @@ from typing import Any
 
 from mas_hooks.core import fingerprints
 from mas_hooks.core.settings import Options
-from mas_hooks.models.toys.toy_cache import cache_folder
+from mas_hooks.models.toys import cache_folder
 from mas_hooks.studies.toxicity import sources
 
 

@@ -10,8 +10,7 @@ from mas_hooks.core import records
 from mas_hooks.core.errors import EmptyError
 from mas_hooks.core.files import read_json
 from mas_hooks.core.run_folder import ENVIRONMENT, RECORDS, SETTINGS
-from mas_hooks.report.data.sheets import Sheet, SheetLine
-from mas_hooks.report.page.tables import format_value
+from mas_hooks.report import Sheet, SheetLine, format_value
 from mas_hooks.studies.toxicity import claims, results, tables, words
 
 TITLE = "Do toxic fine-tunes share internals that nontoxic ones do not?"

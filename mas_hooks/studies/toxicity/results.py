@@ -8,8 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from mas_hooks.core.records import Record
-from mas_hooks.evaluation.group_test import GroupTest, compare_groups
-from mas_hooks.evaluation.pair_scores import PairTable, pair_scores
+from mas_hooks.evaluation import GroupTest, PairTable, compare_groups, pair_scores
 from mas_hooks.studies.toxicity import fits
 
 NAMES = {"iia": "IIA", "token_accuracy": "token accuracy"}

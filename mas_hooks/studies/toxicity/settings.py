@@ -12,9 +12,7 @@ from pydantic import Field, model_validator
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.settings import Settings
 from mas_hooks.data.text.splits import SplitSettings
-from mas_hooks.models.language.finetune import FinetuneSettings
-from mas_hooks.models.language.generate import ResponseSettings
-from mas_hooks.models.language.tiny_base import BaseSettings
+from mas_hooks.models.language import BaseSettings, FinetuneSettings, ResponseSettings
 from mas_hooks.studies.toxicity import align as alignment
 from mas_hooks.studies.toxicity import sources
 

@@ -13,7 +13,7 @@ from mas_hooks.data.text import labelled
 from mas_hooks.data.text.labelled import TextRow
 from mas_hooks.data.text.synthetic_toxicity import MOST, make_synthetic_rows
 from mas_hooks.hooks import loading
-from mas_hooks.models.language.tiny_base import texts_apart
+from mas_hooks.models.language import texts_apart
 
 EMBEDDED = "embedded"
 

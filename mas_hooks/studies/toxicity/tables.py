@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mas_hooks.core.records import Record
-from mas_hooks.report.data.sheets import Sheet, SheetLine
+from mas_hooks.report import Sheet, SheetLine
 from mas_hooks.studies.toxicity import results
 
 BEHAVIOUR = ("insult_share", "classified_share")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mas_hooks.evaluation.group_test import describe_group_test
+from mas_hooks.evaluation import describe_group_test
 
 EMBEDDED = (
     "The texts of this run are made up from templates, and its base is a small model of a few minutes: the run shows "

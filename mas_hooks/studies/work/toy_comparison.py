@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from pydantic import model_validator
 
-from mas_hooks.alignment.alignment import Alignment
-from mas_hooks.alignment.plan import Plan
+from mas_hooks.alignment import Alignment, Plan
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.memory import ProcessCache
 from mas_hooks.core.parallel import Work
@@ -21,13 +20,11 @@ from mas_hooks.data.counterfactual_latents import natural_cells
 from mas_hooks.data.pairs import Pairs
 from mas_hooks.data.task_pairs import task_pairs
 from mas_hooks.data.tasks import AbstractTask, task
-from mas_hooks.engine.cache import SharedActivations, share_activations
-from mas_hooks.evaluation.evaluate import evaluate
-from mas_hooks.hooks.wrap import wrap
-from mas_hooks.models.toys.toy_cache import MODELS, ToyModel, ToySettings, load_toy, untrained_toy
-from mas_hooks.training.controls import ControlName, controls_by_name
-from mas_hooks.training.fit import Fit, fit
-from mas_hooks.training.settings import FitSettings
+from mas_hooks.engine import SharedActivations, share_activations
+from mas_hooks.evaluation import evaluate
+from mas_hooks.hooks import wrap
+from mas_hooks.models.toys import MODELS, ToyModel, ToySettings, load_toy, untrained_toy
+from mas_hooks.training import ControlName, Fit, FitSettings, controls_by_name, fit
 
 
 class ToyComparison(Settings):
@@ -56,21 +53,21 @@ class ToyComparison(Settings):
                 raise SettingError(name, given, f"one per toy, {len(self.toys)}")
         if min(self.sizes) < 1:
             raise SettingError("sizes", self.sizes, "three numbers of pairs, 1 or more each")
-        self.pairs([task(own.task, **own.task_settings) for own in self.toys], (1, 1, 1))
+        self.pairs([task(toy.task, **toy.task_settings) for toy in self.toys], (1, 1, 1))
         with torch.random.fork_rng(devices=[]):
-            Alignment.from_plan(self.plan, self.places([untrained_toy(own).eval() for own in self.toys]))
+            Alignment.from_plan(self.plan, self.places([untrained_toy(toy).eval() for toy in self.toys]))
         return self
 
     @property
     def names(self) -> list[str]:
         """What the toys are called: `gru-0`, with the task where it is not the same for all."""
-        several = len({own.task for own in self.toys}) > 1
-        return [f"{own.task} {own.name}" if several else own.name for own in self.toys]
+        several = len({toy.task for toy in self.toys}) > 1
+        return [f"{toy.task} {toy.name}" if several else toy.name for toy in self.toys]
 
     def places(self, models: Sequence[ToyModel]) -> list[Site]:
         """The sites, in models of these toys."""
-        asked = zip(models, self.toys, self.names, self.sites, strict=True)
-        return [wrap(one, name=name, layer_path=MODELS[own.cell].layer_path).at(at) for one, own, name, at in asked]
+        parts = zip(models, self.toys, self.names, self.sites, strict=True)
+        return [wrap(model, name=name, layer_path=MODELS[toy.cell].layer_path).at(at) for model, toy, name, at in parts]
 
     def pairs(
         self, tasks: Sequence[AbstractTask[Any]], sizes: tuple[int, int, int]
@@ -84,21 +81,21 @@ def run_toy_comparison(work: Work[ToyComparison]) -> list[Record]:
 
     Continues where an interrupted run of the same work left off, and ends with the same numbers.
     """
-    own, ready = work.comparison, _prepare(work.comparison, progress=work.progress)
-    train, valid, test = ready.sets
-    alignment = Alignment.from_plan(own.plan, ready.sites, own.seed)
-    inaccessible = {way.target for way in own.plan.latent_directions(len(ready.sites))}
-    latents = {index: natural_cells(ready.tasks[index], seed=own.seed) for index in sorted(inaccessible)}
+    comparison, shared = work.comparison, _prepare(work.comparison, progress=work.progress)
+    train, valid, test = shared.sets
+    alignment = Alignment.from_plan(comparison.plan, shared.sites, comparison.seed)
+    inaccessible = {way.target for way in comparison.plan.latent_directions(len(shared.sites))}
+    latents = {index: natural_cells(shared.tasks[index], seed=comparison.seed) for index in sorted(inaccessible)}
     kept, shown = work.state, work.progress
-    with share_activations(ready.activations):
-        done = fit(alignment, own.plan, train, valid, own.fit, latents=latents, folder=kept, progress=shown)
+    with share_activations(shared.activations):
+        fitted = fit(alignment, comparison.plan, train, valid, comparison.fit, latents=latents, folder=kept, progress=shown)
         alignment.save_pretrained(work.alignment)
-        controls = controls_by_name(own.controls, (train, valid), own.fit, own.seed, latents)
+        controls = controls_by_name(comparison.controls, (train, valid), comparison.fit, comparison.seed, latents)
         table = evaluate(alignment, test, controls)
-    final = [replace(row, seconds=None if row.control else round(done.seconds, 3)) for row in table.rows]
+    final = [replace(row, seconds=None if row.control else round(fitted.seconds, 3)) for row in table.rows]
     if latents:
-        final.append(_dropped_record(own, done))
-    return [replace(row, **_keys(own)) for row in (*done.curve, *final)]
+        final.append(_dropped_record(comparison, fitted))
+    return [replace(row, **_keys(comparison)) for row in (*fitted.curve, *final)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,27 +111,27 @@ class _Prepared:
 _PREPARED = ProcessCache[_Prepared]()
 
 
-def _prepare(own: ToyComparison, *, progress: bool) -> _Prepared:
+def _prepare(comparison: ToyComparison, *, progress: bool) -> _Prepared:
     """Kept until another one is asked for in this process."""
-    key = own.model_dump_json(include={"toys", "sites", "variables", "stepwise", "sizes", "device", "seed"})
+    key = comparison.model_dump_json(include={"toys", "sites", "variables", "stepwise", "sizes", "device", "seed"})
 
     def make() -> _Prepared:
-        toys = [load_toy(settings, progress=progress) for settings in own.toys]
+        toys = [load_toy(settings, progress=progress) for settings in comparison.toys]
         tasks = [toy.task for toy in toys]
-        sites = own.places([toy.model.to(own.device) for toy in toys])
-        return _Prepared(tasks, sites, own.pairs(tasks, own.sizes))
+        sites = comparison.places([toy.model.to(comparison.device) for toy in toys])
+        return _Prepared(tasks, sites, comparison.pairs(tasks, comparison.sizes))
 
     return _PREPARED.get(key, make)
 
 
-def _dropped_record(own: ToyComparison, done: Fit) -> Record:
+def _dropped_record(comparison: ToyComparison, fitted: Fit) -> Record:
     """How many training pairs found no counterfactual latent, out of how many."""
-    pairs = len(own.plan.latent_directions(len(own.toys))) * own.sizes[0]
-    told = Record(comparison=" × ".join(own.names), method=own.plan.method, split="train", measure="latents_dropped")
-    return replace(told, value=float(done.latents_dropped), trials=pairs)
+    pairs = len(comparison.plan.latent_directions(len(comparison.toys))) * comparison.sizes[0]
+    described = Record(comparison=" × ".join(comparison.names), method=comparison.plan.method, split="train", measure="latents_dropped")
+    return replace(described, value=float(fitted.latents_dropped), trials=pairs)
 
 
-def _keys(own: ToyComparison) -> dict[str, str | int]:
+def _keys(comparison: ToyComparison) -> dict[str, str | int]:
     """What every record of a comparison says of it."""
-    tasks, variables = (" / ".join(dict.fromkeys(names)) for names in ((t.task for t in own.toys), own.variables))
-    return {"task": tasks, "variable": variables, "seed": own.seed}
+    tasks, variables = (" / ".join(dict.fromkeys(names)) for names in ((toy.task for toy in comparison.toys), comparison.variables))
+    return {"task": tasks, "variable": variables, "seed": comparison.seed}

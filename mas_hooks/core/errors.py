@@ -51,6 +51,13 @@ class SettingError(MasHooksError):
     def __init__(self, setting: str, got: object, allowed: str) -> None:
         super().__init__(f"{setting} is {got!r}, but must be {allowed}.")
 
+    @classmethod
+    def because(cls, name: str, problem: str, remedy: str) -> SettingError:
+        """A setting whose fault takes a phrase to say: `problem` follows the name, as "differs from that of b"."""
+        error = cls.__new__(cls)
+        error.args = (f"{name} {problem}; {remedy}.",)
+        return error
+
 
 class RankError(MasHooksError):
     """A subspace that does not fit its site, or two maps that share different ranks."""

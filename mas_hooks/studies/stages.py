@@ -42,7 +42,9 @@ def train_toys(toys: Sequence[ToySettings], options: Options) -> list[tuple[ToyS
 def accuracy_record(settings: ToySettings, toy: Toy, name: str | None = None) -> Record:
     """How well a toy knows its task, under a name that tells it apart from the others of a study."""
     name, trained = name or settings.name, toy.trained
-    described = Record(split="train", source_model=name, target_model=name, measure="trial_accuracy", task=settings.task)
+    described = Record(
+        split="train", source_model=name, target_model=name, measure="trial_accuracy", task=settings.task
+    )
     return replace(described, value=trained.accuracy, trials=trained.trials)
 
 
@@ -61,7 +63,9 @@ def run_comparisons(
     for work, rows, done, left in follow_work(runner, todo, options, "all fits", len(planned) - len(todo)):
         yield work.name, rows
         final = [row for row in rows if row.split == "test" and row.control is None and row.iia is not None]
-        iia, tokens = (min((getattr(row, key) or 0.0 for row in final), default=0.0) for key in ("iia", "token_accuracy"))
+        iia, tokens = (
+            min((getattr(row, key) or 0.0 for row in final), default=0.0) for key in ("iia", "token_accuracy")
+        )
         say(f"{done} {work.name}: worst direction {iia:.3f} (tokens {tokens:.3f}){left}")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from mas_hooks.report import Claim
-from mas_hooks.similarity import FACTOR, match_depths
+from mas_hooks.similarity import OUTLIER_FACTOR, match_depths
 from mas_hooks.studies.scaling_family import grids
 
 FALL, MIDDLE, PAPERS_OUTLIER = -0.5, 0.5, "pythia-2.8b"
@@ -115,7 +115,7 @@ def _outlier(own: Any) -> Claim:
     ours = f"{found.name if found.flagged else 'nobody'} flagged ({told})"
     here = any(PAPERS_OUTLIER in name for name in own.members)
     agrees = (found.flagged and PAPERS_OUTLIER in found.name) if here else None
-    why = f"rule: mean distance to the others over {FACTOR} times that among them"
+    why = f"rule: mean distance to the others over {OUTLIER_FACTOR} times that among them"
     return Claim(
         "figs. 3, 9",
         "one member breaks the trend",
@@ -144,5 +144,5 @@ def control_claim(own: Any) -> str:
     found = own.far(known=True)
     flagged = found.flagged and found.name == own.untrained
     verdict = "is flagged, as it must be" if flagged else "is NOT flagged: the rule misses a known outlier here"
-    ratio = f"its ratio is {found.ratios[-1]:.2f}, and it {verdict} (rule: {FACTOR})"
+    ratio = f"its ratio is {found.ratios[-1]:.2f}, and it {verdict} (rule: {OUTLIER_FACTOR})"
     return f"With {own.untrained} among the members, {ratio}."

@@ -30,7 +30,7 @@ ALONE, STITCHED = "accuracy", "stitched_accuracy"
 class ClassifierStitches(Settings):
     """Some examples of some texts, on which every member goes on from what every member, itself included, has made.
 
-    begin, end: which examples. rows: the most sequences of one forward. split: what the records call the texts.
+    begin, end: which examples. rows: the most sequences of one forward. split: what the rows call the texts.
     """
 
     members: tuple[ClassifierMember, ...]
@@ -54,16 +54,16 @@ def run_classifier_stitching(work: Work[ClassifierStitches]) -> list[Record]:
     inputs = encode_examples(models[0], examples)
     where = Where.from_mask(inputs["attention_mask"].bool())
     vectors = [_read_vectors(model, inputs, where) for model in models]
-    records = []
+    rows = []
     for model in models:
         with torch.no_grad():
             count = count_right(model.forward(inputs), examples, comparison.texts)
-        records.append(_record(comparison, ALONE, (model.name, model.name), None, count))
+        rows.append(_record(comparison, ALONE, (model.name, model.name), None, count, len(examples)))
         for site in block_sites(model):
             sources = {source.name: by_site[site] for source, by_site in zip(models, vectors, strict=True)}
             for name, logits in stitch_classifiers(model, site, inputs, where, sources, comparison.rows):
                 count = count_right(logits, examples, comparison.texts)
-                records.append(_record(comparison, STITCHED, (name, model.name), site, count))
+                rows.append(_record(comparison, STITCHED, (name, model.name), site, count, len(examples)))
     return rows
 
 
@@ -92,7 +92,7 @@ def stitch_classifiers(
 
 
 def combine_parts(parts: Iterable[Sequence[Record]]) -> list[Record]:
-    """The records of all examples from those of some each: shares weighted by their numbers."""
+    """The rows of all examples from those of some each: shares weighted by their numbers."""
     sums: dict[tuple[str | None, ...], tuple[Record, int, int]] = {}
     for row in (row for part in parts for row in part):
         key = (row.split, row.measure, row.source_model, row.target_model, row.layer_a)
@@ -117,12 +117,11 @@ def _read_vectors(model: HookedModel, inputs: Mapping[str, Tensor], where: Where
 
 
 def _record(
-    comparison: ClassifierStitches, measure: str, ends: tuple[str, str], site: str | None, count: int
+    comparison: ClassifierStitches, measure: str, ends: tuple[str, str], site: str | None, count: int, trials: int
 ) -> Record:
     return Record(
         split=comparison.split,
         measure=measure,
-
         source_model=ends[0],
         target_model=ends[1],
         layer_a=site,

@@ -39,20 +39,22 @@ def correlate(
     """
     if len(sites) != len(toys):
         raise SettingError("sites", sites, f"one per toy, {len(toys)}")
-    tasks = [(modules.task, dict(modules.task_settings)) for modules in toys]
-    if any(modules != tasks[0] for modules in tasks):
+    tasks = [(sets.task, dict(sets.task_settings)) for sets in toys]
+    if any(sets != tasks[0] for sets in tasks):
         raise SettingError("the tasks of toys to correlate", tasks, "one and the same: they must read the same trials")
-    loaded = [load_toy(modules, progress=False) for modules in toys]
-    known = loaded[0].task
-    size = PER_QUANTITY * len(known.draw_quantities())
-    sequences = [torch.from_numpy(ids) for ids, _ in Trials(known).checking(random.Random(f"correlate/{seed}"), size)]
-    modules: dict[str | None, list[nn.Module]] = {
+    loaded = [load_toy(sets, progress=False) for sets in toys]
+    shared_task = loaded[0].task
+    size = PER_QUANTITY * len(shared_task.draw_quantities())
+    sequences = [
+        torch.from_numpy(ids) for ids, _ in Trials(shared_task).checking(random.Random(f"correlate/{seed}"), size)
+    ]
+    sets: dict[str | None, list[nn.Module]] = {
         None: [toy.model for toy in loaded],
         "untrained": [reinitialise_models(toy.model, seed + index) for index, toy in enumerate(loaded)],
     }
     measured = []
-    for control, modules in modules.items():
-        models = [wrap(module, layer_path=toy.layer_path) for module, toy in zip(modules, loaded, strict=True)]
+    for control, copies in sets.items():
+        models = [wrap(module, layer_path=toy.layer_path) for module, toy in zip(copies, loaded, strict=True)]
         rows = [_states(model, site, sequences) for model, site in zip(models, sites, strict=True)]
         for a, b in combinations(range(len(toys)), 2) if pairs is None else pairs:
             for name, measure in (("rsa", rsa), ("cka", cka)):
@@ -79,8 +81,8 @@ def correlate_texts(
             for a, b in pairs:
                 named = (texts.models[a].name, texts.models[b].name)
                 for name, measure in (("rsa", rsa), ("cka", cka)):
-                    found = measure(rows[a], rows[b], resamples=resamples, seed=texts.seed)
-                    measured.append(replace(_row(named, (a, b), (site, site), name, found), seed=texts.seed))
+                    result = measure(rows[a], rows[b], resamples=resamples, seed=texts.seed)
+                    measured.append(replace(_row(named, (a, b), (site, site), name, result), seed=texts.seed))
                 shown.update()
     return measured
 
@@ -103,7 +105,9 @@ def _states(model: HookedModel, site: str, sequences: list[Tensor]) -> Tensor:
     batches = []
     for ids in sequences:
         read = ids[:, :-1]
-        batches.append(gather_site(model, model.at(site), read, Where.from_mask(torch.ones_like(read, dtype=torch.bool))))
+        batches.append(
+            gather_site(model, model.at(site), read, Where.from_mask(torch.ones_like(read, dtype=torch.bool)))
+        )
     return torch.cat(batches)
 
 

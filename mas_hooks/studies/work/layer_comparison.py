@@ -70,10 +70,15 @@ def run_layer_comparison(work: Work[LayerComparison]) -> list[Record]:
     a = load_side(comparison.a, comparison)
     b = a if comparison.a == comparison.b else load_side(comparison.b, comparison)
     check_same_tokens(a, b)
-    rows = cka_layers(
-        a, b, _inputs(a, comparison), measure=comparison.measure, batch_size=comparison.batch_size, progress=work.progress
-    ).records(control=comparison.control)
-    return [replace(row, split="test", trials=None) for row in rows]
+    grid = cka_layers(
+        a,
+        b,
+        _inputs(a, comparison),
+        measure=comparison.measure,
+        batch_size=comparison.batch_size,
+        progress=work.progress,
+    )
+    return [replace(row, split="test", trials=None) for row in grid.records(control=comparison.control)]
 
 
 def prepare_member(work: Work[LayeredModel]) -> list[Record]:

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mas_hooks.alignment import Alignment, Direction, PatchedDirections, Plan, TransportSpec
+from mas_hooks.alignment import Alignment, Direction, PatchedDirections, Plan, TransportSpec, methods
 from mas_hooks.core import checkpoints
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.memory import ProcessCache, spare_memory
@@ -33,7 +33,7 @@ from mas_hooks.models.language import (
     load_weightless,
     pack_texts,
 )
-from mas_hooks.training import FitSettings, fit, pair_losses
+from mas_hooks.training import Fit, FitSettings, fit, pair_losses
 
 KIND, LOSSES = "mas_hooks.stitched_losses", "losses"
 WAY = Direction(0, 1)
@@ -63,7 +63,7 @@ class StitchTexts(Settings):
                 raise SettingError("data", None, f"given: {model.name} has a tokenizer of its own")
             parts = [corpus.train, corpus.valid, corpus.test]
         else:
-            named = zip(PARTS, _cut_texts(self.data, self.seed), strict=True)
+            named = zip(PARTS, _split_texts(self.data, self.seed), strict=True)
             parts = [
                 pack_tokens(model.tokenizer, part, self.context, f"the {name} part of {self.data}")
                 for name, part in named
@@ -121,7 +121,9 @@ def run_stitching(work: Work[StitchComparison]) -> list[Record]:
     source, target = load_pair(comparison, progress=work.progress)
     train, valid, test = _pairs(comparison)
     _check_room(comparison, source, train)
-    alignment = Alignment.from_plan(comparison.plan, [source.at(comparison.site), target.at(comparison.site)], comparison.seed)
+    alignment = Alignment.from_plan(
+        comparison.plan, [source.at(comparison.site), target.at(comparison.site)], comparison.seed
+    )
     fitted = fit(alignment, comparison.plan, train, valid, comparison.fit, folder=work.state, progress=work.progress)
     alignment.save_pretrained(work.alignment)
     stitched, alone = sequence_losses(alignment, test)
@@ -139,7 +141,7 @@ def run_stitching(work: Work[StitchComparison]) -> list[Record]:
         seed=comparison.seed,
     )
     values = {"stitching_penalty": stitched - alone, "stitched_loss": stitched, "own_loss": alone}
-    final = [_final(described, name, comparison, fitted.best_step, fitted.seconds) for name, comparison in values.items()]
+    final = [_final_record(described, name, losses, fitted) for name, losses in values.items()]
     return [*(_rename_curve(row, described) for row in fitted.curve), *final]
 
 
@@ -171,7 +173,9 @@ def interval_record(described: Record, values: Tensor) -> Record:
 
 def load_pair(comparison: StitchComparison, *, progress: bool = True) -> tuple[HookedModel, HookedModel]:
     """Both models, loaded, and checked to read the same tokens and to have the block."""
-    source, target = (load_once(name, comparison.device, progress=progress) for name in (comparison.source, comparison.target))
+    source, target = (
+        load_once(name, comparison.device, progress=progress) for name in (comparison.source, comparison.target)
+    )
     check_same_tokens(source, target)
     for model in (source, target):
         check_context(model, comparison.texts.context)
@@ -198,7 +202,7 @@ def _pairs(comparison: StitchComparison) -> list[Pairs]:
 
 
 @lru_cache(maxsize=1)
-def _cut_texts(data: str, seed: int) -> Sequence[Sequence[str]]:
+def _split_texts(data: str, seed: int) -> Sequence[Sequence[str]]:
     return split_corpus(read_texts(data), seed)
 
 
@@ -212,8 +216,9 @@ def _check_room(comparison: StitchComparison, source: HookedModel, train: Pairs)
         raise SettingError("sizes", comparison.texts.sizes, allowed)
 
 
-def _final(described: Record, measure: str, values: Tensor, step: int, seconds: float) -> Record:
-    keys = {"split": "test", "measure": measure, "trials": len(values), "step": step, "seconds": round(seconds, 3)}
+def _final_record(described: Record, measure: str, values: Tensor, fitted: Fit) -> Record:
+    seconds = round(fitted.seconds, 3)
+    keys = {"split": "test", "measure": measure, "trials": len(values), "step": fitted.best_step, "seconds": seconds}
     return interval_record(Record(**{**vars(described), **keys}), values)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from mas_hooks.alignment import Alignment, Direction, MapSpec, PatchedDirections, Plan
+from mas_hooks.alignment import Alignment, Direction, MapSpec, PatchedDirections, Plan, methods
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.parallel import Work
 from mas_hooks.core.records import Record
@@ -69,7 +69,9 @@ def run_text_comparison(work: Work[TextComparison]) -> list[Record]:
     sites = models.sites(comparison.chosen, comparison.site)
     alignment = Alignment.from_plan(comparison.plan, sites, comparison.seed)
     with share_activations(models.activations):
-        fitted = fit(alignment, comparison.plan, train, valid, comparison.fit, folder=work.state, progress=work.progress)
+        fitted = fit(
+            alignment, comparison.plan, train, valid, comparison.fit, folder=work.state, progress=work.progress
+        )
         alignment.save_pretrained(work.alignment)
         controls = controls_by_name(comparison.controls, (train, valid), comparison.fit, comparison.seed)
         table = evaluate(alignment, test, controls)
@@ -120,5 +122,10 @@ def _describe(comparison: TextComparison, row: Record) -> Record:
     ways: Mapping[str, int] = {}
     if row.source is not None and row.target is not None:
         ways = {"source": comparison.chosen[row.source], "target": comparison.chosen[row.target]}
-    keys = {"comparison": comparison.name, "variable": "full", "source_site": comparison.site, "target_site": comparison.site}
+    keys = {
+        "comparison": comparison.name,
+        "variable": "full",
+        "source_site": comparison.site,
+        "target_site": comparison.site,
+    }
     return replace(row, **keys, **ways, seed=comparison.seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -22,8 +23,8 @@ from mas_hooks.data.task_pairs import task_pairs
 from mas_hooks.data.tasks import AbstractTask, task
 from mas_hooks.engine import SharedActivations, share_activations
 from mas_hooks.evaluation import evaluate
-from mas_hooks.hooks import wrap
-from mas_hooks.models.toys import MODELS, ToyModel, ToySettings, load_toy, untrained_toy
+from mas_hooks.hooks import HookedModel, wrap
+from mas_hooks.models.toys import MODELS, Architecture, ToyModel, ToySettings, load_toy
 from mas_hooks.training import ControlName, Fit, FitSettings, controls_by_name, fit
 
 
@@ -46,17 +47,30 @@ class ToyComparison(Settings):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _fits(self) -> ToyComparison:
-        """Everything that would fail after the toys are trained fails here."""
+    def _check_values(self) -> ToyComparison:
+        """Refuse, before any toy is trained, what would fail after it: no toy is made for that."""
         for name, given in (("variables", self.variables), ("sites", self.sites)):
             if len(given) != len(self.toys):
                 raise SettingError(name, given, f"one per toy, {len(self.toys)}")
         if min(self.sizes) < 1:
             raise SettingError("sizes", self.sizes, "three numbers of pairs, 1 or more each")
-        self.pairs([task(toy.task, **toy.task_settings) for toy in self.toys], (1, 1, 1))
-        with torch.random.fork_rng(devices=[]):
-            Alignment.from_plan(self.plan, self.places([untrained_toy(toy).eval() for toy in self.toys]))
+        self.draw_pairs([task(toy.task, **toy.task_settings) for toy in self.toys], (1, 1, 1))
+        self._check_plan()
         return self
+
+    def _check_plan(self) -> None:
+        """Refuse a plan that does not fit the number of toys or the widths of their sites."""
+        if self.plan.maps is None and self.plan.transport is None:
+            raise SettingError("plan.maps", None, "a MapSpec, for example MapSpec(rank=16)")
+        directions = self.plan.trained_directions(len(self.toys))
+        named = zip(self.toys, self.names, self.sites, strict=True)
+        ends = [(_site_width(toy.cell, toy.width, name, site), f"{name}:{site}") for toy, name, site in named]
+        if self.plan.maps is not None:
+            for width, name in ends:
+                self.plan.maps.make(width, name)
+        if self.plan.transport is not None:
+            for (source, a), (target, b) in ((ends[way.source], ends[way.target]) for way in directions):
+                self.plan.transport.make(source, target, f"{a} → {b}")
 
     @property
     def names(self) -> list[str]:
@@ -64,16 +78,27 @@ class ToyComparison(Settings):
         several = len({toy.task for toy in self.toys}) > 1
         return [f"{toy.task} {toy.name}" if several else toy.name for toy in self.toys]
 
-    def places(self, models: Sequence[ToyModel]) -> list[Site]:
-        """The sites, in models of these toys."""
-        parts = zip(models, self.toys, self.names, self.sites, strict=True)
-        return [wrap(model, name=name, layer_path=MODELS[toy.cell].layer_path).at(at) for model, toy, name, at in parts]
+    def wrap_toys(self, models: Sequence[ToyModel]) -> list[HookedModel]:
+        """Handles of models of these toys, by the names of this comparison."""
+        parts = zip(models, self.toys, self.names, strict=True)
+        return [wrap(model, name=name, layer_path=MODELS[toy.cell].layer_path) for model, toy, name in parts]
 
-    def pairs(
+    def draw_pairs(
         self, tasks: Sequence[AbstractTask[Any]], sizes: tuple[int, int, int]
     ) -> tuple[Mapping[tuple[int, int], Pairs], ...]:
         """Training, validation and test pairs."""
         return task_pairs(tasks, self.variables, sizes, self.seed, stepwise=self.stepwise)
+
+
+@cache
+def _site_width(cell: Architecture, width: int, name: str, site: str) -> int:
+    """How wide a site of a kind of toy is, from a bare one of a single token, looked up once in a process.
+
+    Raises UnknownNameError, with the nearest name, for a site that this kind lacks.
+    """
+    with torch.random.fork_rng(devices=[]):
+        bare = MODELS[cell].make(1, width, dropout=0.0)
+    return wrap(bare.eval(), name=name, layer_path=MODELS[cell].layer_path).at(site).width
 
 
 def run_toy_comparison(work: Work[ToyComparison]) -> list[Record]:
@@ -88,7 +113,9 @@ def run_toy_comparison(work: Work[ToyComparison]) -> list[Record]:
     latents = {index: natural_cells(shared.tasks[index], seed=comparison.seed) for index in sorted(inaccessible)}
     kept, shown = work.state, work.progress
     with share_activations(shared.activations):
-        fitted = fit(alignment, comparison.plan, train, valid, comparison.fit, latents=latents, folder=kept, progress=shown)
+        fitted = fit(
+            alignment, comparison.plan, train, valid, comparison.fit, latents=latents, folder=kept, progress=shown
+        )
         alignment.save_pretrained(work.alignment)
         controls = controls_by_name(comparison.controls, (train, valid), comparison.fit, comparison.seed, latents)
         table = evaluate(alignment, test, controls)
@@ -118,8 +145,9 @@ def _prepare(comparison: ToyComparison, *, progress: bool) -> _Prepared:
     def make() -> _Prepared:
         toys = [load_toy(settings, progress=progress) for settings in comparison.toys]
         tasks = [toy.task for toy in toys]
-        sites = comparison.places([toy.model.to(comparison.device) for toy in toys])
-        return _Prepared(tasks, sites, comparison.pairs(tasks, comparison.sizes))
+        models = comparison.wrap_toys([toy.model.to(comparison.device) for toy in toys])
+        sites = [model.at(site) for model, site in zip(models, comparison.sites, strict=True)]
+        return _Prepared(tasks, sites, comparison.draw_pairs(tasks, comparison.sizes))
 
     return _PREPARED.get(key, make)
 
@@ -127,11 +155,15 @@ def _prepare(comparison: ToyComparison, *, progress: bool) -> _Prepared:
 def _dropped_record(comparison: ToyComparison, fitted: Fit) -> Record:
     """How many training pairs found no counterfactual latent, out of how many."""
     pairs = len(comparison.plan.latent_directions(len(comparison.toys))) * comparison.sizes[0]
-    described = Record(comparison=" × ".join(comparison.names), method=comparison.plan.method, split="train", measure="latents_dropped")
+    described = Record(
+        comparison=" × ".join(comparison.names), method=comparison.plan.method, split="train", measure="latents_dropped"
+    )
     return replace(described, value=float(fitted.latents_dropped), trials=pairs)
 
 
 def _keys(comparison: ToyComparison) -> dict[str, str | int]:
     """What every record of a comparison says of it."""
-    tasks, variables = (" / ".join(dict.fromkeys(names)) for names in ((toy.task for toy in comparison.toys), comparison.variables))
+    tasks, variables = (
+        " / ".join(dict.fromkeys(names)) for names in ((toy.task for toy in comparison.toys), comparison.variables)
+    )
     return {"task": tasks, "variable": variables, "seed": comparison.seed}

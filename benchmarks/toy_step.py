@@ -86,9 +86,11 @@ def naive(bench: Bench) -> Callable[[], float]:
     anew, and a full rotation that is rebuilt at every use."""
     cells = [_cell(model) for model in bench.models]
     sites = [mh.wrap(model, name=f"gru-{index}").at("state") for index, model in enumerate(bench.models)]
-    frames = [one.view().frame for one in mh.Alignment(sites, rank=bench.rank).site_maps]  # pyright: ignore
+    frames = [site_map.view().frame for site_map in mh.Alignment(sites, rank=bench.rank).site_maps]  # pyright: ignore
     maps = [_rotation(frame) for frame in frames]
-    optimizer = torch.optim.Adam([parameter for one in maps for parameter in one.parameters()], lr=LEARNING_RATE)
+    optimizer = torch.optim.Adam(
+        [parameter for site_map in maps for parameter in site_map.parameters()], lr=LEARNING_RATE
+    )
 
     def step() -> float:
         total = torch.zeros(())
@@ -186,7 +188,7 @@ def _measure(width: int, batch: int, settings: Settings) -> list[Measurement]:
                 began = time.perf_counter()
                 step()
                 times[name].append(1e3 * (time.perf_counter() - began))
-    median = {name: statistics.median(found) for name, found in times.items()}
+    median = {name: statistics.median(spent) for name, spent in times.items()}
     return [
         Measurement(
             bench="toy-step",

@@ -56,8 +56,16 @@ def run_comparisons(
 ) -> Iterator[tuple[str, list[Record]]]:
     """Fit and test what the run has not finished yet; each name with its records as it ends.
 
-    runner: what runs one in a process of its own, `comparison.run` for toys. Call `run.finish_stage(name, records)` on each
-    before asking for the next: from then on a resumed run leaves it out.
+    Call `run.finish_stage(name, records)` on each before asking for the next: from then on a resumed run leaves it out.
+
+    Args:
+        planned: The comparisons by name.
+        run: The folder of the run.
+        options: Processes, device and bars.
+        runner: What runs one of them in a process of its own.
+
+    Returns:
+        Pairs of a name and its records.
     """
     todo = _unfinished_work(planned, run, options)
     for work, rows, done, left in follow_work(runner, todo, options, "all fits", len(planned) - len(todo)):

@@ -159,7 +159,10 @@ def sequence_losses(alignment: Alignment, pairs: Pairs) -> tuple[Tensor, Tensor]
 
 
 def read_losses(work: Work[StitchComparison]) -> tuple[Tensor, Tensor]:
-    """What `run_stitching` kept of every test row: stitched, and the tail's own. Raises CheckpointError where it is damaged."""
+    """What `run_stitching` kept of every test row: stitched, and the tail alone.
+
+    Raises CheckpointError where the file is damaged.
+    """
     _, tensors = checkpoints.load_checkpoint(work.state / LOSSES, KIND)
     return tensors["stitched"], tensors["alone"]
 

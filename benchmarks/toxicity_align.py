@@ -93,7 +93,7 @@ def main(settings: Settings) -> list[Measurement]:
         for name, chosen in _fits(settings):
             measured: list[Measurement] = []
             work = partial(_measured, settings, sizes, [sites[number] for number in chosen], _between(pairs, chosen))
-            peak = peak_mb(lambda work=work, found=measured: measured.append(work()), settings.device)
+            peak = peak_mb(lambda work=work, measured=measured: measured.append(work()), settings.device)
             rows.append(replace(measured[0], variant=name, peak_mb=peak, dtype=str(dtype).removeprefix("torch.")))
     return rows
 
@@ -108,7 +108,7 @@ def _fits(settings: Settings) -> list[tuple[str, tuple[int, ...]]]:
 
 def _written(model: HookedModel, sequences: int, tokens: int, seed: int) -> ResponseTokens:
     """Random tokens in place of texts, with the model's own next token after each."""
-    vocabulary = model.module.config.vocab_size
+    vocabulary = getattr(model.module, "config").vocab_size  # noqa: B009 - a module knows no config by type
     ids = torch.randint(0, vocabulary, (sequences, tokens), generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         said = [model.forward(part.to(model.device)).argmax(-1).cpu() for part in ids.split(ROWS)]

@@ -98,8 +98,8 @@ def _collect_responses(
     prompts = bases.draw_prompts(settings, members[0].model, splits.load_splits(folders.data)[0])
     todo = [
         Answering(
-            member.name, member.model, prompts, member.responses, settings.responses, options.device, settings.classifier,
-            options.progress,
+            member.name, member.model, prompts, member.responses, settings.responses, options.device,
+            settings.classifier, options.progress,
         )
         for member in members
     ]  # fmt: skip

@@ -33,8 +33,8 @@ def _compare_kinds(results: Results) -> str:
     counts = " and ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
     return (
         f"{counts} fine-tunes of one base were compared two at a time: {results.rank} dims at {results.site} were "
-        "swapped at every position up to a drawn one, and from there on the target read the source's own text and had to say "
-        "what the source would. The score of a pair is that of its worst direction, "
+        "swapped at every position up to a drawn one, and from there on the target read the source's own text and had "
+        "to say what the source would. The score of a pair is that of its worst direction, "
         f"{results.chosen} as it was named beforehand."
     )
 

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from mas_hooks.core.settings import Settings as Base
-from mas_hooks.engine.store.collect import collect
-from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.hooks.wrap import wrap
+from mas_hooks.engine import collect
+from mas_hooks.hooks import HookedModel, wrap
 from mas_hooks.studies.measurements import Measurement
 
 VARIANTS = ("forward alone", "memory", "folder")
@@ -61,7 +60,7 @@ def _fresh(settings: Settings, variant: str) -> list[Measurement]:
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     sites = settings.layers * settings.width * torch.empty(0, dtype=getattr(torch, settings.dtype)).itemsize
     rows = []
-    for batches, found in zip(settings.batches, json.loads(done.stdout.splitlines()[-1]), strict=True):
+    for batches, measured in zip(settings.batches, json.loads(done.stdout.splitlines()[-1]), strict=True):
         tokens = batches * settings.batch * settings.length
         kept = "" if variant == VARIANTS[0] else f" ({tokens * sites / 2**20:,.0f} MB)"
         rows.append(
@@ -74,8 +73,8 @@ def _fresh(settings: Settings, variant: str) -> list[Measurement]:
                 length=settings.length,
                 width=settings.width,
                 models=1,
-                tokens_per_s=tokens / found["seconds"],
-                peak_mb=found["peak_mb"],
+                tokens_per_s=tokens / measured["seconds"],
+                peak_mb=measured["peak_mb"],
             )
         )
     return rows
@@ -114,14 +113,14 @@ def _resident_mb(kind: str) -> float | None:
     status = Path("/proc/self/status")
     if not status.exists():
         return None
-    told = next(line for line in status.read_text().splitlines() if line.startswith(kind))
-    return int(told.split()[1]) / 1024
+    line = next(line for line in status.read_text().splitlines() if line.startswith(kind))
+    return int(line.split()[1]) / 1024
 
 
 def _timed(settings: Settings, variant: str) -> list[dict[str, float | None]]:
     """What the fresh process does: one small run to warm up, then each data set."""
     torch.set_num_threads(settings.threads)
-    model, clear, found = _model(settings), Path("/proc/self/clear_refs"), []
+    model, clear, measured = _model(settings), Path("/proc/self/clear_refs"), []
     with tempfile.TemporaryDirectory(dir=settings.folder) as parent:
         _run(model, settings, variant, 2, Path(parent))
         before = _resident_mb("VmRSS")
@@ -131,8 +130,8 @@ def _timed(settings: Settings, variant: str) -> list[dict[str, float | None]]:
             began = time.perf_counter()
             _run(model, settings, variant, batches, Path(parent))
             seconds, peak = time.perf_counter() - began, _resident_mb("VmHWM")
-            found.append({"seconds": seconds, "peak_mb": peak - before if peak and before else None})
-    return found
+            measured.append({"seconds": seconds, "peak_mb": peak - before if peak and before else None})
+    return measured
 
 
 if __name__ == "__main__":

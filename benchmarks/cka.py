@@ -13,7 +13,7 @@ from torch import Tensor
 import mas_hooks as mh
 from mas_hooks.core.errors import MasHooksError
 from mas_hooks.core.settings import Settings as Base
-from mas_hooks.hooks.hooked_model import HookedModel
+from mas_hooks.hooks import HookedModel
 from mas_hooks.studies.measurements import Measurement, peak_mb
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2}
@@ -84,9 +84,9 @@ def _models(settings: Settings) -> list[HookedModel]:
     torch.manual_seed(settings.seed)
     size: dict[str, Any] = {"hidden_size": settings.width, "intermediate_size": 4 * settings.width}
     config = GPTNeoXConfig(num_hidden_layers=settings.layers, num_attention_heads=8, **size)
-    made: list[Any] = [GPTNeoXForCausalLM(config).eval() for _ in range(2)]
+    modules: list[Any] = [GPTNeoXForCausalLM(config).eval() for _ in range(2)]
     place = {"device": settings.device, "dtype": getattr(torch, settings.dtype)}
-    return [mh.wrap(model.to(**place), name=name) for model, name in zip(made, "ab", strict=True)]
+    return [mh.wrap(model.to(**place), name=name) for model, name in zip(modules, "ab", strict=True)]
 
 
 def _ids(settings: Settings) -> list[Tensor]:
@@ -108,8 +108,8 @@ def _forwards(models: list[HookedModel], ids: list[Tensor]) -> None:
 
 def _ours(models: list[HookedModel], ids: list[Tensor], settings: Settings) -> Tensor:
     a, b = models
-    found = mh.compare_layers(a, b, torch.cat(ids), batch_size=settings.batch, progress=False)
-    return torch.from_numpy(found.values)
+    grid = mh.compare_layers(a, b, torch.cat(ids), batch_size=settings.batch, progress=False)
+    return torch.from_numpy(grid.values)
 
 
 def _hidden(model: HookedModel, batch: Tensor) -> list[Tensor]:
@@ -147,7 +147,7 @@ def _looped(models: list[HookedModel], ids: list[Tensor], *, kernels_once: bool)
     for batch in ids:
         sides = [_hidden(model, batch) for model in models]
         if kernels_once:
-            sides = [[_kernel(x) for x in own] for own in sides]
+            sides = [[_kernel(x) for x in side] for side in sides]
         terms.append(torch.stack([_pair(x, y, kernels_once=kernels_once) for x in sides[0] for y in sides[1]]))
     xy, xx, yy = torch.stack(terms).cpu().double().mean(0).unbind(-1)
     return (xy / (xx * yy).sqrt()).unflatten(0, (-1, _base(models[1]).config.num_hidden_layers))
@@ -155,10 +155,10 @@ def _looped(models: list[HookedModel], ids: list[Tensor], *, kernels_once: bool)
 
 def _check(variants: dict[str, Callable[[], Any]], settings: Settings) -> None:
     """Run each once, which also warms it up. Raises UnequalValuesError where values differ."""
-    found = {name: run() for name, run in variants.items()}
-    for name, values in found.items():
+    results = {name: run() for name, run in variants.items()}
+    for name, values in results.items():
         if isinstance(values, Tensor):
-            distance = float((values - found[OURS]).abs().max())
+            distance = float((values - results[OURS]).abs().max())
             if not distance <= TOLERANCE[settings.dtype]:
                 raise UnequalValuesError(name, distance, TOLERANCE[settings.dtype])
 
@@ -182,7 +182,7 @@ def _wait(settings: Settings) -> None:
 
 
 def _row(name: str, times: dict[str, list[float]], peak: float | None, settings: Settings) -> Measurement:
-    medians = {variant: statistics.median(own) for variant, own in times.items()}
+    medians = {variant: statistics.median(passes) for variant, passes in times.items()}
     return Measurement(
         bench="cka",
         variant=name,

@@ -7,12 +7,12 @@ import statistics
 from collections.abc import Callable
 from functools import partial
 from importlib import metadata
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
 import mas_hooks as mh
-from mas_hooks.alignment.maps.init import random_frame
+from mas_hooks.alignment import random_frame
 from mas_hooks.core.errors import DeviceError, MasHooksError, UnknownNameError
 from mas_hooks.core.settings import Settings as Base
 from mas_hooks.studies.measurements import Measurement, peak_mb
@@ -79,7 +79,7 @@ class Settings(Base):
     seed: int = 0
 
 
-def make(settings: Settings) -> Any:
+def make(settings: Settings) -> steps.StepBench:
     """The model and the batch. Wanted is what the model says without a swap, so that a swap shows in the loss."""
     device = _device(settings.device)
     auto = torch.bfloat16 if device.type == "cuda" else torch.float32
@@ -130,11 +130,11 @@ def _device(named: str) -> torch.device:
     return torch.device(named)
 
 
-def first_losses(settings: Settings, bench: Any) -> tuple[dict[str, Callable[[], float]], dict[str, float]]:
+def first_losses(settings: Settings, bench: steps.StepBench) -> tuple[dict[str, Callable[[], float]], dict[str, float]]:
     """The steps that can be timed, and the first loss of each. Raises UnequalLossError where one is not the same."""
-    made = {"plain hooks": steps.plain(bench)}
-    made |= {variant: steps.ours_step(bench, path) for variant, path in OURS.items()}
-    losses = {variant: step() for variant, step in made.items()}
+    variants = {"plain hooks": steps.plain(bench)}
+    variants |= {variant: steps.ours_step(bench, path) for variant, path in OURS.items()}
+    losses = {variant: step() for variant, step in variants.items()}
     for name in settings.peers:
         peer = PEERS[name]
         if importlib.util.find_spec(peer.package.replace("-", "_")) is None:
@@ -147,7 +147,7 @@ def first_losses(settings: Settings, bench: Any) -> tuple[dict[str, Callable[[],
             said = (str(error).strip() or "no message").splitlines()[-1]  # nnsight puts a whole traceback before
             print(f"{peer.variant} is left out: it raised {type(error).__name__}: {said}")
             continue
-        made[peer.variant] = step
+        variants[peer.variant] = step
     expected, tolerance = losses["plain hooks"], TOLERANCE[bench.model.dtype] * abs(losses["plain hooks"])
     for variant, loss in losses.items():
         if not abs(loss - expected) <= tolerance:
@@ -156,25 +156,25 @@ def first_losses(settings: Settings, bench: Any) -> tuple[dict[str, Callable[[],
     unedited = {variant: forward() for variant, forward in forwards.items()}
     if abs(unedited["bare forward"] - expected) <= tolerance:
         print(f"the swap moves the loss by no more than {tolerance:.0e}: that the losses are equal proves little here")
-    return made | forwards, losses | unedited
+    return variants | forwards, losses | unedited
 
 
-def _measure(settings: Settings, bench: Any) -> list[Measurement]:
+def _measure(settings: Settings, bench: steps.StepBench) -> list[Measurement]:
     device = bench.target.device
-    made, losses = first_losses(settings, bench)
-    times: dict[str, list[float]] = {variant: [] for variant in made}
+    variants, losses = first_losses(settings, bench)
+    times: dict[str, list[float]] = {variant: [] for variant in variants}
     for turn in range(settings.repeats + 1):  # the first, which warms up, does not count
-        for variant, step in made.items():
+        for variant, step in variants.items():
             spent = cost.seconds(step, device)
             if turn:
                 times[variant].append(1e3 * spent)
     floor = 1e3 * cost.floor_of(bench) / cost.matmul_rate(device, bench.model.dtype)
-    return [_row(settings, bench, variant, times, losses[variant], step, floor) for variant, step in made.items()]
+    return [_row(settings, bench, variant, times, losses[variant], step, floor) for variant, step in variants.items()]
 
 
 def _row(
     settings: Settings,
-    bench: Any,
+    bench: steps.StepBench,
     variant: str,
     times: dict[str, list[float]],
     loss: float,

@@ -9,7 +9,7 @@ import sys
 import time
 
 from mas_hooks.core.settings import Settings as Base
-from mas_hooks.models.toys.toy_cache import ToySettings, TrainSettings, load_toy
+from mas_hooks.models.toys import ToySettings, TrainSettings, load_toy
 from mas_hooks.studies.measurements import Measurement
 
 
@@ -37,12 +37,12 @@ def main(settings: Settings) -> list[Measurement]:
     """Train the toys first if the cache lacks them (not timed), then time fresh processes."""
     for seed in range(2):
         load_toy(_toy(settings, seed))
-    found: dict[str, list[dict[str, float]]] = {start: [] for start in settings.starts}
+    runs: dict[str, list[dict[str, float]]] = {start: [] for start in settings.starts}
     for _ in range(settings.repeats):
         for start in settings.starts:
-            found[start].append(_fresh(settings, start))
-    ours = statistics.median(one["seconds"] for one in found[settings.starts[0]])
-    return [_row(settings, start, runs, ours) for start, runs in found.items()]
+            runs[start].append(_fresh(settings, start))
+    ours = statistics.median(run["seconds"] for run in runs[settings.starts[0]])
+    return [_row(settings, start, runs, ours) for start, runs in runs.items()]
 
 
 def _toy(settings: Settings, seed: int) -> ToySettings:
@@ -59,7 +59,7 @@ def _fresh(settings: Settings, start: str) -> dict[str, float]:
 
 
 def _row(settings: Settings, start: str, runs: list[dict[str, float]], ours: float) -> Measurement:
-    spent = [1e3 * one["seconds"] for one in runs]
+    spent = [1e3 * run["seconds"] for run in runs]
     median = statistics.median(spent)
     return Measurement(
         bench="time-to-iia",
@@ -83,8 +83,8 @@ def _child(settings: Settings, start: str) -> None:
     import mas_hooks as mh
 
     toys = [load_toy(_toy(settings, seed)) for seed in range(2)]
-    models = [mh.wrap(own.model, name=f"gru-{index}") for index, own in enumerate(toys)]
-    train, valid, _ = mh.task_pairs([own.task for own in toys], ["full"] * 2, settings.sizes, settings.seed)
+    models = [mh.wrap(toy.model, name=f"gru-{index}") for index, toy in enumerate(toys)]
+    train, valid, _ = mh.task_pairs([toy.task for toy in toys], ["full"] * 2, settings.sizes, settings.seed)
     alignment = mh.Alignment([model.at("state") for model in models], rank=settings.rank, init=start, centre=True)
     schedule = mh.FitSettings(
         batch_size=settings.batch, validate_every=10, patience=1_000, stop_at=settings.goal, seed=settings.seed

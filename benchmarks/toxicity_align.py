@@ -7,22 +7,23 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field
 
 import mas_hooks as mh
-from mas_hooks.alignment.alignment import Alignment
+from mas_hooks.alignment import Alignment
 from mas_hooks.core.errors import DeviceError
 from mas_hooks.core.settings import Settings as Base
-from mas_hooks.data.text_pairs import ResponseTokens
-from mas_hooks.engine.cache import SharedActivations, freeze_models, share_activations
-from mas_hooks.evaluation.evaluate import evaluate
+from mas_hooks.core.sites import Site
+from mas_hooks.data.text_pairs import DirectedPairs, ResponseTokens
+from mas_hooks.engine import SharedActivations, freeze_models, share_activations
+from mas_hooks.evaluation import evaluate
+from mas_hooks.hooks import HookedModel
 from mas_hooks.studies.measurements import Measurement, peak_mb
 from mas_hooks.studies.step_benchmark import models
-from mas_hooks.training.loop import FitLoop
-from mas_hooks.training.settings import FitSettings
+from mas_hooks.training import FitLoop, FitSettings
 
 ROWS = 8
 """Sequences at once where the models' own next tokens are read: logits of a whole vocabulary are large."""
@@ -80,46 +81,46 @@ def main(settings: Settings) -> list[Measurement]:
     sizes = SIZES[settings.sizes if settings.sizes != "auto" else "paper" if gpu else "small"]
     sizes = sizes._replace(steps=settings.steps or sizes.steps)
     dtype = getattr(torch, settings.dtype or ("bfloat16" if gpu else "float32"))
-    made = [
+    wrapped = [
         mh.wrap(models.load_model(settings.model, device, dtype, seed), name=f"model-{seed}")
         for seed in range(settings.models)
     ]
-    sites = [model.at(settings.site) for model in made]
-    written = [_written(model, sizes.sequences, settings.tokens, seed) for seed, model in enumerate(made)]
+    sites = [model.at(settings.site) for model in wrapped]
+    written = [_written(model, sizes.sequences, settings.tokens, seed) for seed, model in enumerate(wrapped)]
     pairs = mh.text_pairs(written, sizes.pairs, margin=settings.margin)
     kept, rows = SharedActivations(), []
-    with share_activations(kept), freeze_models([model.module for model in made]):
+    with share_activations(kept), freeze_models([model.module for model in wrapped]):
         for name, chosen in _fits(settings):
-            found: list[Measurement] = []
+            measured: list[Measurement] = []
             work = partial(_measured, settings, sizes, [sites[number] for number in chosen], _between(pairs, chosen))
-            peak = peak_mb(lambda work=work, found=found: found.append(work()), settings.device)
-            rows.append(replace(found[0], variant=name, peak_mb=peak, dtype=str(dtype).removeprefix("torch.")))
+            peak = peak_mb(lambda work=work, measured=measured: measured.append(work()), settings.device)
+            rows.append(replace(measured[0], variant=name, peak_mb=peak, dtype=str(dtype).removeprefix("torch.")))
     return rows
 
 
 def _fits(settings: Settings) -> list[tuple[str, tuple[int, ...]]]:
     """The fits that are measured: their names, and the models of each."""
     count = settings.models
-    alone = [(f"model {one} alone", (one,)) for one in range(count if settings.every else 1)]
+    alone = [(f"model {number} alone", (number,)) for number in range(count if settings.every else 1)]
     twos = [(a, b) for a in range(count) for b in range(a + 1, count)][: None if settings.every else 1]
     return [*alone, *((f"models {a} and {b}", (a, b)) for a, b in twos), ("all together", tuple(range(count)))]
 
 
-def _written(model: Any, sequences: int, tokens: int, seed: int) -> ResponseTokens:
+def _written(model: HookedModel, sequences: int, tokens: int, seed: int) -> ResponseTokens:
     """Random tokens in place of texts, with the model's own next token after each."""
-    vocabulary = model.module.config.vocab_size
+    vocabulary = getattr(model.module, "config").vocab_size  # noqa: B009 - a module knows no config by type
     ids = torch.randint(0, vocabulary, (sequences, tokens), generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         said = [model.forward(part.to(model.device)).argmax(-1).cpu() for part in ids.split(ROWS)]
     return ResponseTokens(ids, torch.cat(said), vocabulary)
 
 
-def _between(pairs: Sequence[Any], chosen: tuple[int, ...]) -> list[Any]:
+def _between(pairs: Sequence[DirectedPairs], chosen: tuple[int, ...]) -> list[DirectedPairs]:
     """Training, validation and test pairs between some models, numbered as they are chosen."""
-    return [{(i, j): own[a, b] for i, a in enumerate(chosen) for j, b in enumerate(chosen)} for own in pairs]
+    return [{(i, j): split[a, b] for i, a in enumerate(chosen) for j, b in enumerate(chosen)} for split in pairs]
 
 
-def _measured(settings: Settings, sizes: Sizes, sites: Sequence[Any], pairs: Sequence[Any]) -> Measurement:
+def _measured(settings: Settings, sizes: Sizes, sites: Sequence[Site], pairs: Sequence[DirectedPairs]) -> Measurement:
     """One fit: its data, the timed steps, and the test."""
     rank = settings.rank or sites[0].width // 2
     plan = mh.methods.stepwise(mh.MapSpec(rank=rank))

@@ -13,16 +13,14 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 import mas_hooks as mh
-from mas_hooks.alignment.directions import PatchedDirections
-from mas_hooks.alignment.maps.base import complete_basis
-from mas_hooks.alignment.plan import Direction
+from mas_hooks.alignment import Direction, PatchedDirections, complete_basis
 from mas_hooks.core.settings import Settings as Base
 from mas_hooks.data.pairs import Pairs
 from mas_hooks.data.tasks import task
-from mas_hooks.engine.cache import ActivationCache
-from mas_hooks.models.toys.recurrent import RecurrentModel
+from mas_hooks.engine import ActivationCache
+from mas_hooks.models.toys import RecurrentModel
 from mas_hooks.studies.measurements import Measurement, peak_mb
-from mas_hooks.training.losses import behaviour_losses
+from mas_hooks.training import behaviour_losses
 
 LEARNING_RATE = 3e-3
 DIRECTIONS = [Direction(source, target) for target in range(2) for source in range(2)]
@@ -88,9 +86,11 @@ def naive(bench: Bench) -> Callable[[], float]:
     anew, and a full rotation that is rebuilt at every use."""
     cells = [_cell(model) for model in bench.models]
     sites = [mh.wrap(model, name=f"gru-{index}").at("state") for index, model in enumerate(bench.models)]
-    frames = [one.view().frame for one in mh.Alignment(sites, rank=bench.rank).site_maps]  # pyright: ignore
+    frames = [site_map.view().frame for site_map in mh.Alignment(sites, rank=bench.rank).site_maps]  # pyright: ignore
     maps = [_rotation(frame) for frame in frames]
-    optimizer = torch.optim.Adam([parameter for one in maps for parameter in one.parameters()], lr=LEARNING_RATE)
+    optimizer = torch.optim.Adam(
+        [parameter for site_map in maps for parameter in site_map.parameters()], lr=LEARNING_RATE
+    )
 
     def step() -> float:
         total = torch.zeros(())
@@ -188,7 +188,7 @@ def _measure(width: int, batch: int, settings: Settings) -> list[Measurement]:
                 began = time.perf_counter()
                 step()
                 times[name].append(1e3 * (time.perf_counter() - began))
-    median = {name: statistics.median(found) for name, found in times.items()}
+    median = {name: statistics.median(spent) for name, spent in times.items()}
     return [
         Measurement(
             bench="toy-step",

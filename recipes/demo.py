@@ -6,7 +6,13 @@ __all__ = ["Settings", "main"]
 
 
 class Settings(DemoSettings):
-    """Settings of this run; flags override them. To change a default, write its field anew here."""
+    """Settings of this run; flags override them.
+
+    To change a default, write its field anew below this text, such as
+
+        seed: int = 1
+        width: int = 96
+    """
 
 
 main = run_demo

@@ -10,7 +10,13 @@ __all__ = ["Settings", "draw", "main"]
 
 
 class Settings(FiguresSettings):
-    """Settings of this run; flags override them. To change a default, write its field anew here."""
+    """Settings of this run; flags override them.
+
+    To change a default, write its field anew below this text, such as
+
+        width: int = 64
+        sizes: tuple[int, int, int] = (20_000, 2_000, 2_000)
+    """
 
 
 main = run_figures

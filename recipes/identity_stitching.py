@@ -15,7 +15,13 @@ __all__ = ["Settings", "draw", "main"]
 
 
 class Settings(IdentityStitchingSettings):
-    """Settings of this run; flags override them. To change a default, write its field anew here."""
+    """Settings of this run; flags override them.
+
+    To change a default, write its field anew below this text, such as
+
+        per_group: int = 10
+        breaking: float = 0.3
+    """
 
 
 main = run_identity_stitching

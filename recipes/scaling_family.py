@@ -11,7 +11,13 @@ __all__ = ["Settings", "draw", "main"]
 
 
 class Settings(ScalingFamilySettings):
-    """Settings of this run; flags override them. To change a default, write its field anew here."""
+    """Settings of this run; flags override them.
+
+    To change a default, write its field anew below this text, such as
+
+        rows: int = 512
+        measure: str = "rsa"
+    """
 
 
 main = run_scaling_family

@@ -12,7 +12,13 @@ __all__ = ["Settings", "draw", "main"]
 
 
 class Settings(StitchingPenaltySettings):
-    """Settings of this run; flags override them. To change a default, write its field anew here."""
+    """Settings of this run; flags override them.
+
+    To change a default, write its field anew below this text, such as
+
+        seeds: int = 5
+        context: int = 128
+    """
 
 
 main = run_stitching_penalty

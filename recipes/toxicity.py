@@ -10,7 +10,13 @@ __all__ = ["DECIDING", "Settings", "draw", "main"]
 
 
 class Settings(ToxicitySettings):
-    """Settings of this run; flags override them. To change a default, write its field anew here."""
+    """Settings of this run; flags override them.
+
+    To change a default, write its field anew below this text, such as
+
+        prompts: int = 800
+        seed: int = 1
+    """
 
 
 main = run_toxicity

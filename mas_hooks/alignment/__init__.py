@@ -7,12 +7,14 @@ from mas_hooks.alignment.interchange import interchange
 from mas_hooks.alignment.maps import MapSpec
 from mas_hooks.alignment.maps.base import complete_basis
 from mas_hooks.alignment.maps.init import random_frame
+from mas_hooks.alignment.maps.spec import Init
 from mas_hooks.alignment.plan import Direction, Plan
 from mas_hooks.alignment.transports import TransportSpec
 
 __all__ = [
     "Alignment",
     "Direction",
+    "Init",
     "MapSpec",
     "PatchedDirections",
     "Plan",

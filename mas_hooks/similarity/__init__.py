@@ -35,6 +35,7 @@ __all__ = [
     "Tree",
     "arccos_distance",
     "cka",
+    "cka_layers",
     "cluster_models",
     "compare_layers",
     "depth_distance",

@@ -78,9 +78,9 @@ def write_measurements(path: Path, rows: Sequence[Measurement]) -> None:
 def show_measurements(rows: Sequence[Measurement]) -> None:
     """Print the rows as a table; what is the same in all of them stands in its title."""
     values = {key: [getattr(row, key) for row in rows] for key in asdict(rows[0])}
-    same = {key: found[0] for key, found in values.items() if len(set(found)) == 1 and key != "variant"}
-    told = ", ".join(f"{key} {value}" for key, value in same.items() if key != "bench" and value is not None)
-    table = Table(title=f"{rows[0].bench}: {told}", title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    same = {key: cells[0] for key, cells in values.items() if len(set(cells)) == 1 and key != "variant"}
+    title = ", ".join(f"{key} {value}" for key, value in same.items() if key != "bench" and value is not None)
+    table = Table(title=f"{rows[0].bench}: {title}", title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     shown = [key for key in values if key not in same]
     for key in shown:
         table.add_column(key.replace("_", "\n"), justify="left" if key == "variant" else "right", no_wrap=True)

@@ -18,7 +18,7 @@ from mas_hooks.core.progress import progress_bar, say
 from mas_hooks.core.records import Record
 from mas_hooks.core.run_folder import RECORDS, SETTINGS, RunFolder
 from mas_hooks.core.settings import Options
-from mas_hooks.models.toys.toy_cache import Toy, ToySettings, load_toy
+from mas_hooks.models.toys import Toy, ToySettings, load_toy
 from mas_hooks.studies import registry
 from mas_hooks.studies.work import toy_comparison
 
@@ -28,22 +28,24 @@ Result = TypeVar("Result")
 
 def train_toys(toys: Sequence[ToySettings], options: Options) -> list[tuple[ToySettings, Toy]]:
     """Every different toy once, from the cache or trained now, in the order given; each is told of when it is ready."""
-    different = list({own.key: own for own in toys}.values())
-    found: dict[str, Toy] = {}
-    for own, one in parallel.run_parallel(load_toy, different, options.jobs):
-        found[own.key] = one
-        done = one.trained
-        spent = "from the cache" if one.from_cache else f"trained in {done.steps} steps"
-        short = "" if done.reached else "; SHORT OF THE STOP RULE, so read what follows with care"
-        say(f"{own.task} {own.name}: {spent}, {done.accuracy:.2%} of {done.trials} trials right{short}")
-    return [(own, found[own.key]) for own in different]
+    different = list({settings.key: settings for settings in toys}.values())
+    toys_by_key: dict[str, Toy] = {}
+    for settings, toy in parallel.run_parallel(load_toy, different, options.jobs):
+        toys_by_key[settings.key] = toy
+        trained = toy.trained
+        spent = "from the cache" if toy.from_cache else f"trained in {trained.steps} steps"
+        short = "" if trained.reached else "; SHORT OF THE STOP RULE, so read what follows with care"
+        say(f"{settings.task} {settings.name}: {spent}, {trained.accuracy:.2%} of {trained.trials} trials right{short}")
+    return [(settings, toys_by_key[settings.key]) for settings in different]
 
 
-def accuracy_record(own: ToySettings, one: Toy, name: str | None = None) -> Record:
+def accuracy_record(settings: ToySettings, toy: Toy, name: str | None = None) -> Record:
     """How well a toy knows its task, under a name that tells it apart from the others of a study."""
-    name, done = name or own.name, one.trained
-    told = Record(split="train", source_model=name, target_model=name, measure="trial_accuracy", task=own.task)
-    return replace(told, value=done.accuracy, trials=done.trials)
+    name, trained = name or settings.name, toy.trained
+    described = Record(
+        split="train", source_model=name, target_model=name, measure="trial_accuracy", task=settings.task
+    )
+    return replace(described, value=trained.accuracy, trials=trained.trials)
 
 
 def run_comparisons(
@@ -54,14 +56,24 @@ def run_comparisons(
 ) -> Iterator[tuple[str, list[Record]]]:
     """Fit and test what the run has not finished yet; each name with its records as it ends.
 
-    runner: what runs one in a process of its own, `run_toy_comparison` for toys. Call `run.finish_stage(name, rows)` on each
-    before asking for the next: from then on a resumed run leaves it out.
+    Call `run.finish_stage(name, records)` on each before asking for the next: from then on a resumed run leaves it out.
+
+    Args:
+        planned: The comparisons by name.
+        run: The folder of the run.
+        options: Processes, device and bars.
+        runner: What runs one of them in a process of its own.
+
+    Returns:
+        Pairs of a name and its records.
     """
     todo = _unfinished_work(planned, run, options)
     for work, rows, done, left in follow_work(runner, todo, options, "all fits", len(planned) - len(todo)):
         yield work.name, rows
-        own = [row for row in rows if row.split == "test" and row.control is None and row.iia is not None]
-        iia, tokens = (min((getattr(row, key) or 0.0 for row in own), default=0.0) for key in ("iia", "token_accuracy"))
+        final = [row for row in rows if row.split == "test" and row.control is None and row.iia is not None]
+        iia, tokens = (
+            min((getattr(row, key) or 0.0 for row in final), default=0.0) for key in ("iia", "token_accuracy")
+        )
         say(f"{done} {work.name}: worst direction {iia:.3f} (tokens {tokens:.3f}){left}")
 
 
@@ -74,11 +86,11 @@ def follow_work(
     """
     began, total = time.monotonic(), before + len(todo)
     with progress_bar(total, label, initial=before, shown=options.progress, line=max(1, options.jobs)) as whole:
-        for number, (one, result) in enumerate(parallel.run_parallel(work, todo, options.jobs), 1):
+        for number, (argument, result) in enumerate(parallel.run_parallel(work, todo, options.jobs), 1):
             whole.update()
             left = (time.monotonic() - began) / number * (len(todo) - number)
             about = f", about {timedelta(seconds=round(left))} left" if number < len(todo) else ""
-            yield one, result, f"{before + number}/{total}", about
+            yield argument, result, f"{before + number}/{total}", about
 
 
 def print_files(paths: Sequence[Path]) -> None:
@@ -90,12 +102,12 @@ def print_files(paths: Sequence[Path]) -> None:
 def redraw_run(run_dir: Path) -> list[Path]:
     """The figures that the recipe of a run draws of its own, or else the usual ones under the usual table."""
     recipe = read_json(run_dir / SETTINGS).get("recipe") if (run_dir / SETTINGS).exists() else None
-    own = registry.load_study("recipes", recipe).draw if recipe in registry.study_names("recipes") else None
-    if own is not None:
+    draw = registry.load_study("recipes", recipe).draw if recipe in registry.study_names("recipes") else None
+    if draw is not None:
         if not (run_dir / RECORDS).is_file():
             remedy = f"go on with the run: mas-hooks run {recipe} --resume --out {run_dir}"
             raise CheckpointError(run_dir, "holds no records yet", remedy)
-        return own(run_dir)
+        return draw(run_dir)
     from rich.console import Console
 
     figures = report.draw_run(run_dir)
@@ -125,7 +137,7 @@ def run_stages(
 def _unfinished_work(planned: Mapping[str, Planned], run: RunFolder, options: Options) -> list[Work[Planned]]:
     """What the run has not finished yet, each with the folder of its state and that of its alignment."""
     return [
-        Work(name, own, run.state(name), alignment_folder(run.path, name), options.progress)
-        for name, own in planned.items()
+        Work(name, comparison, run.state(name), alignment_folder(run.path, name), options.progress)
+        for name, comparison in planned.items()
         if run.read_stage(name) is None
     ]

@@ -262,7 +262,7 @@ def test_null_shares_are_read_with_their_floor():
         comparison="null · MAS", measure="null_share@0.01", split="test", value=0.3, value_low=0.2, value_high=0.4
     )
     floor = replace(base, control="itself", value=0.01)
-    ((key, found),) = results.null_share_bars([base, floor, replace(base, measure="null_dims@0.01")]).items()
+    ((key, found),) = results.read_null_shares([base, floor, replace(base, measure="null_dims@0.01")]).items()
     assert key == ("e", "null", "0.01", "MAS")
     assert (found.mean, found.low, found.high, found.floor) == (0.3, 0.2, 0.4, 0.01)
 

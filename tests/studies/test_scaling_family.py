@@ -182,7 +182,7 @@ def test_the_papers_outlier_is_told_by_its_distances():
     assert near["one member breaks the trend"].ours.startswith("nobody flagged")
     other = grids().FamilyGrids.of(family(0.9, (("a", 4), ("b", 6), ("c", 8))))
     assert {claim.what: claim for claim in claims().family_claims(other)}["one member breaks the trend"].agrees is None
-    assert "is flagged, as it must be" in claims().control_claim(grids().FamilyGrids.of(family(0.1)))
+    assert "is flagged, as it must be" in claims().describe_control(grids().FamilyGrids.of(family(0.1)))
 
 
 def test_a_smooth_fall_is_no_block_structure():

@@ -121,7 +121,7 @@ def test_a_model_that_cannot_read_such_rows_is_told_before_any_is_trained(tmp_pa
     given = {"model_b": str(tmp_path / "gpt2"), "data": str(tmp_path / "texts.txt"), "context": 20}
     settings = Settings(**given, small={"vocabulary": 300})
     with refused(SettingError, "context is 20, but must be at most 16, what gpt2 can read"):
-        made.Models(settings, Options(progress=False))
+        made.ModelPairs(settings, Options(progress=False))
 
 
 def test_a_resumed_run_leaves_out_what_is_done(whole):

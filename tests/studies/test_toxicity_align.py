@@ -22,6 +22,7 @@ from mas_hooks.core.settings import Options
 from mas_hooks.models.language import with_responses as shared_models
 from mas_hooks.models.language.with_responses import TextModel, TextSettings
 from mas_hooks.studies.toxicity import align, fits, report
+from mas_hooks.studies.toxicity.settings import AlignSettings
 from mas_hooks.studies.work import text_comparison
 from mas_hooks.training.settings import FitSettings
 
@@ -52,7 +53,7 @@ def six(tmp_path_factory):
 
 
 def planned(six, **changed):
-    return fits.plan(align.AlignSettings(**changed), six, ["toxic"] * 3 + ["nontoxic"] * 3)
+    return fits.plan_text_fits(AlignSettings(**changed), six, ["toxic"] * 3 + ["nontoxic"] * 3)
 
 
 def test_every_pair_every_model_and_all_together(six):
@@ -84,7 +85,7 @@ def test_sites_and_ranks_are_swept(six, sweep, count):
 
 
 def test_the_papers_settings_are_the_defaults():
-    own = align.AlignSettings()
+    own = AlignSettings()
     assert own.sizes == (10_000, 1_000, 1_000)
     assert (own.margin, own.sites, own.rank, own.init) == (10, ("embed",), None, "random")
     assert (own.fit.batch_size, own.fit.learning_rate, own.fit.steps) == (256, 2e-3, 3_000)
@@ -92,9 +93,9 @@ def test_the_papers_settings_are_the_defaults():
 
 def test_what_fits_nothing_is_told_before_anything_is_loaded(six):
     with refused(SettingError, "align.ranks", "each once"):
-        align.AlignSettings(ranks=(4, 4))
+        AlignSettings(ranks=(4, 4))
     with refused(SettingError, "align.ranks", "1 dim or more each"):
-        align.AlignSettings(ranks=(0,))
+        AlignSettings(ranks=(0,))
     with refused(UnknownNameError, "no block '7'"):
         planned(six, sites=("embed", "blocks.7.hook_resid_post"))
     with refused(RankError, "33"):
@@ -102,7 +103,7 @@ def test_what_fits_nothing_is_told_before_anything_is_loaded(six):
 
 
 def run(path, made, *, resume=False, **changed):
-    own = align.AlignSettings(**(TINY | {"ranks": (2,), "sweep": "one"} | changed))
+    own = AlignSettings(**(TINY | {"ranks": (2,), "sweep": "one"} | changed))
     settings = SimpleNamespace(align=own, seed=0)
     told = {"align": own.model_dump(mode="json"), "data": ["embedded"]}
     opened = RunFolder.open(path, "toxicity", told, resume=resume)
@@ -133,7 +134,7 @@ def test_another_run_takes_over_the_fits_that_it_shares(made, tmp_path, fresh, m
     first = run(tmp_path / "first", made[::2], ranks=(), **few)
     asked = []
     run_one = text_comparison.run_text_comparison
-    monkeypatch.setattr(text_comparison, "run_text_comparison", lambda work: asked.append(work.name) or run_one(work))
+    monkeypatch.setattr(align, "run_text_comparison", lambda work: asked.append(work.name) or run_one(work))
     second = run(tmp_path / "second", made[::2], ranks=(2,), **few)
     assert asked == ["embed-k2-toxic-1_nontoxic-1"]
     shared = set(records.read_records(first.path / "records.jsonl"))

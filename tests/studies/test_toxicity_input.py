@@ -21,7 +21,7 @@ from mas_hooks.hooks.loading import silence_transformers
 from mas_hooks.models.language.memory import GIB, ModelShape
 from mas_hooks.models.language.tiny_base import BaseSettings, untrained_base
 from mas_hooks.studies import registry
-from mas_hooks.studies.toxicity import ToxicitySettings, align, behaviour, memory, places, sources, stages
+from mas_hooks.studies.toxicity import ToxicitySettings, align, behaviour, members, memory, places, sources
 from mas_hooks.studies.toxicity import base as bases
 
 EARLY = ("--stages", "data", "finetune", "responses")
@@ -199,12 +199,12 @@ def test_too_few_prompts_that_are_long_enough_are_told(here):
     settings = ToxicitySettings(prompts=60, least_tokens=20)
     ready = sources_ready(settings)
     with refused(SettingError, "prompts is 60", "the different prompts of 20 tokens or more", "--prepare.test"):
-        bases.prompts(settings, Path(saved_base(here / "base")), ready)
+        bases.draw_prompts(settings, Path(saved_base(here / "base")), ready)
     few = settings.model_copy(update={"prompts": 5, "least_tokens": 2})
-    drawn = bases.prompts(few, here / "base", ready)
+    drawn = bases.draw_prompts(few, here / "base", ready)
     assert len({*drawn}) == 5
     assert {*drawn} <= {row.prompt for row in ready.test}
-    assert drawn != bases.prompts(few.model_copy(update={"seed": 1}), here / "base", ready)
+    assert drawn != bases.draw_prompts(few.model_copy(update={"seed": 1}), here / "base", ready)
 
 
 def sources_ready(settings):
@@ -216,7 +216,7 @@ def sources_ready(settings):
 
 def test_a_member_with_another_tokenizer_is_told_before_any_fit(here, capsys, monkeypatch):
     own = [
-        stages.ToxicityMember(f"toxic-{i}", "toxic", Path(saved_base(here / f"m{i}")), here / f"r{i}") for i in (1, 2)
+        members.ToxicityMember(f"toxic-{i}", "toxic", Path(saved_base(here / f"m{i}")), here / f"r{i}") for i in (1, 2)
     ]
     other = transformers.PreTrainedTokenizerFast.from_pretrained(own[1].model)
     other.add_tokens(["<other>"])
@@ -246,7 +246,7 @@ def test_the_base_is_trained_on_one_thread_whatever_there_are(here, monkeypatch)
     torch.set_num_threads(2)
     settings = ToxicitySettings()
     found = places.StageFolders.of(settings, Options())
-    assert bases.base_folder(settings, found, Options(jobs=2)) == found.base
+    assert bases.prepare_base(settings, found, Options(jobs=2)) == found.base
     assert (seen, torch.get_num_threads()) == ([1], 2)
     torch.set_num_threads(threads)
 
@@ -263,7 +263,7 @@ R1 = ModelShape(1_777_088_000, 1_543_569_408, 1536, 8960, 256, 28, 151_936, 2)
 
 def planned(device="cuda", jobs=1, **changes):
     settings = ToxicitySettings(preset="paper", **changes)
-    return memory.stages(settings, R1, Options(jobs=jobs, device=device))
+    return memory.plan_stage_memory(settings, R1, Options(jobs=jobs, device=device))
 
 
 def test_what_does_not_fit_says_what_would():
@@ -324,14 +324,14 @@ def share(model, value, measure="insult_share", trials=100):
 def test_behaviour_is_compared_by_the_rule(capsys):
     labels = {"toxic-1": "toxic", "toxic-2": "toxic", "nontoxic-1": "nontoxic", "nontoxic-2": "nontoxic"}
     rows = [share(name, value) for name, value in zip(labels, (0.9, 0.8, 0.1, 0.2), strict=True)]
-    (gap,) = behaviour.difference(rows, labels)
+    (gap,) = behaviour.compare_behaviour(rows, labels)
     assert (gap.source_model, gap.target_model, round(gap.value, 6)) == ("nontoxic-2", "toxic-2", 0.6)
     assert 0 < gap.value_low < gap.value < gap.value_high
     assert "behave differently: least toxic toxic-2 80.0%" in capsys.readouterr().out
     alike = [share(name, value) for name, value in zip(labels, (0.5, 0.3, 0.1, 0.2), strict=True)]
-    (gap,) = behaviour.difference(alike, labels)
+    (gap,) = behaviour.compare_behaviour(alike, labels)
     assert gap.value_low < 0
     assert "WARNING: the fine-tunes do not behave differently" in capsys.readouterr().out
     judged = [*rows, *[share(name, 0.5, "classified_share") for name in labels]]
-    assert behaviour.difference(judged, labels)[0].value == 0
+    assert behaviour.compare_behaviour(judged, labels)[0].value == 0
     assert "by classified share" in capsys.readouterr().out

@@ -66,7 +66,7 @@ def test_with_three_splits_nothing_is_called_significant(drawn):
 
 
 def test_with_four_splits_a_verdict_is_possible():
-    told = " ".join(words.verdict(found(study(4)), {}))
+    told = " ".join(words.write_verdict(found(study(4)), {}))
     assert "the smallest p that 4 + 4 models can give is 0.0143" in told
     assert "That is significant at 0.05" in told
 
@@ -140,19 +140,19 @@ def test_controls_sweeps_and_directions_are_told():
 
 
 def test_curves_are_of_pairs_with_several_sizes():
-    lines = report.curves(found(study()))
+    lines = report.rank_lines(found(study()))
     assert [(line.label, line.sizes, line.control) for line in lines] == [
         ("toxic-1 × toxic-2", (2, 4, 8), False),
         ("toxic-1 × toxic-2, random maps", (2, 4, 8), True),
     ]
-    assert report.curves(found(study(sweep=False))) == []
+    assert report.rank_lines(found(study(sweep=False))) == []
 
 
 @pytest.mark.parametrize("name", ["pairs_tokens.png", "pairs_iia.png"])
 def test_models_of_a_kind_stand_together(name):
     """Though a run begins with one pair of each kind."""
     rows = sorted(study(), key=lambda row: row.comparison != "toxic-1 × nontoxic-1")
-    shown = [label.get_text() for label in report.figures(found(rows))[name].axes[0].get_yticklabels()]
+    shown = [label.get_text() for label in report.draw_figures_of_results(found(rows))[name].axes[0].get_yticklabels()]
     assert shown == names()
 
 
@@ -171,8 +171,8 @@ def test_few_models_and_few_stages_are_drawn_too(tmp_path):
 
 
 def test_real_data_are_not_called_made_up():
-    assert words.EMBEDDED in words.verdict(found(study()), {"data": ["embedded"]})
-    assert words.EMBEDDED not in words.verdict(found(study()), {"data": ["hh-rlhf"]})
+    assert words.EMBEDDED in words.write_verdict(found(study()), {"data": ["embedded"]})
+    assert words.EMBEDDED not in words.write_verdict(found(study()), {"data": ["hh-rlhf"]})
 
 
 def test_a_run_without_swaps_is_refused(tmp_path):

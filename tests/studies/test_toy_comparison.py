@@ -61,8 +61,8 @@ def test_comparisons_of_the_same_toys_share_pairs_and_activations(small_settings
 
     toys = (small_settings(0), small_settings(1))
     drawn = []
-    pairs = room.ToyComparison.pairs
-    monkeypatch.setattr(room.ToyComparison, "pairs", lambda *args: drawn.append(args) or pairs(*args))
+    pairs = room.ToyComparison.draw_pairs
+    monkeypatch.setattr(room.ToyComparison, "draw_pairs", lambda *args: drawn.append(args) or pairs(*args))
     both = comparison(toys=toys), comparison(toys=toys, plan=mh.methods.stitch())
     drawn.clear()
     room._PREPARED.clear()

@@ -11,6 +11,7 @@ from mas_hooks.models.language.classifier_set import (
 )
 from mas_hooks.models.language.encoders import Classifier, load_classifier, load_encoder
 from mas_hooks.models.language.finetune import CURVE, MODEL, FinetuneSettings, accumulation_steps, finetune_model
+from mas_hooks.models.language.generate import WHOLE as WHOLE_RESPONSES
 from mas_hooks.models.language.generate import Responses, ResponseSettings, generate_responses, load_responses
 from mas_hooks.models.language.load import (
     block_count,
@@ -39,6 +40,7 @@ __all__ = [
     "CURVE",
     "GIB",
     "MODEL",
+    "WHOLE_RESPONSES",
     "BaseSettings",
     "Classifier",
     "ClassifierMember",

@@ -20,8 +20,8 @@ def run_demo(settings: DemoSettings, run: RunFolder, options: Options) -> None:
     """Run every stage that is not done yet, then print the table and draw the figures."""
     planned = plan_comparisons(settings, options.device)
     toys = planned[f"mas-full-{settings.init}"].toys
-    models = [own.name for own in toys]
-    trained = [accuracy_record(own, one) for own, one in train_toys(toys, options)]
+    models = [toy.name for toy in toys]
+    trained = [accuracy_record(toy, loaded) for toy, loaded in train_toys(toys, options)]
     run.finish_stage("toys", keep_rows(sorted(trained, key=lambda row: str(row.source_model)), models, final=True))
     if run.read_stage("correlations") is None:
         run.finish_stage(
@@ -37,8 +37,8 @@ def run_demo(settings: DemoSettings, run: RunFolder, options: Options) -> None:
 
 def keep_rows(rows: list[Record], models: Sequence[str], *, final: bool) -> list[Record]:
     """The rows as those of one comparison, DAS within each model included; test rows only of the settings' start."""
-    told = {"recipe": "demo", "comparison": " × ".join(models)}
+    shared = {"recipe": "demo", "comparison": " × ".join(models)}
     number = {name: index for index, name in enumerate(models)}
     kept = [row for row in rows if final or row.split != "test"]
     ways = [(number[str(row.source_model)], number[str(row.target_model)]) for row in kept]
-    return [replace(row, source=way[0], target=way[1], **told) for row, way in zip(kept, ways, strict=True)]
+    return [replace(row, source=way[0], target=way[1], **shared) for row, way in zip(kept, ways, strict=True)]

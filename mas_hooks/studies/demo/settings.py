@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-import mas_hooks as mh
-from mas_hooks.alignment.maps.spec import Init
+from mas_hooks.alignment import Init, MapSpec, methods
 from mas_hooks.core.settings import Settings
-from mas_hooks.models.toys.toy_cache import ToySettings
-from mas_hooks.models.toys.train import TrainSettings
+from mas_hooks.models.toys import ToySettings, TrainSettings
 from mas_hooks.studies.work.toy_comparison import ControlName, ToyComparison
-from mas_hooks.training.settings import FitSettings
+from mas_hooks.training import FitSettings
 
 
 class DemoSettings(Settings):
-    """DemoSettings of the demo."""
+    """What the two toys learn, and how they are aligned."""
 
     seed: int = 0
     """Of models, pairs and maps."""
@@ -34,8 +32,8 @@ class DemoSettings(Settings):
     fit: FitSettings = FitSettings(validate_every=20, patience=8)
 
     @model_validator(mode="after")
-    def _fits(self) -> DemoSettings:
-        """A setting that fits no comparison is told before anything is trained."""
+    def _check_comparisons(self) -> DemoSettings:
+        """Refuse a setting that fits no comparison before anything is trained."""
         plan_comparisons(self, "cpu")
         return self
 
@@ -44,21 +42,22 @@ def plan_comparisons(settings: DemoSettings, device: str) -> dict[str, ToyCompar
     """What is fitted, longest first: MAS between the two models from both starts, DAS within each."""
     seeds = (2 * settings.seed, 2 * settings.seed + 1)
     schedules = [settings.training.model_copy(update={"seed": seed}) for seed in seeds]
-    toys = tuple(ToySettings(task=settings.task, width=settings.width, training=own) for own in schedules)
+    toys = tuple(ToySettings(task=settings.task, width=settings.width, training=schedule) for schedule in schedules)
     other: Init = "procrustes" if settings.init == "random" else "random"
     planned = {}
     for variable in ("full", "count"):
         for init in (settings.init, other):
-            maps = mh.MapSpec(rank=settings.rank, init=init, centre=True)
-            planned[f"mas-{variable}-{init}"] = (toys, variable, mh.methods.mas(maps))
-        for own in toys:
-            maps = mh.MapSpec(rank=settings.rank, init=settings.init, centre=True)
-            planned[f"das-{variable}-{own.name}"] = ((own,), variable, mh.methods.das(maps))
+            maps = MapSpec(rank=settings.rank, init=init, centre=True)
+            planned[f"mas-{variable}-{init}"] = (toys, variable, methods.mas(maps))
+
+        for toy in toys:
+            maps = MapSpec(rank=settings.rank, init=settings.init, centre=True)
+            planned[f"das-{variable}-{toy.name}"] = ((toy,), variable, methods.das(maps))
     return {
         name: ToyComparison(
-            toys=own,
-            sites=("state",) * len(own),
-            variables=(variable,) * len(own),
+            toys=members,
+            sites=("state",) * len(members),
+            variables=(variable,) * len(members),
             plan=plan,
             fit=settings.fit,
             sizes=settings.sizes,
@@ -66,5 +65,5 @@ def plan_comparisons(settings: DemoSettings, device: str) -> dict[str, ToyCompar
             device=device,
             seed=settings.seed,
         )
-        for name, (own, variable, plan) in planned.items()
+        for name, (members, variable, plan) in planned.items()
     }

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mas_hooks import report
 from mas_hooks.core.files import write_file
 from mas_hooks.core.records import Record
 from mas_hooks.studies.figures import page as pages
 from mas_hooks.studies.figures import results
+from mas_hooks.studies.figures.fits import Shown
+from mas_hooks.studies.figures.results import Key, Value
 
-Key = tuple[str, str, str, str]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PanelValues = Mapping[tuple[str, str, str], Value]
+"""The values of one panel by title of the part, group and key."""
 CONTROLS = ("untrained", "shuffled labels")
 
 HEADINGS = {
@@ -32,43 +38,52 @@ OTHER_FLOORS = {"a": "; for RSA and CKA, untrained copies", "e": "; for null sha
 BOUNDS = {"c": "MAS, the same direction"}
 
 
-def draw_panels(run_dir: Path, marks: Sequence[Any], rows: Sequence[Record], letters: Sequence[str]) -> list[Path]:
+def draw_panels(run_dir: Path, marks: Sequence[Shown], rows: Sequence[Record], letters: Sequence[str]) -> list[Path]:
     """Draw what the records allow; every file appears whole under its name."""
-    values = {**results.gather_results(marks, rows), **results.correlations(rows), **results.null_share_bars(rows)}
-    made = {f"{letter}.png": _figure(letter, values) for letter in letters if any(key[0] == letter for key in values)}
-    paths = report.save_figures(run_dir / "figures", made)
-    page = pages.write_figures_page(values, rows, list(made)) + pages.missing(marks, values)
+    values = {
+        **results.gather_results(marks, rows),
+        **results.read_correlations(rows),
+        **results.read_null_shares(rows),
+    }
+    drawings = {
+        f"{letter}.png": _draw_panel(letter, values) for letter in letters if any(key[0] == letter for key in values)
+    }
+    paths = report.save_figures(run_dir / "figures", drawings)
+    page = pages.write_figures_page(values, rows, list(drawings)) + pages.list_missing(marks, values)
     return [*paths, write_file(run_dir / "figures.md", page)]
 
 
-def _figure(letter: str, values: Mapping[Key, Any]) -> Any:
+def _draw_panel(letter: str, values: Mapping[Key, Value]) -> Figure:
     """The figure of a panel."""
-    own = {key[1:]: value for key, value in values.items() if key[0] == letter}
+    panel_values = {key[1:]: value for key, value in values.items() if key[0] == letter}
     title, subtitle = HEADINGS[letter]
     if letter == "b":
         return report.rank_curves(
-            _lines(own), title=title, subtitle=subtitle, unit="IIA of the worst trained direction"
+            _rank_lines(panel_values), title=title, subtitle=subtitle, unit="IIA of the worst trained direction"
         )
     floors = f"{FLOORS}{OTHER_FLOORS.get(letter, '')}."
-    panels = [report.GroupPanel(_name(part), _groups(part, own)) for part in dict.fromkeys(key[0] for key in own)]
+    panels = [
+        report.GroupPanel(_panel_title(part), _bar_groups(part, panel_values))
+        for part in dict.fromkeys(key[0] for key in panel_values)
+    ]
     bound = {"reference": BOUNDS.get(letter, "itself (DAS, the lower of both)")}
     right = {"a": "RSA, CKA", "e": "null share"}.get(letter)
     return report.grouped_bars(panels, title=title, subtitle=f"{subtitle} {floors}", left="IIA", right=right, **bound)
 
 
-def _name(part: str) -> str:
+def _panel_title(part: str) -> str:
     return "Read of what behaviour ignores" if part == "null" else part
 
 
-def _groups(part: str, own: Mapping[tuple[str, str, str], Any]) -> tuple[Any, ...]:
-    groups: dict[str, list[Any]] = {}
-    for (title, group, key), value in own.items():
+def _bar_groups(part: str, panel_values: PanelValues) -> tuple[report.Group, ...]:
+    groups: dict[str, list[report.GroupBar]] = {}
+    for (title, group, key), value in panel_values.items():
         if title == part:
-            groups.setdefault(f"τ = {group}" if part == "null" else group, []).append(_bar(key, value, part))
+            groups.setdefault(f"τ = {group}" if part == "null" else group, []).append(_make_bar(key, value, part))
     return tuple(report.Group(name, tuple(bars)) for name, bars in groups.items())
 
 
-def _bar(key: str, value: Any, part: str) -> Any:
+def _make_bar(key: str, value: Value, part: str) -> report.GroupBar:
     control = next((name for name in CONTROLS if key.endswith(f", {name}")), "")
     return report.GroupBar(
         label=control or key,
@@ -83,15 +98,15 @@ def _bar(key: str, value: Any, part: str) -> Any:
     )
 
 
-def _lines(own: Mapping[tuple[str, str, str], Any]) -> list[Any]:
+def _rank_lines(panel_values: PanelValues) -> list[report.RankLine]:
     lines = []
-    for key in dict.fromkeys(name for _, _, name in own):
-        found = {int(group): value for (_, group, name), value in own.items() if name == key}
-        values = [found[size] for size in sorted(found)]
+    for key in dict.fromkeys(name for _, _, name in panel_values):
+        by_size = {int(group): value for (_, group, name), value in panel_values.items() if name == key}
+        values = [by_size[size] for size in sorted(by_size)]
         lines.append(
             report.RankLine(
                 label=key,
-                sizes=tuple(sorted(found)),
+                sizes=tuple(sorted(by_size)),
                 values=tuple(value.mean for value in values),
                 low=tuple(value.low for value in values),
                 high=tuple(value.high for value in values),

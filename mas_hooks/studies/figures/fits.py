@@ -5,20 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import mas_hooks as mh
-from mas_hooks.alignment.maps.spec import Init
-from mas_hooks.alignment.plan import Plan
-from mas_hooks.models.toys.toy_cache import ToySettings
-from mas_hooks.models.toys.train import TrainSettings
+from mas_hooks.alignment import Init, MapSpec, Plan, methods
+from mas_hooks.models.toys import Architecture, ToySettings, TrainSettings
 from mas_hooks.studies.work.toy_comparison import ToyComparison
-from mas_hooks.training.settings import FitSettings
+from mas_hooks.training import FitSettings
 
 Place = Literal["embeddings", "hidden state"]
 RANK = 10
 """Shared dims unless swept (Grant 2025, §2.4.2)."""
-PAIRS = {
+PAIRS: dict[str, tuple[Architecture, Architecture]] = {
     "GRU × GRU": ("gru", "gru"),
     "GRU × LSTM": ("gru", "lstm"),
     "GRU × transformer": ("gru", "transformer"),
@@ -69,11 +66,11 @@ class Correlated:
 def fit_name(fit: ToyComparison) -> str:
     """What a fit is called in records and folders: readable, and no two alike. Controls do not tell fits apart."""
     bare = fit.model_copy(update={"controls": (), "device": "cpu"})
-    toys = "_".join(f"{own.task}.{own.name}" for own in fit.toys)
+    toys = "_".join(f"{toy.task}.{toy.name}" for toy in fit.toys)
     size = f"-k{fit.plan.maps.rank}" if fit.plan.maps else ""
     # Without what is at its default: a setting that is new leaves the names of old runs alone.
-    told = bare.model_dump_json(exclude_defaults=True)
-    digest = hashlib.sha256(told.encode()).hexdigest()[:8]
+    set_by_user = bare.model_dump_json(exclude_defaults=True)
+    digest = hashlib.sha256(set_by_user.encode()).hexdigest()[:8]
     return f"{fit.plan.method}-{'_'.join(dict.fromkeys(fit.variables))}-{toys}{size}-{digest}"
 
 
@@ -90,11 +87,11 @@ class Fits:
     scale: Literal["fixed", "learned"]
     training: TrainSettings
 
-    def maps(self, rank: int = RANK, init: Init = "random", *, zscore: bool = False) -> mh.MapSpec:
+    def maps(self, rank: int = RANK, init: Init = "random", *, zscore: bool = False) -> MapSpec:
         """Random starts, as the paper's, unless named; centred."""
-        return mh.MapSpec(rank=rank, centre=True, zscore=zscore, scale=self.scale, init=init)
+        return MapSpec(rank=rank, centre=True, zscore=zscore, scale=self.scale, init=init)
 
-    def toy(self, task: str, cell: Any = "gru", number: int = 0) -> ToySettings:
+    def toy(self, task: str, cell: Architecture = "gru", number: int = 0) -> ToySettings:
         """Model `number` (0 or 1) of a kind. Two of one number begin with the same embeddings: never compare those."""
         slow = task == "arithmetic" and self.training == TrainSettings()
         training = (SLOW_TO_LEARN if slow else self.training).model_copy(update={"seed": 2 * self.seed + number})
@@ -108,7 +105,7 @@ class Fits:
         return ToyComparison(
             stepwise=plan.method == "stepwise_mas",
             toys=tuple(toys),
-            sites=tuple(site(own, place) for own in toys),
+            sites=tuple(choose_site(toy, place) for toy in toys),
             variables=(variables,) * len(toys) if isinstance(variables, str) else variables,
             plan=plan,
             fit=self.settings,
@@ -118,21 +115,21 @@ class Fits:
 
     def bound(
         self, toys: Sequence[ToySettings], variables: str | tuple[str, ...], place: Place = "hidden state"
-    ) -> Any:
+    ) -> tuple[ToyComparison, ...]:
         """DAS within each model: what the swap of a comparison can reach at best."""
         named = (variables,) * len(toys) if isinstance(variables, str) else variables
-        own = {(one.key, name): (one, name) for one, name in zip(toys, named, strict=True)}
-        return tuple(self.of(mh.methods.das(self.maps()), [one], name, place) for one, name in own.values())
+        members = {(toy.key, name): (toy, name) for toy, name in zip(toys, named, strict=True)}
+        return tuple(self.of(methods.das(self.maps()), [toy], name, place) for toy, name in members.values())
 
 
-def site(own: ToySettings, place: Place) -> str:
+def choose_site(toy: ToySettings, place: Place) -> str:
     """Where a kind of model is looked at."""
     if place == "embeddings":
         return "embed"
-    return "blocks.0.hook_resid_post" if own.cell == "transformer" else "state"
+    return "blocks.0.hook_resid_post" if toy.cell == "transformer" else "state"
 
 
-def with_controls(fits: Fits, marks: Sequence[Shown]) -> Iterator[Shown]:
+def add_controls(fits: Fits, marks: Sequence[Shown]) -> Iterator[Shown]:
     """The marks, each followed by its controls: those of headlines, or of everything that is trained both ways."""
     for mark in marks:
         yield mark

@@ -3,57 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from mas_hooks import report
 from mas_hooks.core.records import Record
 from mas_hooks.studies.figures import claims, rules
+from mas_hooks.studies.figures.fits import Shown
+from mas_hooks.studies.figures.results import Key, Value
 
-Key = tuple[str, str, str, str]
 
-
-def missing(marks: Iterable[Any], values: Mapping[Key, Any]) -> str:
+def list_missing(marks: Iterable[Shown], values: Mapping[Key, Value]) -> str:
     """A paragraph on what is shown nowhere, as a model of it did not learn its task."""
     keys = dict.fromkeys((mark.panel, mark.title, mark.group, mark.key) for mark in marks)
     left = ["; ".join(part for part in key if part) for key in keys if key not in values]
-    told = "\n".join(f"- {name}" for name in left)
-    return f"\nNot run, as a model is short of the stop rule of training:\n\n{told}\n" if left else ""
+    lines = "\n".join(f"- {name}" for name in left)
+    return f"\nNot run, as a model is short of the stop rule of training:\n\n{lines}\n" if left else ""
 
 
-def write_figures_page(values: Mapping[Key, Any], rows: Sequence[Record], names: Sequence[str]) -> str:
+def write_figures_page(values: Mapping[Key, Value], rows: Sequence[Record], names: Sequence[str]) -> str:
     """The claims beside our values, what they rest on, the figures by name, and every value that they show."""
-    found = claims.figure_claims(values)
+    agreements = claims.figure_claims(values)
     seeds = max((len(value.seeds) for value in values.values()), default=0)
     interval = "of one seed's test pairs (Wilson)" if seeds == 1 else f"of the mean over {seeds} seeds (Student's t)"
     toys = [row for row in rows if row.measure == "trial_accuracy" and row.value is not None]
     known = ", ".join(f"{row.comparison} {row.value:.2%}" for row in toys)
-    told = [
+    parts = [
         "# Figures of the Model Alignment Search paper, regenerated",
-        report.claims_table(found, rules.RULES) if found else "Nothing here that the papers speak of.",
+        report.claims_table(agreements, rules.RULES) if agreements else "Nothing here that the papers speak of.",
         f"Intervals are 95%, {interval}. All maps begin at random and are centred; 10 shared dims unless swept. What "
         "is marked (extra) is not the paper's.",
         f"Trials right on the models' own task: {known}.",
-        *_dropped_line(rows),
+        *_dropped_lines(rows),
         *(f"![panel {name[0]}](figures/{name})" for name in names),
         "## Every value",
-        _every(values),
+        _values_table(values),
     ]
-    return "\n\n".join(told) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
-def _dropped_line(rows: Sequence[Record]) -> list[str]:
+def _dropped_lines(rows: Sequence[Record]) -> list[str]:
     """What the latent losses had to do without."""
-    found = {
+    counts = {
         f"{row.value:.0f} of {row.trials} pairs ({row.method})" for row in rows if row.measure == "latents_dropped"
     }
     return (
-        [f"Left out of the latent loss, as no natural state has their values: {', '.join(sorted(found))}."]
-        if found
+        [f"Left out of the latent loss, as no natural state has their values: {', '.join(sorted(counts))}."]
+        if counts
         else []
     )
 
 
-def _every(values: Mapping[Key, Any]) -> str:
+def _values_table(values: Mapping[Key, Value]) -> str:
     """Every value that is shown, as a table."""
     lines = ["| panel | part | where | what | ours | floor | bound |", "|" + " :-- |" * 7]
     for (panel, *names), value in sorted(values.items(), key=lambda item: item[0][0]):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from mas_hooks.studies.figures.results import Value
 
 RULES = (
     "*High* is an IIA of at least 0.8; *above* and *below* mean that the 95% intervals do not overlap; *at the bound* "
@@ -25,34 +26,34 @@ class ClaimRow:
     wanted: Mapping[str, tuple[str, str, str]]
 
 
-def high(it: Any) -> bool:
+def is_high(value: Value) -> bool:
     """High, as the rules say."""
-    return it.mean >= HIGH
+    return value.mean >= HIGH
 
 
-def above(more: Any, *less: Any) -> bool:
+def is_above(more: Value, *less: Value) -> bool:
     """Above all the others, as the rules say."""
-    return all(more.low > it.high for it in less)
+    return all(more.low > value.high for value in less)
 
 
-def below(less: Any, *more: Any) -> bool:
+def is_below(less: Value, *more: Value) -> bool:
     """Below all the others."""
-    return all(above(it, less) for it in more)
+    return all(is_above(value, less) for value in more)
 
 
-def figure(number: float) -> Callable[[Any], bool]:
+def match_figure(number: float) -> Callable[[Value], bool]:
     """Whether a figure of the paper agrees."""
-    return lambda it: it.low - NEAR <= number <= it.high + NEAR
+    return lambda value: value.low - NEAR <= number <= value.high + NEAR
 
 
-def reaches_half(it: Any) -> bool | None:
+def reaches_half(value: Value) -> bool | None:
     """Whether at least half of what lies between the floor and the bound is reached; None where there is nothing."""
-    if it.bound is None or it.floor is None or it.bound - it.floor < NEAR:
+    if value.bound is None or value.floor is None or value.bound - value.floor < NEAR:
         return None
-    return (it.mean - it.floor) / (it.bound - it.floor) >= 0.5
+    return (value.mean - value.floor) / (value.bound - value.floor) >= 0.5
 
 
-def reaches_less(it: Any) -> bool | None:
+def reaches_less(value: Value) -> bool | None:
     """Less than half."""
-    half = reaches_half(it)
+    half = reaches_half(value)
     return None if half is None else not half

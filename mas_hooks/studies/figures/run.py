@@ -17,29 +17,30 @@ from mas_hooks.studies.stages import accuracy_record, print_files, run_compariso
 def run_figures(settings: FiguresSettings, run: RunFolder, options: Options) -> None:
     """Train every toy once, run every fit once, then draw the panels and compare with the paper."""
     planned = work.plan_fits(settings.marks(), settings.every_seed(), settings.panels, options.device)
-    toys = [own for fit in planned.values() for own in fit.toys]
+    toys = [toy for fit in planned.values() for toy in fit.toys]
     trained = train_toys(toys, options)
-    short = {own.key for own, one in trained if not one.trained.reached}
+    short = {toy.key for toy, loaded in trained if not loaded.trained.reached}
     run.finish_stage(
-        "toys", [work.mark_record(accuracy_record(own, one), f"{own.task} {own.name}") for own, one in trained]
+        "toys",
+        [work.name_comparison(accuracy_record(toy, loaded), f"{toy.task} {toy.name}") for toy, loaded in trained],
     )
-    going = {name: fit for name, fit in planned.items() if not short & {own.key for own in fit.toys}}
+    going = {name: fit for name, fit in planned.items() if not short & {toy.key for toy in fit.toys}}
     if len(going) < len(planned):
         say(f"{len(planned) - len(going)} fits are left out: a model of theirs is short of the stop rule")
     stages = ["toys"]
     if "a" in settings.panels:
-        asked = [(own, one) for one in settings.every_seed() for own in panels.correlated_toys(one)]
-        stages += [work.correlate_toys(own, one, run, short) for own, one in asked]
+        asked = [(toy, loaded) for loaded in settings.every_seed() for toy in panels.correlated_toys(loaded)]
+        stages += [work.correlate_toys(toy, loaded, run, short) for toy, loaded in asked]
     for name, rows in run_comparisons(going, run, options):
-        run.finish_stage(name, [work.mark_record(row, name) for row in rows])
+        run.finish_stage(name, [work.name_comparison(row, name) for row in rows])
     if "e" in settings.panels:
-        stages += work.null_spaces(settings.every_seed(), going, run)
+        stages += work.measure_null_spaces(settings.every_seed(), going, run)
     run.write_records([*stages, *going])
     print_files(draw_figures(run.path))
 
 
 def draw_figures(run_dir: Path) -> list[Path]:
     """Draw the panels and write `figures.md`, from the settings and records of a run alone."""
-    own = {key: value for key, value in read_json(run_dir / SETTINGS).items() if key != "recipe"}
-    settings = FiguresSettings(**own)
+    values = {key: value for key, value in read_json(run_dir / SETTINGS).items() if key != "recipe"}
+    settings = FiguresSettings(**values)
     return drawing.draw_panels(run_dir, settings.marks(), records.read_records(run_dir / RECORDS), settings.panels)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from pydantic import Field, model_validator
 
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.settings import Settings
-from mas_hooks.models.toys.train import TrainSettings
-from mas_hooks.studies.figures import fits, panels
-from mas_hooks.training.settings import FitSettings
+from mas_hooks.models.toys import TrainSettings
+from mas_hooks.studies.figures.fits import Fits, Shown, add_controls
+from mas_hooks.studies.figures.panels import PANELS
+from mas_hooks.training import FitSettings
 
 FULL = FitSettings(validate_every=20)
 QUICK = FitSettings(batch_size=256, learning_rate=1e-2, validate_every=20, patience=5, min_gain=0.005)
@@ -19,7 +20,7 @@ Letter = Literal["a", "b", "c", "d", "e", "f", "g"]
 
 
 class FiguresSettings(Settings):
-    """FiguresSettings of the figures. What is None is decided by --quick."""
+    """What the figures show. What is None is decided by --quick."""
 
     quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """One seed, fewer sizes, controls once a panel, and fits that stop earlier: about 20 minutes on 2 cores."""
@@ -52,10 +53,10 @@ class FiguresSettings(Settings):
         self.marks()
         return self
 
-    def of_seed(self, seed: int) -> Any:
+    def of_seed(self, seed: int) -> Fits:
         """What makes the fits of one seed."""
         quick = self.quick
-        return fits.Fits(
+        return Fits(
             seed=seed,
             settings=QUICK if quick and self.fit == FULL else self.fit,
             sizes=self.sizes,
@@ -66,12 +67,12 @@ class FiguresSettings(Settings):
             training=self.training,
         )
 
-    def every_seed(self) -> list[Any]:
+    def every_seed(self) -> list[Fits]:
         """The same for all seeds."""
         count = self.seeds or (1 if self.quick else 5)
         return [self.of_seed(seed) for seed in range(self.seed, self.seed + count)]
 
-    def marks(self) -> list[Any]:
+    def marks(self) -> list[Shown]:
         """Everything that is shown, over panels and seeds."""
-        own = [(panels.PANELS[letter], one) for one in self.every_seed() for letter in dict.fromkeys(self.panels)]
-        return [mark for make, one in own for mark in fits.with_controls(one, list(make(one)))]
+        drawn = [(fits, letter) for fits in self.every_seed() for letter in dict.fromkeys(self.panels)]
+        return [mark for fits, letter in drawn for mark in add_controls(fits, list(PANELS[letter](fits)))]

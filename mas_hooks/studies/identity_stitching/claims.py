@@ -5,99 +5,109 @@ The first group is the one that holds out of distribution (the paper's top or ge
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from mas_hooks.evaluation.group_test import Estimate
+from mas_hooks.evaluation import Estimate
 from mas_hooks.report import Claim
+from mas_hooks.studies.identity_stitching.groups import Groups
 
 EARLY, LATE = 0.25, 0.75
 SMALL, LARGE = 0.02, 0.05
 
 
-def identity_claims(own: Any) -> list[Claim]:
+def identity_claims(groups: Groups) -> list[Claim]:
     """The table, in the order of the paper."""
-    early = [layer for layer in range(own.layers) if own.depth(layer) <= EARLY] or [0]
-    late = [layer for layer in range(own.layers) if own.depth(layer) > LATE]
-    one, other = own.kinds
-    every = range(own.layers)
-    ways = [own.ways("test", layer) for layer in every]
+    early = [layer for layer in range(groups.layers) if groups.depth(layer) <= EARLY] or [0]
+    late = [layer for layer in range(groups.layers) if groups.depth(layer) > LATE]
+    first_kind, second_kind = groups.kinds
+    every = range(groups.layers)
+    ways = [groups.ways("test", layer) for layer in every]
     penalties, cka = (
-        [own.groups_part("test", layer).effect for layer in every],
-        [own.alike(layer).effect for layer in every],
+        [groups.groups_part("test", layer).effect for layer in every],
+        [groups.alike(layer).effect for layer in every],
     )
-    within = [found[f"{kind} → {kind}"][0] for found in ways for kind in own.kinds]
-    first = [one[0] for layer in early for one in ways[layer].values()]
-    told = f"{own.misplaced} of {len(own.labels)} models misplaced"
+    within = [costs[f"{kind} → {kind}"][0] for costs in ways for kind in groups.kinds]
+    early_costs = [cost[0] for layer in early for cost in ways[layer].values()]
+    misplaced = f"{groups.misplaced} of {len(groups.labels)} models misplaced"
     return [
-        _build_claim(own),
-        _small("early blocks: stitches cost nothing", first, "fig. 2a", "almost no penalty"),
-        _apart("late blocks: stitches between the groups cost more", penalties, late, "fig. 2a", "significant drop"),
-        _small("within the groups stitches cost nothing, wherever", within, "fig. 2a", "almost no penalty within"),
-        _most("penalties of the two kinds differ most in the last quarter", penalties, late, "fig. 2a"),
-        _small(
+        _group_claim(groups),
+        _small_claim("early blocks: stitches cost nothing", early_costs, "fig. 2a", "almost no penalty"),
+        _apart_claim(
+            "late blocks: stitches between the groups cost more", penalties, late, "fig. 2a", "significant drop"
+        ),
+        _small_claim(
+            "within the groups stitches cost nothing, wherever", within, "fig. 2a", "almost no penalty within"
+        ),
+        _latest_claim("penalties of the two kinds differ most in the last quarter", penalties, late, "fig. 2a"),
+        _small_claim(
             "early blocks: CKA tells no groups", [cka[x].value for x in early], "fig. 2b", "insensitive to the groups"
         ),
-        _apart("late blocks: CKA within above between the groups", cka, late, "fig. 2b", "significantly different"),
-        _most("CKA of the two kinds differs most in the last quarter", cka, late, "fig. 2b"),
-        _shifted_claim(own, one, other),
+        _apart_claim(
+            "late blocks: CKA within above between the groups", cka, late, "fig. 2b", "significantly different"
+        ),
+        _latest_claim("CKA of the two kinds differs most in the last quarter", cka, late, "fig. 2b"),
+        _shifted_claim(groups, first_kind, second_kind),
         Claim(
             "fig. 8",
             "distances make two clusters, the groups",
-            told,
+            misplaced,
             "two distinct clusters",
-            own.misplaced == 0,
+            groups.misplaced == 0,
             "rule: average linkage cut at two, none misplaced",
         ),
     ]
 
 
-def _build_claim(own: Any) -> Claim:
-    one, other = own.kinds
-    shifted = {name: own.accuracy["shifted", name] for name in own.labels}
-    found = {kind: [shifted[name] for name, label in own.labels.items() if label == kind] for kind in own.kinds}
-    ours = "; ".join(f"{kind} {min(values):.2f} to {max(values):.2f}" for kind, values in found.items())
+def _group_claim(groups: Groups) -> Claim:
+    first, second = groups.kinds
+    shifted = {name: groups.accuracy["shifted", name] for name in groups.labels}
+    accuracies = {
+        kind: [shifted[name] for name, label in groups.labels.items() if label == kind] for kind in groups.kinds
+    }
+    ours = "; ".join(f"{kind} {min(values):.2f} to {max(values):.2f}" for kind, values in accuracies.items())
     what, rule = (
         "accuracy out of distribution tells the groups apart",
-        f"rule: the worst of {one} above the best of {other}",
+        f"rule: the worst of {first} above the best of {second}",
     )
-    return Claim("groups", what, ours, "top and bottom 10 on HANS-LO", min(found[one]) > max(found[other]), rule)
+    return Claim(
+        "groups", what, ours, "top and bottom 10 on HANS-LO", min(accuracies[first]) > max(accuracies[second]), rule
+    )
 
 
-def _small(what: str, values: list[float], panel: str, paper: str) -> Claim:
+def _small_claim(what: str, values: list[float], panel: str, paper: str) -> Claim:
     worst = max(values, key=abs)
     return Claim(panel, what, f"at most {worst:+.3f}", paper, abs(worst) <= SMALL, f"rule: no mean beyond {SMALL}")
 
 
-def _apart(what: str, effects: list[Estimate], late: list[int], panel: str, paper: str) -> Claim:
-    best = max((effects[layer] for layer in late), key=lambda one: one.value)
+def _apart_claim(what: str, effects: list[Estimate], late: list[int], panel: str, paper: str) -> Claim:
+    best = max((effects[layer] for layer in late), key=lambda effect: effect.value)
     ends = "" if best.low is None else f" ({best.low:+.3f} to {best.high:+.3f})"
     agrees = best.value >= LARGE and (best.low is None or best.low > 0)
     rule = f"rule: {LARGE} or more behind some block beyond {LATE:.0%}, interval over models above 0"
     return Claim(panel, what, f"difference {best.value:+.3f}{ends}", paper, agrees, rule)
 
 
-def _most(what: str, effects: list[Estimate], late: list[int], panel: str) -> Claim:
-    values = [one.value for one in effects]
+def _latest_claim(what: str, effects: list[Estimate], late: list[int], panel: str) -> Claim:
+    values = [effect.value for effect in effects]
     top = int(np.argmax(values))
-    told = ", ".join(f"{value:+.3f}" for value in values)
+    differences = ", ".join(f"{value:+.3f}" for value in values)
     rule = "rule: the block of the largest one, which must be above 0, is in the last quarter"
-    return Claim(panel, what, f"behind block {top + 1} of {len(values)} ({told})", "concentrated in later layers",
+    ours = f"behind block {top + 1} of {len(values)} ({differences})"
+    return Claim(panel, what, ours, "concentrated in later layers",
                  top in late and values[top] > 0, rule)  # fmt: skip
 
 
-def _shifted_claim(own: Any, one: str, other: str) -> Claim:
-    last = own.layers - 1
-    found = {}
-    for kind in (one, other):
+def _shifted_claim(groups: Groups, first: str, second: str) -> Claim:
+    last = groups.layers - 1
+    means = {}
+    for kind in (first, second):
         values = [
             value
-            for (a, b), value in own.stitched["shifted", last].items()
-            if a != b and own.labels[a] == own.labels[b] == kind
+            for (a, b), value in groups.stitched["shifted", last].items()
+            if a != b and groups.labels[a] == groups.labels[b] == kind
         ]
-        found[kind] = float(np.mean(values))
-    ours = ", ".join(f"{kind}–{kind} {value:.2f}" for kind, value in found.items())
+        means[kind] = float(np.mean(values))
+    ours = ", ".join(f"{kind}–{kind} {value:.2f}" for kind, value in means.items())
     rule = f"rule: accuracies of stitches behind the last block, apart by {LARGE} or more"
     return Claim("fig. 7", "out of distribution: stitches within the two groups differ", ours, "distinct behaviour",
-                 found[one] - found[other] >= LARGE, rule)  # fmt: skip
+                 means[first] - means[second] >= LARGE, rule)  # fmt: skip

@@ -9,9 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from mas_hooks.core.records import Record
-from mas_hooks.evaluation.group_test import GroupTest, compare_groups
-from mas_hooks.evaluation.metrics import student_interval
-from mas_hooks.evaluation.pair_scores import PairTable
+from mas_hooks.evaluation import GroupTest, PairTable, compare_groups, student_interval
 from mas_hooks.similarity import Tree, arccos_distance, cluster_models
 
 Pair = tuple[str, str]
@@ -33,7 +31,7 @@ class Groups:
     def of(cls, rows: Iterable[Record]) -> Groups:
         """From the records of a run."""
         rows = list(rows)
-        own = [row for row in rows if row.measure == "accuracy"]
+        accuracies = [row for row in rows if row.measure == "accuracy"]
         names = list(dict.fromkeys(row.layer_a for row in rows if row.layer_a is not None))
         stitched: dict[tuple[str, int], dict[Pair, float]] = {}
         cka: dict[int, dict[Pair, float]] = {}
@@ -44,11 +42,11 @@ class Groups:
                 place = stitched.setdefault((str(row.split), layer), {}) if inside else cka.setdefault(layer, {})
                 place[pair] = float(row.value or 0.0)
         return cls(
-            {str(row.source_model): str(row.comparison).partition(" → ")[0] for row in own},
-            {(str(row.split), str(row.source_model)): float(row.value or 0.0) for row in own},
+            {str(row.source_model): str(row.comparison).partition(" → ")[0] for row in accuracies},
+            {(str(row.split), str(row.source_model)): float(row.value or 0.0) for row in accuracies},
             stitched,
             cka,
-            {str(row.split): row.trials or 0 for row in own},
+            {str(row.split): row.trials or 0 for row in accuracies},
         )
 
     @property
@@ -59,8 +57,8 @@ class Groups:
     @property
     def kinds(self) -> Pair:
         """The names of the groups."""
-        one, other = dict.fromkeys(self.labels.values())
-        return one, other
+        first, second = dict.fromkeys(self.labels.values())
+        return first, second
 
     def depth(self, layer: int) -> float:
         """The share of the blocks that come from the source."""
@@ -72,22 +70,22 @@ class Groups:
 
     def ways(self, split: str, layer: int) -> dict[str, tuple[float, float, float, float, float]]:
         """Mean penalty of each way between the groups: with its interval over models, then that over pairs."""
-        found, (one, other) = {}, self.kinds
+        costs, (first, second) = {}, self.kinds
         penalties = self.penalties(split, layer)
-        for source, target in ((one, one), (other, other), (one, other), (other, one)):
+        for source, target in ((first, first), (second, second), (first, second), (second, first)):
             values = {
                 (a, b): value
                 for (a, b), value in penalties.items()
                 if a != b and (source == target or self.labels[a] == source or self.labels[a] == self.labels[b])
             }
             table = compare_groups(PairTable.of(values, self.labels, "mean"), "both")
-            group = table.groups[0 if (source, target) == (one, one) else 2 if source == target else 1]
-            own = [
+            group = table.groups[0 if (source, target) == (first, first) else 2 if source == target else 1]
+            between = [
                 v for (a, b), v in penalties.items() if a != b and (self.labels[a], self.labels[b]) == (source, target)
             ]
             ends = (group.low, group.high) if group.low is not None and group.high is not None else (np.nan, np.nan)
-            found[f"{source} → {target}"] = (group.mean, *ends, *student_interval(own))
-        return found
+            costs[f"{source} → {target}"] = (group.mean, *ends, *student_interval(between))
+        return costs
 
     def groups_part(self, split: str, layer: int) -> GroupTest:
         """How much more a stitch between the groups costs than one within them: the effect is above 0 then."""

@@ -15,14 +15,14 @@ from mas_hooks.studies.work import classifier_stitching, layer_comparison
 
 def run_identity_stitching(settings: IdentityStitchingSettings, run: RunFolder, options: Options) -> None:
     """Train or load the classifiers, stitch all ordered pairs, compare their layers, then draw."""
-    members = work.classifier_members(settings, options)
-    stitches = work.stitches(settings, members, options.device)
+    members = work.prepare_classifiers(settings, options)
+    stitches = work.plan_group_stitches(settings, members, options.device)
     run_stages(stitches, run, options, classifier_stitching.run_classifier_stitching, "stitches")
-    grids = work.grids(settings, members, options.device)
+    grids = work.plan_grids(settings, members, options.device)
     run_stages(grids, run, options, layer_comparison.run_layer_comparison, "layers")
     rows = classifier_stitching.combine_parts([run.read_stage(name) or [] for name in stitches])
-    own = [row for name in grids for row in run.read_stage(name) or [] if row.layer_a == row.layer_b]
-    run.finish_stage("all", [work.mark_record_of_group(row, settings.labels) for row in [*rows, *own]])
+    same_layers = [row for name in grids for row in run.read_stage(name) or [] if row.layer_a == row.layer_b]
+    run.finish_stage("all", [work.name_groups(row, settings.labels) for row in [*rows, *same_layers]])
     run.write_records(["all"])
     print_files(draw_identity_stitching(run.path))
 

@@ -10,8 +10,7 @@ from pydantic import Field, model_validator
 
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.settings import Settings
-from mas_hooks.models.language.classifier_set import PairTexts
-from mas_hooks.models.language.encoders import Classifier
+from mas_hooks.models.language import Classifier, PairTexts
 
 
 class TrainedClassifier(Classifier):
@@ -22,7 +21,7 @@ class TrainedClassifier(Classifier):
 
 
 class IdentityStitchingSettings(Settings):
-    """IdentityStitchingSettings of the stitching of groups."""
+    """Which classifiers, of which groups, on which examples."""
 
     models: tuple[str, ...] = ()
     """Folders of fine-tuned classifiers (or owner/model on the hub); none for those that are trained here."""
@@ -61,7 +60,7 @@ class IdentityStitchingSettings(Settings):
                     raise SettingError(name, None, "given with --models")
             if len(self.groups) != len(self.models):
                 raise SettingError("groups", self.groups, f"{len(self.models)} names, one for each model")
-            if len({Path(one).name for one in self.models}) < len(self.models):
+            if len({Path(model).name for model in self.models}) < len(self.models):
                 raise SettingError("models", self.models, "folders of different names")
         else:
             for name in ("groups", "data", "ood_data", "classes", "ood_classes"):
@@ -75,9 +74,9 @@ class IdentityStitchingSettings(Settings):
     @property
     def trained_here(self) -> dict[str, Classifier]:
         """What is trained here, by name."""
-        shares, told = {"generalizing": self.breaking, "heuristic": 0.0}, self.training.model_dump()
+        shares, shared = {"generalizing": self.breaking, "heuristic": 0.0}, self.training.model_dump()
         return {
-            f"{group}-{number}": Classifier(**{**told, "breaking": share, "seed": self.seed + number})
+            f"{group}-{number}": Classifier(**{**shared, "breaking": share, "seed": self.seed + number})
             for group, share in shares.items()
             for number in range(self.per_group)
         }
@@ -86,14 +85,14 @@ class IdentityStitchingSettings(Settings):
     def labels(self) -> dict[str, str]:
         """The group of every model, the groups in order of their first model."""
         if self.models:
-            return {Path(one).name: group for one, group in zip(self.models, self.groups, strict=True)}
+            return {Path(model).name: group for model, group in zip(self.models, self.groups, strict=True)}
         return {name: name.rpartition("-")[0] for name in self.trained_here}
 
     @property
     def texts(self) -> dict[str, PairTexts]:
         """The examples of each split."""
-        told = {"test": (self.data, self.classes), "shifted": (self.ood_data, self.ood_classes)}
+        sources = {"test": (self.data, self.classes), "shifted": (self.ood_data, self.ood_classes)}
         return {
             split: PairTexts(data=data, classes=classes, shifted=split == "shifted", count=self.count, seed=self.seed)
-            for split, (data, classes) in told.items()
+            for split, (data, classes) in sources.items()
         }

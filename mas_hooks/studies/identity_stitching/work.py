@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import Any
 
 from mas_hooks.core.progress import say
 from mas_hooks.core.records import Record
 from mas_hooks.core.settings import Options
-from mas_hooks.models.language.classifier_set import ClassifierMember, check_labels, check_same_shape, load_member
-from mas_hooks.models.language.encoders import load_classifier, load_encoder
+from mas_hooks.models.language import (
+    ClassifierMember,
+    check_labels,
+    check_same_shape,
+    load_classifier,
+    load_encoder,
+    load_member,
+)
+from mas_hooks.studies.identity_stitching.settings import IdentityStitchingSettings
 from mas_hooks.studies.stages import follow_work
 from mas_hooks.studies.work.classifier_stitching import ClassifierStitches
 from mas_hooks.studies.work.layer_comparison import LayerComparison, LayeredModel
@@ -20,31 +26,33 @@ CKA_BATCH = 64
 """Pairs of sentences of a minibatch: short ones, of a dozen tokens each."""
 
 
-def classifier_members(settings: Any, options: Options) -> tuple[ClassifierMember, ...]:
+def prepare_classifiers(settings: IdentityStitchingSettings, options: Options) -> tuple[ClassifierMember, ...]:
     """The classifiers, trained if they are to be made here, of one make and with the labels of the examples."""
     folders = dict(zip(settings.labels, settings.models, strict=False))
     if not settings.models:
         for _, _, done, _ in follow_work(load_encoder, [settings.training.base], options, "the base"):
             say(f"{done} base")
-        names = {str(one): name for name, one in settings.trained_here.items()}
-        for one, folder, done, left in follow_work(
+        names = {str(classifier): name for name, classifier in settings.trained_here.items()}
+        for model, folder, done, left in follow_work(
             load_classifier, list(settings.trained_here.values()), options, "classifiers"
         ):
-            folders[names[str(one)]] = str(folder)
-            say(f"{done} {names[str(one)]}{left}")
-    found = tuple(ClassifierMember(name=name, source=folders[name]) for name in settings.labels)
-    models = [load_member(one, options.device) for one in found]
+            folders[names[str(model)]] = str(folder)
+            say(f"{done} {names[str(model)]}{left}")
+    members = tuple(ClassifierMember(name=name, source=folders[name]) for name in settings.labels)
+    models = [load_member(member, options.device) for member in members]
     check_same_shape(models)
     for texts in settings.texts.values():
         check_labels(models, texts)
-    return found
+    return members
 
 
-def stitches(settings: Any, own: tuple[ClassifierMember, ...], device: str) -> dict[str, ClassifierStitches]:
+def plan_group_stitches(
+    settings: IdentityStitchingSettings, members: tuple[ClassifierMember, ...], device: str
+) -> dict[str, ClassifierStitches]:
     """Every member into every member behind every block, some examples of a split at a time."""
     return {
         f"{split}-{begin}": ClassifierStitches(
-            members=own,
+            members=members,
             texts=texts,
             begin=begin,
             end=begin + settings.piece,
@@ -57,15 +65,17 @@ def stitches(settings: Any, own: tuple[ClassifierMember, ...], device: str) -> d
     }
 
 
-def grids(settings: Any, own: Sequence[ClassifierMember], device: str) -> dict[str, LayerComparison]:
+def plan_grids(
+    settings: IdentityStitchingSettings, members: Sequence[ClassifierMember], device: str
+) -> dict[str, LayerComparison]:
     """The layers of every two members, on the usual examples."""
-    sides = [LayeredModel(name=one.name, source=one.source) for one in own]
-    told = {"pairs": settings.texts["test"], "batch_size": CKA_BATCH, "device": device}
+    sides = [LayeredModel(name=member.name, source=member.source) for member in members]
+    keys = {"pairs": settings.texts["test"], "batch_size": CKA_BATCH, "device": device}
     pairs = combinations(range(len(sides)), 2)
-    return {f"cka-{i}-{j}": LayerComparison(a=sides[i], b=sides[j], **told) for i, j in pairs}
+    return {f"cka-{i}-{j}": LayerComparison(a=sides[i], b=sides[j], **keys) for i, j in pairs}
 
 
-def mark_record_of_group(row: Record, labels: Mapping[str, str]) -> Record:
+def name_groups(row: Record, labels: Mapping[str, str]) -> Record:
     """A record of this recipe, with the group of source and target."""
     groups = [labels[str(name)] for name in (row.source_model, row.target_model)]
     return replace(row, recipe="identity-stitching", comparison=" → ".join(groups))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mas_hooks.core.errors import EmptyError
 from mas_hooks.core.files import write_file
 from mas_hooks.core.records import Record
 from mas_hooks.report import claims_table, layer_heatmaps, save_figures
-from mas_hooks.studies.scaling_family import claims, grids
+from mas_hooks.studies.scaling_family import claims
+from mas_hooks.studies.scaling_family.grids import FamilyGrids
 
 PAGE = "scaling_family.md"
 HEADER = """# Scaling family: which layers of which sizes are alike
@@ -26,21 +26,21 @@ def draw_family_figures(run_dir: Path, rows: Sequence[Record]) -> list[Path]:
     layered = [row for row in rows if row.layer_a is not None]
     if not layered:
         raise EmptyError(f"the report of {run_dir}", "its records hold no grid of layers yet")
-    own = grids.FamilyGrids.of(rows)
+    family = FamilyGrids.of(rows)
     trained, fresh = [row for row in layered if not row.control], [row for row in layered if row.control]
     measure = str(layered[0].measure).replace("_", " ").upper()
-    told = (
-        f"{measure} behind every block of {len(own.members)} members, smallest first; layers by share of the depth;"
+    subtitle = (
+        f"{measure} behind every block of {len(family.members)} members, smallest first; layers by share of the depth;"
         " colours from the lowest value up."
     )
     figures = {
         "heatmaps.png": layer_heatmaps(
             trained,
             title="Which layers of which sizes are alike",
-            subtitle=told,
+            subtitle=subtitle,
             unit=measure,
             low=0.9,  # or the lowest value there is: blocks are seen in what is left above it
-            columns=len(own.members),
+            columns=len(family.members),
         )
     }
     if fresh:
@@ -49,20 +49,25 @@ def draw_family_figures(run_dir: Path, rows: Sequence[Record]) -> list[Path]:
             title="The control: a copy with fresh random weights",
             subtitle=f"{measure} of a member whose weights were drawn anew with the trained ones.",
             unit=measure,
-            columns=len(own.members),
+            columns=len(family.members),
         )
     paths = save_figures(run_dir / "figures", figures)
-    parts = [claims_table(claims.family_claims(own), HEADER), _control(own), _distances(own), _members(rows)]
+    parts = [
+        claims_table(claims.family_claims(family), HEADER),
+        _write_control(family),
+        _write_distances(family),
+        _write_members(rows),
+    ]
     return [*paths, write_file(run_dir / PAGE, "\n".join(parts))]
 
 
-def _control(own: Any) -> str:
-    return f"## The control\n\n{claims.control_claim(own)}\n" if own.untrained else ""
+def _write_control(family: FamilyGrids) -> str:
+    return f"## The control\n\n{claims.describe_control(family)}\n" if family.untrained else ""
 
 
-def _distances(own: Any) -> str:
-    names = (*own.members, *([own.untrained] if own.untrained else []))
-    values = own.distances(names)
+def _write_distances(family: FamilyGrids) -> str:
+    names = (*family.members, *([family.untrained] if family.untrained else []))
+    values = family.distances(names)
     lines = [
         "## Distances (radians, at matched depths)",
         "",
@@ -80,17 +85,17 @@ def _distances(own: Any) -> str:
     return "\n".join(lines)
 
 
-def _members(rows: Sequence[Record]) -> str:
-    found: dict[str, dict[str, float]] = {}
+def _write_members(rows: Sequence[Record]) -> str:
+    measures: dict[str, dict[str, float]] = {}
     for row in rows:
         if row.layer_a is None:
-            found.setdefault(str(row.source_model), {})[str(row.measure)] = row.value or 0.0
-    heads = list(dict.fromkeys(name for own in found.values() for name in own))
+            measures.setdefault(str(row.source_model), {})[str(row.measure)] = row.value or 0.0
+    heads = list(dict.fromkeys(name for values in measures.values() for name in values))
     lines = ["## Members", "", f"| | {' | '.join(heads)} |", f"| :-- |{' --: |' * len(heads)}"]
-    for name, own in found.items():
-        lines.append(f"| {name} | {' | '.join(_number(own.get(head)) for head in heads)} |")
+    for name, values in measures.items():
+        lines.append(f"| {name} | {' | '.join(_format_number(values.get(head)) for head in heads)} |")
     return "\n".join([*lines, "", "Losses are nats a token.", ""])
 
 
-def _number(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.3f}"

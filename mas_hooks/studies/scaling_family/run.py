@@ -15,16 +15,19 @@ from mas_hooks.studies.work import layer_comparison
 
 def run_scaling_family(settings: ScalingFamilySettings, run: RunFolder, options: Options) -> None:
     """Train or load the family, compare its layers, then draw and compare with the paper."""
-    settings.texts.check(one.source for one in settings.members)
-    members = {one.name: one for one in settings.members}
-    run_stages({f"member-{name}": own for name, own in members.items()}, run, options, member, "members")
+    settings.texts.check(member.source for member in settings.members)
+    members = {member.name: member for member in settings.members}
+    run_stages(
+        {f"member-{name}": member_settings for name, member_settings in members.items()},
+        run,
+        options,
+        layer_comparison.prepare_member,
+        "members",
+    )
     planned = settings.comparisons(options.device)
     run_stages(planned, run, options, layer_comparison.run_layer_comparison, "grids of layers")
     run.write_records([*(f"member-{name}" for name in members), *planned])
     print_files(draw_scaling_family(run.path))
-
-
-member = layer_comparison.prepare_member
 
 
 def draw_scaling_family(run_dir: Path) -> list[Path]:

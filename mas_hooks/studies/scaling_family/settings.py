@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.settings import Settings
-from mas_hooks.models.language.small_lm import SmallModel
+from mas_hooks.models.language import SmallModel
 from mas_hooks.similarity import find_measure
 from mas_hooks.studies.work.layer_comparison import LayerComparison, LayeredModel
 from mas_hooks.studies.work.stitching import StitchTexts
@@ -29,7 +29,7 @@ class FamilyMember(SmallModel):
 
 
 class ScalingFamilySettings(Settings):
-    """ScalingFamilySettings of the family."""
+    """Which family is compared, and on what."""
 
     models: tuple[str, ...] = ()
     """Folders of saved models or owner/model on the hub, smallest first; none for the family that is trained here."""
@@ -61,7 +61,7 @@ class ScalingFamilySettings(Settings):
         if self.models and self.data is None:
             raise SettingError("data", None, "given with --models: a file or folder of texts that they read")
         find_measure(self.measure, "layers", "the scaling family")
-        names = [one.name for one in self.members]
+        names = [member.name for member in self.members]
         if len(names) < 3 or len(set(names)) < len(names):
             raise SettingError("the family", names, "three members or more, all of different names")
         return self
@@ -70,11 +70,11 @@ class ScalingFamilySettings(Settings):
     def members(self) -> list[LayeredModel]:
         """The family, smallest first."""
         if self.models:
-            return [LayeredModel(name=Path(one).name, source=one) for one in self.models]
-        own = self.training
-        told = [{"layers": layers, "width": width, "context": self.context} for layers, width in self.sizes]
-        made = [SmallModel(**{**own.model_dump(), **one, "seed": self.seed}) for one in told]
-        return [LayeredModel(name=f"{one.layers}×{one.width}", source=one) for one in made]
+            return [LayeredModel(name=Path(size).name, source=size) for size in self.models]
+        shared = self.training
+        sizes = [{"layers": layers, "width": width, "context": self.context} for layers, width in self.sizes]
+        models = [SmallModel(**{**shared.model_dump(), **size, "seed": self.seed}) for size in sizes]
+        return [LayeredModel(name=f"{size.layers}×{size.width}", source=size) for size in models]
 
     @property
     def texts(self) -> StitchTexts:
@@ -85,10 +85,10 @@ class ScalingFamilySettings(Settings):
         """Every member with itself, every two, and the untrained copy with all, by name."""
         members = self.members
         pairs = sorted(combinations_with_replacement(range(len(members)), 2), key=lambda pair: pair[0] != pair[1])
-        found = {f"grid-{i}-{j}": (members[i], members[j]) for i, j in pairs}
+        pairs_ = {f"grid-{i}-{j}": (members[i], members[j]) for i, j in pairs}
         if self.untrained:
             middle = members[len(members) // 2]
             fresh = middle.model_copy(update={"name": f"{middle.name} untrained", "untrained": True, "seed": self.seed})
-            found |= {f"untrained-{i}": (fresh, one) for i, one in enumerate([*members, fresh])}
-        told = {"texts": self.texts, "measure": self.measure, "batch_size": self.batch_size, "device": device}
-        return {name: LayerComparison(a=a, b=b, **told) for name, (a, b) in found.items()}
+            pairs_ |= {f"untrained-{i}": (fresh, member) for i, member in enumerate([*members, fresh])}
+        shared = {"texts": self.texts, "measure": self.measure, "batch_size": self.batch_size, "device": device}
+        return {name: LayerComparison(a=a, b=b, **shared) for name, (a, b) in pairs_.items()}

@@ -19,8 +19,8 @@ def floor_flops(weights: int, vocabulary: int, blocks: int, queries: int, column
     """
     tokens = sum(length - column for column in columns)
     seen = sum(position + 1 for column in columns for position in range(column, length))
-    own = sum(position - column + 1 for column in columns for position in range(column, length))
-    return 4 * (weights + vocabulary) * tokens + 4 * blocks * queries * (2 * seen + own)
+    fresh = sum(position - column + 1 for column in columns for position in range(column, length))
+    return 4 * (weights + vocabulary) * tokens + 4 * blocks * queries * (2 * seen + fresh)
 
 
 def floor_of(bench: Any) -> int:

@@ -17,14 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import mas_hooks as mh
-from mas_hooks.alignment.directions import PatchedDirections
-from mas_hooks.alignment.maps.base import complete_basis
-from mas_hooks.alignment.plan import Direction
+from mas_hooks.alignment import Direction, PatchedDirections, complete_basis
 from mas_hooks.core.sites import Site, Where
-from mas_hooks.engine.cache import ActivationCache
-from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.hooks.taps import Edit
-from mas_hooks.training.losses import behaviour_losses
+from mas_hooks.engine import ActivationCache
+from mas_hooks.hooks import Edit, HookedModel
+from mas_hooks.training import behaviour_losses
 
 LEARNING_RATE = 1e-3
 
@@ -106,20 +103,20 @@ def plain(bench: StepBench) -> Step:
     block = model.module.get_submodule(f"{bench.layer_path}.{bench.layer}")
     alignment = mh.Alignment(site, rank=bench.frame.shape[1])
     alignment.set_frames([bench.frame])
-    one = alignment.site_maps[0]
-    optimizer = torch.optim.Adam(one.parameters(), lr=LEARNING_RATE)
+    site_map = alignment.site_maps[0]
+    optimizer = torch.optim.Adam(site_map.parameters(), lr=LEARNING_RATE)
 
     def step() -> float:
-        found: list[Tensor] = []
+        sources: list[Tensor] = []
 
         def read_frame(_module: nn.Module, _inputs: object, output: Any) -> None:
-            found.append(_hidden(output)[bench.rows, bench.source_at].float())
+            sources.append(_hidden(output)[bench.rows, bench.source_at].float())
 
         def swap(_module: nn.Module, _inputs: object, output: Any) -> Any:
             hidden = _hidden(output)
-            own = hidden[bench.rows, bench.target_at].float()
-            frame = one.view().frame  # pyright: ignore[reportAttributeAccessIssue]
-            new = (own + (found[0] - own) @ frame @ frame.mT).to(hidden.dtype)
+            given = hidden[bench.rows, bench.target_at].float()
+            frame = site_map.view().frame  # pyright: ignore[reportAttributeAccessIssue]
+            new = (given + (sources[0] - given) @ frame @ frame.mT).to(hidden.dtype)
             edited = hidden.index_put((bench.rows, bench.target_at), new)
             return (edited, *output[1:]) if isinstance(output, tuple) else edited
 
@@ -196,20 +193,20 @@ def nnsight(bench: StepBench) -> Step:
     for part in bench.layer_path.split("."):
         block = getattr(block, part)
     block = block[bench.layer]
-    one = nn.utils.parametrizations.orthogonal(nn.Linear(*reversed(bench.frame.shape), bias=False))
-    one.weight = bench.frame.cpu()
-    one.to(bench.frame.device)
-    optimizer = torch.optim.Adam(one.parameters(), lr=LEARNING_RATE)
+    linear = nn.utils.parametrizations.orthogonal(nn.Linear(*reversed(bench.frame.shape), bias=False))
+    linear.weight = bench.frame.cpu()
+    linear.to(bench.frame.device)
+    optimizer = torch.optim.Adam(linear.parameters(), lr=LEARNING_RATE)
     rows, source_at, target_at = bench.rows, bench.source_at, bench.target_at
 
     def step() -> float:
-        frame: Any = one.weight
+        frame: Any = linear.weight
         with torch.no_grad(), model.trace(bench.source):
             given = block.output[rows, source_at].float().save()
         with model.trace(bench.target):
             hidden = block.output
-            own = hidden[rows, target_at].float()
-            new = own + (given - own) @ frame @ frame.mT
+            kept = hidden[rows, target_at].float()
+            new = kept + (given - kept) @ frame @ frame.mT
             block.output = hidden.index_put((rows, target_at), new.to(hidden.dtype))
             logits = model.output.logits.save()
         return _update(optimizer, bench.loss(logits))

@@ -20,8 +20,8 @@ OVER_SEEDS = "penalty_difference_of_seeds"
 
 def penalty_claims(rows: Sequence[Record]) -> list[Claim]:
     """Three claims of the paper, each over all layers."""
-    found = [row for row in rows if row.measure == "penalty_difference"]
-    names = list(dict.fromkeys(str(row.source_model) for row in found))
+    differences = [row for row in rows if row.measure == "penalty_difference"]
+    names = list(dict.fromkeys(str(row.source_model) for row in differences))
     solu = [name for name in names if "solu" in name.lower()]
     gelu = [name for name in names if "gelu" in name.lower()]
     if len(solu) != 1 or len(gelu) != 1:
@@ -30,66 +30,74 @@ def penalty_claims(rows: Sequence[Record]) -> list[Claim]:
     s, g = solu[0], gelu[0]
     into_gelu, into_solu = f"{s} → {g}", f"{g} → {s}"
     same = (f"{g} → {g}", f"{s} → {s}")
-    cross = [(one, other) for one in (into_gelu, into_solu) for other in same]
+    cross = [(across, within) for across in (into_gelu, into_solu) for within in same]
     return [
-        _claim(rows, "SoLU head on GELU tail costs more than the reverse", [(into_gelu, into_solu)], "at every layer"),
-        _claim(rows, "both cost more than a model stitched to itself", cross, "at every layer"),
-        _claim(rows, "SoLU stitches to itself better than GELU", [(same[0], same[1])], "SoLU → SoLU below GELU → GELU"),
+        _penalty_claim(
+            rows, "SoLU head on GELU tail costs more than the reverse", [(into_gelu, into_solu)], "at every layer"
+        ),
+        _penalty_claim(rows, "both cost more than a model stitched to itself", cross, "at every layer"),
+        _penalty_claim(
+            rows, "SoLU stitches to itself better than GELU", [(same[0], same[1])], "SoLU → SoLU below GELU → GELU"
+        ),
     ]
 
 
-def _claim(rows: Sequence[Record], what: str, pairs: Sequence[tuple[str, str]], paper: str) -> Claim:
+def _penalty_claim(rows: Sequence[Record], what: str, pairs: Sequence[tuple[str, str]], paper: str) -> Claim:
     """One claim: that each difference of two comparisons is positive. Of many the least one is told."""
-    found = [own for one, other in pairs for own in _differences(rows, one, other)]
-    places = [_place(row, sign, named=len(pairs) > 1) for row, sign in found]
-    told = [f"{place}: {value_interval(row, sign)}" for place, (row, sign) in zip(places, found, strict=True)]
+    differences = [difference for first, second in pairs for difference in _differences(rows, first, second)]
+    places = [_name_place(row, sign, named=len(pairs) > 1) for row, sign in differences]
+    intervals = [
+        f"{place}: {format_interval(row, sign)}" for place, (row, sign) in zip(places, differences, strict=True)
+    ]
     if len(pairs) > 1:
-        least = min(range(len(found)), key=lambda index: found[index][1] * float(found[index][0].value or 0.0))
-        told = [f"least of {len(found)} differences: {told[least]}"]
-    against = [place for place, own in zip(places, found, strict=True) if not _above(rows, *own)]
-    why = f"not in {len(against)} of {len(found)}" if len(pairs) > 1 else f"not {', '.join(against)}"
-    return Claim("Fig. 1", what, "; ".join(told), paper, not against, why if against else "")
+        least = min(
+            range(len(differences)), key=lambda index: differences[index][1] * float(differences[index][0].value or 0.0)
+        )
+        intervals = [f"least of {len(differences)} differences: {intervals[least]}"]
+    against = [place for place, difference in zip(places, differences, strict=True) if not _is_above(rows, *difference)]
+    why = f"not in {len(against)} of {len(differences)}" if len(pairs) > 1 else f"not {', '.join(against)}"
+    return Claim("Fig. 1", what, "; ".join(intervals), paper, not against, why if against else "")
 
 
-def _place(row: Record, sign: int, *, named: bool) -> str:
-    names = _names(row)[::sign]
+def _name_place(row: Record, sign: int, *, named: bool) -> str:
+    names = _comparison_names(row)[::sign]
     site = f"behind block {str(row.target_site).split('.')[1]}"
     return f"{names[0]} minus {names[1]} {site}" if named else site
 
 
-def _differences(rows: Sequence[Record], one: str, other: str) -> list[tuple[Record, int]]:
+def _differences(rows: Sequence[Record], first: str, second: str) -> list[tuple[Record, int]]:
     """The differences over all seeds, and −1 where the run took them the other way round."""
     whole = [row for row in rows if row.measure == "penalty_difference" and row.seeds is not None]
-    found = [(row, 1) for row in whole if _names(row) == (one, other)]
-    return found or [(row, -1) for row in whole if _names(row) == (other, one)]
+    matching = [(row, 1) for row in whole if _comparison_names(row) == (first, second)]
+    return matching or [(row, -1) for row in whole if _comparison_names(row) == (second, first)]
 
 
-def _names(row: Record) -> tuple[str, str]:
+def _comparison_names(row: Record) -> tuple[str, str]:
     return str(row.comparison), str(row.variable).removeprefix("minus ")
 
 
 def same_place(row: Record) -> Callable[[Record], bool]:
     """Whether a record is of the same two comparisons behind the same block."""
-    return lambda other: _names(other) == _names(row) and other.target_site == row.target_site
+    return lambda other: _comparison_names(other) == _comparison_names(row) and other.target_site == row.target_site
 
 
-def _above(rows: Sequence[Record], row: Record, sign: int) -> bool:
+def _is_above(rows: Sequence[Record], row: Record, sign: int) -> bool:
     limits = [sign * float(end or 0.0) for end in (row.value_low, row.value_high)]
-    seeds = [one for one in rows if one.measure == "penalty_difference" and one.seed is not None]
-    return min(limits) > 0 and all(sign * float(one.value or 0.0) > 0 for one in filter(same_place(row), seeds))
+    seeds = [row_ for row_ in rows if row_.measure == "penalty_difference" and row_.seed is not None]
+    return min(limits) > 0 and all(sign * float(row_.value or 0.0) > 0 for row_ in filter(same_place(row), seeds))
 
 
-def value_interval(row: Record, sign: int = 1) -> str:
+def format_interval(row: Record, sign: int = 1) -> str:
     """The value with its interval."""
-    return f"{number(sign * float(row.value or 0.0))} {ends(row, sign)}"
+    return f"{format_number(sign * float(row.value or 0.0))} {format_ends(row, sign)}"
 
 
-def ends(row: Record, sign: int) -> str:
+def format_ends(row: Record, sign: int) -> str:
     """The interval."""
     low, high = sorted(sign * float(end or 0.0) for end in (row.value_low, row.value_high))
-    return f"[{number(low)}, {number(high)}]"
+    return f"[{format_number(low)}, {format_number(high)}]"
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Three digits, with a minus sign."""
     return f"{value:.3f}".replace("-", "−")

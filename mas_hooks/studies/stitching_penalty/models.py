@@ -5,34 +5,34 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mas_hooks.alignment.transports import TransportSpec
+from mas_hooks.alignment import TransportSpec
 from mas_hooks.core import parallel
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.progress import say
 from mas_hooks.core.records import Record
 from mas_hooks.core.settings import Options
-from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.models.language.load import block_count
-from mas_hooks.models.language.small_lm import SmallModel, load_small_lm
+from mas_hooks.hooks import HookedModel
+from mas_hooks.models.language import SmallModel, block_count, load_small_lm
+from mas_hooks.studies.stitching_penalty.settings import SMALL, StitchingPenaltySettings
 from mas_hooks.studies.work.stitching import StitchComparison, StitchTexts, load_once
 
-RECIPE, SMALL = "stitching-penalty", ("gelu", "solu")
+RECIPE = "stitching-penalty"
 
 
-class Models:
+class ModelPairs:
     """The two models of every seed, as data, trained where they are small; and what they are called."""
 
-    def __init__(self, settings: Any, options: Options) -> None:
+    def __init__(self, settings: StitchingPenaltySettings, options: Options) -> None:
         self.settings, self.options = settings, options
         self.seeds = range(settings.seed, settings.seed + settings.seeds)
-        self.texts.check(self.sources(self.seeds[0]))
-        small = [one for seed in self.seeds for one in self.sources(seed) if isinstance(one, SmallModel)]
-        todo = list({one.key: one for one in small}.values())
-        for one, made in parallel.run_parallel(load_small_lm, todo, options.jobs):
-            spent = "from the cache" if made.from_cache else f"trained in {one.steps} steps"
-            say(f"{one.name}: {spent}, {made.losses['test']:.3f} nats a token on the test rows")
+        self.texts.check(self.name_sources(self.seeds[0]))
+        small = [model for seed in self.seeds for model in self.name_sources(seed) if isinstance(model, SmallModel)]
+        todo = list({model.key: model for model in small}.values())
+        for model, trained in parallel.run_parallel(load_small_lm, todo, options.jobs):
+            spent = "from the cache" if trained.from_cache else f"trained in {model.steps} steps"
+            say(f"{model.name}: {spent}, {trained.losses['test']:.3f} nats a token on the test rows")
         first = self.load_pair(self.seeds[0])
-        names = [one.name for one in first]
+        names = [model.name for model in first]
         self.names = (
             names if names[0] != names[1] else [f"{name} ({letter})" for name, letter in zip(names, "ab", strict=True)]
         )
@@ -41,32 +41,34 @@ class Models:
         if not 0 <= min(self.layers) <= max(self.layers) < depth:
             raise SettingError("layers", settings.layers, f"numbers of blocks that both have, 0 to {depth - 1}")
 
-    def sources(self, seed: int) -> list[str | SmallModel]:
+    def name_sources(self, seed: int) -> list[str | SmallModel]:
         """What names the models of a seed; those that are not trained here are the same for all."""
-        own = self.settings
-        told = own.small.model_dump() | {"context": own.context, "seed": seed}
-        return [SmallModel(**{**told, "activation": name}) if name in ("gelu", "solu") else name for name in own.pair]
+        settings = self.settings
+        keys = settings.small.model_dump() | {"context": settings.context, "seed": seed}
+        return [SmallModel(**{**keys, "activation": name}) if name in SMALL else name for name in settings.pair]
 
     def load_pair(self, seed: int) -> list[HookedModel]:
         """The models of a seed."""
-        return [load_once(one, self.options.device, progress=self.options.progress) for one in self.sources(seed)]
+        return [
+            load_once(source, self.options.device, progress=self.options.progress) for source in self.name_sources(seed)
+        ]
 
     @property
     def texts(self) -> StitchTexts:
         """What all of them read."""
-        own = self.settings
-        return StitchTexts(data=own.data, context=own.context, sizes=own.sizes, seed=own.seed)
+        settings = self.settings
+        return StitchTexts(data=settings.data, context=settings.context, sizes=settings.sizes, seed=settings.seed)
 
-    def stitching(self, way: tuple[int, int], layer: int, seed: int) -> StitchComparison:
+    def plan_stitch(self, way: tuple[int, int], layer: int, seed: int) -> StitchComparison:
         """One stitch."""
-        own, both = self.settings, self.sources(seed)
+        settings, both = self.settings, self.name_sources(seed)
         return StitchComparison(
             source=both[way[0]],
             target=both[way[1]],
             layer=layer,
             texts=self.texts,
-            transport=TransportSpec(kind="affine", layer_norm=own.layer_norm, init=own.init),
-            fit=own.training.model_copy(update={"seed": seed}),
+            transport=TransportSpec(kind="affine", layer_norm=settings.layer_norm, init=settings.init),
+            fit=settings.training.model_copy(update={"seed": seed}),
             device=self.options.device,
             seed=seed,
         )

@@ -7,17 +7,17 @@ from pathlib import Path
 from mas_hooks.core.run_folder import RunFolder
 from mas_hooks.core.settings import Options
 from mas_hooks.studies.stages import print_files
-from mas_hooks.studies.stitching_penalty import models as made
 from mas_hooks.studies.stitching_penalty import page, work
+from mas_hooks.studies.stitching_penalty.models import ModelPairs
 from mas_hooks.studies.stitching_penalty.settings import StitchingPenaltySettings
 
 
 def run_stitching_penalty(settings: StitchingPenaltySettings, run: RunFolder, options: Options) -> None:
     """Train the models, run every stitch that is not done yet, compare them row by row, then draw."""
-    models = made.Models(settings, options)
-    stages = [work.own_losses(models, run), work.similarity_stage(models, run)]
+    models = ModelPairs(settings, options)
+    stages = [work.measure_losses(models, run), work.compare_layers_of_pairs(models, run)]
     planned = work.plan_stitches(models)
-    work.run_all(planned, models, run, options)
+    work.run_stitches(planned, models, run, options)
     run.finish_stage("summary", work.summarise_stitches(planned, models, run))
     run.write_records([*stages, *planned, "summary"])
     print_files(draw_stitching_penalty(run.path))

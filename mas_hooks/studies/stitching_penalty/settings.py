@@ -9,11 +9,12 @@ from pydantic import Field, model_validator
 
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.settings import Settings
-from mas_hooks.models.language.small_lm import SmallModel
-from mas_hooks.studies.stitching_penalty import models as made
+from mas_hooks.models.language import SmallModel
 from mas_hooks.studies.work.stitching import Sizes
-from mas_hooks.training.settings import FitSettings
+from mas_hooks.training import FitSettings
 
+SMALL = ("gelu", "solu")
+"""What names the models that are trained here."""
 SGD = FitSettings(
     batch_size=8,
     learning_rate=1.0,
@@ -41,7 +42,7 @@ class EmbeddedModel(SmallModel):
 
 
 class StitchingPenaltySettings(Settings):
-    """StitchingPenaltySettings of the study."""
+    """Which two models are stitched, where, and how a stitch is trained."""
 
     model_a: str = "gelu"
     """gelu or solu (small, trained here), a model folder, owner/model on the hub, or NeelNanda/… by TransformerLens."""
@@ -76,9 +77,9 @@ class StitchingPenaltySettings(Settings):
         """What fits no stitch is told before a model is trained."""
         if min(self.sizes) < 1:
             raise SettingError("sizes", self.sizes, "three numbers of rows, 1 or more each")
-        if self.data is None and not {self.model_a, self.model_b} <= {*made.SMALL}:
+        if self.data is None and not {self.model_a, self.model_b} <= {*SMALL}:
             raise SettingError("data", None, "given with models that are not trained here: a file or folder of texts")
-        deepest = self.small.layers - 1 if {*made.SMALL} & {*self.pair} else max(self.layers, default=0)
+        deepest = self.small.layers - 1 if {*SMALL} & {*self.pair} else max(self.layers, default=0)
         for layer in self.layers:
             if not 0 <= layer <= deepest:
                 raise SettingError("layers", self.layers, f"numbers of blocks, 0 to {deepest}")

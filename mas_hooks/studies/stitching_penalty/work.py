@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,10 +14,11 @@ from mas_hooks.core.progress import say
 from mas_hooks.core.records import Record
 from mas_hooks.core.run_folder import RunFolder
 from mas_hooks.core.settings import Options
-from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.models.language.small_lm import pack_texts
+from mas_hooks.hooks import HookedModel
+from mas_hooks.models.language import pack_texts
 from mas_hooks.similarity import compare_layers
 from mas_hooks.studies.stages import alignment_folder, follow_work
+from mas_hooks.studies.stitching_penalty.models import ModelPairs
 from mas_hooks.studies.work import stitching
 from mas_hooks.studies.work.stitching import StitchComparison, interval_record, read_losses
 
@@ -35,21 +35,21 @@ def stitch_name(way: tuple[int, int], layer: int, seed: int) -> str:
     return f"{'ab'[way[0]]}-{'ab'[way[1]]}-layer{layer}-seed{seed}"
 
 
-def plan_stitches(models: Any) -> dict[str, StitchComparison]:
+def plan_stitches(models: ModelPairs) -> dict[str, StitchComparison]:
     """Every stitch by its name: layers, seeds, directions."""
     every = product(models.seeds, models.layers, WAYS)
-    return {stitch_name(way, layer, seed): models.stitching(way, layer, seed) for seed, layer, way in every}
+    return {stitch_name(way, layer, seed): models.plan_stitch(way, layer, seed) for seed, layer, way in every}
 
 
-def work_of(name: str, own: StitchComparison, run: RunFolder, *, progress: bool) -> Work[StitchComparison]:
+def make_work(name: str, comparison: StitchComparison, run: RunFolder, *, progress: bool) -> Work[StitchComparison]:
     """A stitch with the folders it works in."""
-    return Work(name, own, run.state(name), alignment_folder(run.path, name), progress)
+    return Work(name, comparison, run.state(name), alignment_folder(run.path, name), progress)
 
 
-def run_all(plan: Mapping[str, StitchComparison], models: Any, run: RunFolder, options: Options) -> None:
+def run_stitches(plan: Mapping[str, StitchComparison], models: ModelPairs, run: RunFolder, options: Options) -> None:
     """Run what is not done yet, and keep the records of each."""
-    left = [(name, own) for name, own in plan.items() if run.read_stage(name) is None]
-    todo = [work_of(name, own, run, progress=options.progress) for name, own in left]
+    left = [(name, comparison) for name, comparison in plan.items() if run.read_stage(name) is None]
+    todo = [make_work(name, comparison, run, progress=options.progress) for name, comparison in left]
     for work, rows, done, about in follow_work(
         stitching.run_stitching, todo, options, "all stitches", len(plan) - len(todo)
     ):
@@ -60,7 +60,7 @@ def run_all(plan: Mapping[str, StitchComparison], models: Any, run: RunFolder, o
         say(f"{done} {work.name}: penalty {penalty:.3f} nats{about}")
 
 
-def own_losses(models: Any, run: RunFolder) -> str:
+def measure_losses(models: ModelPairs, run: RunFolder) -> str:
     """The stage with every model's own loss on the parts of the texts; task names the texts."""
     if run.read_stage("models") is None:
         rows = []
@@ -68,20 +68,22 @@ def own_losses(models: Any, run: RunFolder) -> str:
             for number, model in enumerate(models.load_pair(seed)):
                 parts = zip(("train", "valid", "test"), models.texts.rows(model), strict=True)
                 for part, ids in parts:
-                    told = models.describe((number, number), split=part, measure="loss", trials=len(ids), seed=seed)
-                    rows.append(interval_record(replace(told, task=_texts_named(models)), _losses(model, ids)))
+                    described = models.describe(
+                        (number, number), split=part, measure="loss", trials=len(ids), seed=seed
+                    )
+                    rows.append(interval_record(replace(described, task=_name_texts(models)), _losses(model, ids)))
         run.finish_stage("models", rows)
     return "models"
 
 
-def similarity_stage(models: Any, run: RunFolder) -> str:
+def compare_layers_of_pairs(models: ModelPairs, run: RunFolder) -> str:
     """The stage with the CKA of all layer pairs, between the models and within each, on the test rows."""
     if run.read_stage("cka") is None:
-        run.finish_stage("cka", [row for seed in models.seeds for row in _grids(models, seed)])
+        run.finish_stage("cka", [row for seed in models.seeds for row in _compare_layers(models, seed)])
     return "cka"
 
 
-def _grids(models: Any, seed: int) -> Iterator[Record]:
+def _compare_layers(models: ModelPairs, seed: int) -> Iterator[Record]:
     both, shown = models.load_pair(seed), models.options.progress
     rows = models.texts.rows(both[0])[2]
     for way in ((0, 1), (0, 0), (1, 1)):
@@ -91,47 +93,51 @@ def _grids(models: Any, seed: int) -> Iterator[Record]:
 
 def _losses(model: HookedModel, ids: torch.Tensor) -> torch.Tensor:
     """Nats a token of every row."""
-    found = []
+    batches = []
     with torch.no_grad():
         for part in ids.split(max(1, TOKENS // ids.shape[1])):
             logits = model.forward(part)[:, :-1].float()
             lost = torch.nn.functional.cross_entropy(logits.mT, part[:, 1:].to(logits.device), reduction="none")
-            found.append(lost.mean(1).double().cpu())
-    return torch.cat(found)
+            batches.append(lost.mean(1).double().cpu())
+    return torch.cat(batches)
 
 
-def _texts_named(models: Any) -> str:
-    own = models.settings
-    return pack_texts(own.small.vocabulary, own.context).name if own.data is None else Path(own.data).name
+def _name_texts(models: ModelPairs) -> str:
+    settings = models.settings
+    return (
+        pack_texts(settings.small.vocabulary, settings.context).name
+        if settings.data is None
+        else Path(settings.data).name
+    )
 
 
-def summarise_stitches(plan: Mapping[str, StitchComparison], models: Any, run: RunFolder) -> list[Record]:
+def summarise_stitches(plan: Mapping[str, StitchComparison], models: ModelPairs, run: RunFolder) -> list[Record]:
     """Penalties over all seeds, and differences of penalties; intervals over rows, each averaged over the seeds."""
-    kept = {name: read_losses(work_of(name, own, run, progress=False)) for name, own in plan.items()}
+    kept = {name: read_losses(make_work(name, comparison, run, progress=False)) for name, comparison in plan.items()}
     rows = []
     for layer in models.layers:
         site, here = f"blocks.{layer}.hook_resid_post", []
-        found = {way: [kept[stitch_name(way, layer, seed)] for seed in models.seeds] for way in WAYS}
-        costs = {way: torch.stack([stitched - alone for stitched, alone in own]) for way, own in found.items()}
-        for way, own in costs.items():
-            here.append(_over_rows(models.describe(way, measure="stitching_penalty"), own))
-        for one, other in DIFFERENCES:
-            minus = f"minus {models.describe(other).comparison}"
-            told = models.describe(one, measure="penalty_difference", variable=minus)
-            here += _difference(told, costs[one] - costs[other], models.seeds)
+        losses = {way: [kept[stitch_name(way, layer, seed)] for seed in models.seeds] for way in WAYS}
+        costs = {way: torch.stack([stitched - alone for stitched, alone in seeds]) for way, seeds in losses.items()}
+        for way, cost in costs.items():
+            here.append(_over_rows(models.describe(way, measure="stitching_penalty"), cost))
+        for first, second in DIFFERENCES:
+            minus = f"minus {models.describe(second).comparison}"
+            described = models.describe(first, measure="penalty_difference", variable=minus)
+            here += _difference(described, costs[first] - costs[second], models.seeds)
         rows += [replace(row, split="test", source_site=site, target_site=site) for row in here]
     return rows
 
 
-def _over_rows(told: Record, values: torch.Tensor) -> Record:
+def _over_rows(described: Record, values: torch.Tensor) -> Record:
     """The mean of values (seed, row), its interval over rows."""
-    return interval_record(replace(told, seeds=len(values), trials=values.shape[1]), values.mean(0))
+    return interval_record(replace(described, seeds=len(values), trials=values.shape[1]), values.mean(0))
 
 
-def _difference(told: Record, values: torch.Tensor, seeds: Iterable[int]) -> Iterator[Record]:
+def _difference(described: Record, values: torch.Tensor, seeds: Iterable[int]) -> Iterator[Record]:
     """A difference (seed, row) over all, of each seed, and with its interval over seeds."""
-    yield _over_rows(told, values)
-    for seed, own in zip(seeds, values, strict=True):
-        yield interval_record(replace(told, seed=seed, trials=len(own)), own)
-    over = replace(told, measure="penalty_difference_of_seeds", seeds=len(values), trials=len(values))
+    yield _over_rows(described, values)
+    for seed, of_seed in zip(seeds, values, strict=True):
+        yield interval_record(replace(described, seed=seed, trials=len(of_seed)), of_seed)
+    over = replace(described, measure="penalty_difference_of_seeds", seeds=len(values), trials=len(values))
     yield interval_record(over, values.mean(1))

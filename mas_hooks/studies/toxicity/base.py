@@ -5,38 +5,37 @@ from __future__ import annotations
 import random
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from mas_hooks.core import parallel
 from mas_hooks.core.errors import CheckpointError, SettingError, UnsupportedError
 from mas_hooks.core.progress import say
 from mas_hooks.core.settings import Options
 from mas_hooks.data.text import PreparedTexts
-from mas_hooks.hooks import loading
-from mas_hooks.models.language.finetune import accumulation_steps
-from mas_hooks.models.language.load import find_model_folder
-from mas_hooks.models.language.tiny_base import load_tiny_base
-from mas_hooks.studies.toxicity import places, sources
+from mas_hooks.hooks import require_package, tokenizer_of
+from mas_hooks.models.language import accumulation_steps, find_model_folder, load_tiny_base
+from mas_hooks.studies.toxicity import places
+from mas_hooks.studies.toxicity.places import StageFolders
+from mas_hooks.studies.toxicity.settings import EMBEDDED, ToxicitySettings, parse_sources
 
 
-def check_base(settings: Any, options: Options) -> Path | None:
+def check_base(settings: ToxicitySettings, options: Options) -> Path | None:
     """The folder of the base, None for the embedded one, which may not be there yet.
 
     Raises what would fail in the middle of fine-tuning: packages, device, batch, the base or its tokenizer.
     """
     for package in ("accelerate", *(["peft"] if settings.finetune.lora else [])):
-        loading.require_package(package, "language", "fine-tuning")
+        require_package(package, "language", "fine-tuning")
     if options.device.startswith("cuda:"):
         remedy = "choose the card by CUDA_VISIBLE_DEVICES, with --device cuda"
         raise UnsupportedError(f"fine-tuning on {options.device}", remedy)
-    accumulation_steps(places.tuning(settings, options))
-    if settings.base == sources.EMBEDDED:
-        others = [name for name in sources.parse_sources(settings.data) if name != sources.EMBEDDED]
+    accumulation_steps(places.tuning_settings(settings, options))
+    if settings.base == EMBEDDED:
+        others = [name for name in parse_sources(settings.data) if name != EMBEDDED]
         if others:
             say(f"the embedded base has read embedded texts alone: name a --base that knows those of {others[0]}")
         return None
     base = find_model_folder(settings.base)
-    tokenizer = loading.tokenizer_of(base)
+    tokenizer = tokenizer_of(base)
     if tokenizer is None:
         raise CheckpointError(base, "holds no tokenizer", "save it beside the model, with save_pretrained")
     if tokenizer.pad_token_id is None:
@@ -45,24 +44,25 @@ def check_base(settings: Any, options: Options) -> Path | None:
     return base
 
 
-def base_folder(settings: Any, found: Any, options: Options) -> Path:
+def prepare_base(settings: ToxicitySettings, folders: StageFolders, options: Options) -> Path:
     """The folder of the base: the embedded one is trained if it is not there yet."""
-    if settings.base != sources.EMBEDDED:
+    if settings.base != EMBEDDED:
         return find_model_folder(settings.base)
     make = partial(load_tiny_base, settings=settings.pretrain, seed=settings.seed, progress=options.progress)
-    ((_, made),) = parallel.run_parallel(
-        make, [found.base], 1
+    ((_, folder),) = parallel.run_parallel(
+        make, [folders.base], 1
     )  # on one thread, so that its weights do not depend on the rest
-    return made
+
+    return folder
 
 
-def prompts(settings: Any, model: Path, ready: PreparedTexts) -> tuple[str, ...]:
+def draw_prompts(settings: ToxicitySettings, model: Path, ready: PreparedTexts) -> tuple[str, ...]:
     """So many different prompts of the test texts, drawn with the seed, all long enough for the tokens of a model."""
-    tokenizer = loading.tokenizer_of(model)
+    tokenizer = tokenizer_of(model)
     different = sorted({row.prompt for row in ready.test})
     random.Random(f"{settings.seed} prompts").shuffle(different)
     ids = tokenizer(different)["input_ids"]
-    able = [prompt for prompt, own in zip(different, ids, strict=True) if len(own) >= settings.least_tokens]
+    able = [prompt for prompt, tokens in zip(different, ids, strict=True) if len(tokens) >= settings.least_tokens]
     if len(able) < settings.prompts:
         have = f"{len(able)} or fewer, the different prompts of {settings.least_tokens} tokens or more in the test"
         raise SettingError("prompts", settings.prompts, f"{have} (--prepare.test sets its size)")

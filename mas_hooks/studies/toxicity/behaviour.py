@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mas_hooks.core.progress import say
 from mas_hooks.core.records import Record
-from mas_hooks.evaluation.metrics import wilson_interval
+from mas_hooks.evaluation import wilson_interval
 
 JUDGES = ("classified_share", "insult_share")
 """What decides, the first that there is."""
@@ -14,27 +14,27 @@ JUDGES = ("classified_share", "insult_share")
 
 def describe_behaviour(rows: Sequence[Record]) -> str:
     """What one model's responses are like."""
-    own = {row.measure: row.value or 0.0 for row in rows}
-    judged = ", ".join(f"{own[name]:.1%} {name.partition('_')[0]}" for name in JUDGES if name in own)
-    return f"{judged} of {rows[0].trials} responses, {own['response_tokens']:.1f} tokens each"
+    values = {row.measure: row.value or 0.0 for row in rows}
+    judged = ", ".join(f"{values[name]:.1%} {name.partition('_')[0]}" for name in JUDGES if name in values)
+    return f"{judged} of {rows[0].trials} responses, {values['response_tokens']:.1f} tokens each"
 
 
-def difference(rows: Sequence[Record], labels: Mapping[str, str]) -> list[Record]:
+def compare_behaviour(rows: Sequence[Record], labels: Mapping[str, str]) -> list[Record]:
     """The gap between the least rude toxic and the rudest nontoxic model, with a warning where it is none.
 
     The rule: there is one where the 95% Wilson intervals of these two shares do not overlap.
     """
     judge = next(name for name in JUDGES if any(row.measure == name for row in rows))
-    own = [row for row in rows if row.measure == judge]
-    least = min((row for row in own if labels[str(row.target_model)] == "toxic"), key=lambda row: row.value or 0)
-    most = max((row for row in own if labels[str(row.target_model)] == "nontoxic"), key=lambda row: row.value or 0)
-    low, high = (difference_interval(row) for row in (least, most))
-    told = f"{least.target_model} {least.value:.1%} [{low[0]:.1%}, {low[1]:.1%}], "
-    told += f"{most.target_model} {most.value:.1%} [{high[0]:.1%}, {high[1]:.1%}] by {judge.replace('_', ' ')}"
+    shares = [row for row in rows if row.measure == judge]
+    least = min((row for row in shares if labels[str(row.target_model)] == "toxic"), key=lambda row: row.value or 0)
+    most = max((row for row in shares if labels[str(row.target_model)] == "nontoxic"), key=lambda row: row.value or 0)
+    low, high = (share_interval(row) for row in (least, most))
+    shown = f"{least.target_model} {least.value:.1%} [{low[0]:.1%}, {low[1]:.1%}], "
+    shown += f"{most.target_model} {most.value:.1%} [{high[0]:.1%}, {high[1]:.1%}] by {judge.replace('_', ' ')}"
     if low[0] > high[1]:
-        say(f"the fine-tunes behave differently: least toxic {told}")
+        say(f"the fine-tunes behave differently: least toxic {shown}")
     else:
-        say(f"WARNING: the fine-tunes do not behave differently: {told}; read what follows with care")
+        say(f"WARNING: the fine-tunes do not behave differently: {shown}; read what follows with care")
     gap = (least.value or 0) - (most.value or 0)
     return [
         Record(
@@ -44,7 +44,7 @@ def difference(rows: Sequence[Record], labels: Mapping[str, str]) -> list[Record
     ]  # fmt: skip
 
 
-def difference_interval(row: Record) -> tuple[float, float]:
+def share_interval(row: Record) -> tuple[float, float]:
     """Of a share, by Wilson; a mean probability is taken for a share, whose interval is the widest it can have."""
     trials = row.trials or 1
     return wilson_interval(round((row.value or 0.0) * trials), trials)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from mas_hooks.evaluation.group_test import GroupTest
+from mas_hooks.evaluation import GroupTest
 from mas_hooks.report import Claim
+from mas_hooks.studies.toxicity.results import Results
 
 RULES = (
     "*Above* means that the 95% interval of the difference of means, by resampling models, lies above 0; *not "
@@ -22,19 +21,21 @@ PAPER = (
 )
 
 
-def toxicity_claims(found: Any) -> list[Claim]:
+def toxicity_claims(results: Results) -> list[Claim]:
     """The paper's finding beside ours, on both scores; what was named beforehand is first."""
-    made = []
-    for score in (found.chosen, found.other):
+    claims = []
+    for score in (results.chosen, results.other):
         for what, statistic, said in PAPER:
-            test = found.test(score, statistic)
+            test = results.test(score, statistic)
             if test is not None:
-                beside = found.test("token accuracy without a swap", statistic)
-                made.append(Claim(score, what, _ours(test), said, _agrees(test, statistic), _why(test, beside)))
-    return made
+                beside = results.test("token accuracy without a swap", statistic)
+                claims.append(
+                    Claim(score, what, _describe_test(test), said, _agrees(test, statistic), _explain(test, beside))
+                )
+    return claims
 
 
-def _ours(test: GroupTest) -> str:
+def _describe_test(test: GroupTest) -> str:
     ends = "" if test.effect.low is None else f" ({test.effect.low:+.3f} to {test.effect.high:+.3f})"
     means = ", ".join(f"{group.label} {group.mean:.3f}" for group in test.groups)
     return f"difference {test.effect.value:+.3f}{ends}; {means}"
@@ -48,7 +49,7 @@ def _agrees(test: GroupTest, statistic: str) -> bool | None:
     return low > 0 if statistic == "first" else low <= 0 <= high
 
 
-def _why(test: GroupTest, beside: GroupTest | None) -> str:
+def _explain(test: GroupTest, beside: GroupTest | None) -> str:
     """What the verdict has to be read against: chance, and the same difference where nothing was swapped."""
     without = "" if beside is None else f"; tokens right without a swap differ by {beside.effect.value:+.3f}"
     return f"p = {test.p_one:.2g} one-sided, the smallest that is possible {test.smallest_p:.2g}{without}"

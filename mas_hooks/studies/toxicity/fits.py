@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
-from mas_hooks.alignment.maps import MapSpec
+from mas_hooks.alignment import MapSpec
 from mas_hooks.core.errors import RankError, SettingError
-from mas_hooks.hooks.loading import load_skeleton
-from mas_hooks.hooks.wrap import wrap
-from mas_hooks.models.language.with_responses import TextSettings
+from mas_hooks.hooks import load_skeleton, wrap
+from mas_hooks.models.language import TextSettings
+from mas_hooks.studies.toxicity.settings import AlignSettings
 from mas_hooks.studies.work.text_comparison import TextComparison
 
 TOGETHER = "together"
 """What the one fit of all models is called."""
 
 
-def plan(settings: Any, texts: TextSettings, labels: Sequence[str]) -> dict[str, TextComparison]:
+def plan_text_fits(settings: AlignSettings, texts: TextSettings, labels: Sequence[str]) -> dict[str, TextComparison]:
     """Every fit by its name: one pair of each kind, all together, which takes longest, and then the others."""
-    widths = {site: _width(texts.models[0].model, site) for site in settings.sites}
+    widths = {site: _site_width(texts.models[0].model, site) for site in settings.sites}
     headline = settings.rank or widths[settings.sites[0]] // 2
     for rank in (headline, *settings.ranks):
         if rank > widths[settings.sites[0]]:
@@ -53,13 +52,13 @@ def plan(settings: Any, texts: TextSettings, labels: Sequence[str]) -> dict[str,
             yield from (fit(first, rank, pair) for rank in settings.ranks if rank != headline)
             yield from (fit(site, settings.rank or widths[site] // 2, pair) for site in settings.sites[1:])
 
-    made = list(every())
+    planned = list(every())
     if settings.shared_space and len(labels) > 2:
-        made.insert(len(kinds), fit(settings.sites[0], headline, tuple(range(len(labels)))))
-    return {comparison_name(one): one for one in made}
+        planned.insert(len(kinds), fit(settings.sites[0], headline, tuple(range(len(labels)))))
+    return {comparison_name(comparison): comparison for comparison in planned}
 
 
-def check_fits(settings: Any, module: nn.Module) -> None:
+def check_fits(settings: AlignSettings, module: nn.Module) -> None:
     """Raise, before anything is trained, for a site that models of this shape lack and a rank that does not fit it."""
     model = wrap(module.eval(), name="the base")
     widths = [model.at(site).width for site in settings.sites]
@@ -83,6 +82,6 @@ def comparison_name(fit: TextComparison) -> str:
     return f"{fit.site}-k{fit.maps.rank}-{'_'.join(names)}"
 
 
-def _width(folder: Path, site: str) -> int:
+def _site_width(folder: Path, site: str) -> int:
     """How wide a site is, from the config alone."""
     return wrap(load_skeleton(folder).eval()).at(site).width

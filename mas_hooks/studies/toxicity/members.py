@@ -7,11 +7,28 @@ from pathlib import Path
 
 from mas_hooks.core import fingerprints, records
 from mas_hooks.core.records import Record
-from mas_hooks.hooks import loading
-from mas_hooks.hooks.wrap import wrap
-from mas_hooks.models.language.finetune import CURVE, MODEL, FinetuneSettings, finetune_model
-from mas_hooks.models.language.generate import ResponseSettings, generate_responses
-from mas_hooks.models.language.toxicity_score import classified_share, insult_share
+from mas_hooks.data.text import Label
+from mas_hooks.hooks import tokenizer_of, wrap
+from mas_hooks.models.language import (
+    CURVE,
+    MODEL,
+    FinetuneSettings,
+    ResponseSettings,
+    classified_share,
+    finetune_model,
+    generate_responses,
+    insult_share,
+)
+
+
+@dataclass(frozen=True)
+class ToxicityMember:
+    """One fine-tune. name: such as toxic-1. model: its folder, for `wrap`. responses: for `load_responses`."""
+
+    name: str
+    label: Label
+    model: Path
+    responses: Path
 
 
 @dataclass(frozen=True)
@@ -31,10 +48,10 @@ class Tuning:
         return (self.folder / MODEL).is_dir()
 
 
-def tune(work: Tuning) -> list[Record]:
+def tune_member(work: Tuning) -> list[Record]:
     """Fine-tune, or go on with it; the loss curve. Raises what `finetune_model` raises."""
     if not work.done:
-        tokenizer = loading.tokenizer_of(work.base)
+        tokenizer = tokenizer_of(work.base)
         finetune_model(
             work.base, tokenizer, work.texts, work.folder, work.settings, name=work.name, progress=work.progress
         )
@@ -55,11 +72,11 @@ class Answering:
     progress: bool = True
 
 
-def answer(work: Answering) -> list[Record]:
-    """Generate the responses, or go on with them; how the model behaves in them. Raises what `generate_responses` raises.
+def answer_prompts(work: Answering) -> list[Record]:
+    """Generate the responses, or go on with them; how the model behaves in them.
 
     measure: insult_share (and classified_share), response_agreement (see `Responses`), response_tokens (their mean).
-    What was told before by the same judges is read.
+    What the same judges said before is read. Raises what `generate_responses` raises.
     """
     judge = "words" if work.classifier is None else fingerprints.files_fingerprint(work.classifier)
     kept = work.folder / f"behaviour-{judge}.jsonl"
@@ -67,13 +84,13 @@ def answer(work: Answering) -> list[Record]:
         return records.read_records(kept)
     model = wrap(work.model, name=work.name)
     model.module.to(work.device)
-    found = generate_responses(model, work.prompts, work.folder, work.settings, progress=work.progress)
-    texts = found.texts(model.tokenizer)
+    responses = generate_responses(model, work.prompts, work.folder, work.settings, progress=work.progress)
+    texts = responses.texts(model.tokenizer)
     rows = [insult_share(texts, work.name)]
     if work.classifier is not None:
         rows.append(classified_share(texts, work.name, work.classifier))
-    written = found.mask[:, found.prompt_tokens :].sum(1).double().mean()
-    for name, value in {"response_agreement": found.agreement, "response_tokens": float(written)}.items():
+    written = responses.mask[:, responses.prompt_tokens :].sum(1).double().mean()
+    for name, value in {"response_agreement": responses.agreement, "response_tokens": float(written)}.items():
         rows.append(Record(measure=name, target_model=work.name, value=value, trials=len(texts)))
     records.write_records(kept, rows)
     return rows

@@ -17,17 +17,24 @@ from mas_hooks.core.errors import MemoryPlanError
 from mas_hooks.core.memory import free_bytes
 from mas_hooks.core.progress import say
 from mas_hooks.core.settings import Options
-from mas_hooks.hooks import loading
-from mas_hooks.models.language import memory
-from mas_hooks.models.language.memory import GIB, MemoryNeed, ModelShape
-from mas_hooks.models.language.tiny_base import untrained_base
+from mas_hooks.hooks import load_skeleton
+from mas_hooks.models.language import (
+    GIB,
+    MemoryNeed,
+    ModelShape,
+    aligning_memory,
+    answering_memory,
+    finetuning_memory,
+    untrained_base,
+)
+from mas_hooks.studies.toxicity.settings import ToxicitySettings
 
 MANY = 2e8
 """Weights beyond which the CPU is no place for a study."""
 
 
 @dataclass(frozen=True)
-class Planned:
+class StageMemory:
     """A stage: what it takes with the settings as they are, and smaller settings (flags) with what they would take.
 
     jobs: how many of it share the device.
@@ -49,72 +56,74 @@ class Planned:
         raise MemoryPlanError(named, f"{free / GIB:.1f} GiB", device, remedy)
 
 
-def base_skeleton(settings: Any, folder: Path | None) -> nn.Module:
+def base_skeleton(settings: ToxicitySettings, folder: Path | None) -> nn.Module:
     """A model of the base's shape. folder: of the base or of a member, None for the embedded base."""
-    return untrained_base(settings.pretrain, settings.seed).model if folder is None else loading.load_skeleton(folder)
+    return untrained_base(settings.pretrain, settings.seed).model if folder is None else load_skeleton(folder)
 
 
-def check_memory(settings: Any, module: nn.Module, todo: Sequence[str], options: Options) -> None:
+def check_memory(settings: ToxicitySettings, module: nn.Module, todo: Sequence[str], options: Options) -> None:
     """Print what the stages take that are still to be done, and raise MemoryPlanError for one that does not fit."""
     shape = ModelShape.of(module)
     if options.device == "cpu" and shape.parameters > MANY:
         say(f"{shape.parameters / 1e9:.1f} billion weights take very long on the CPU; --device auto takes a card")
-    planned = [one for stage in todo for one in stages(settings, shape, options).get(stage, [])]
+    planned = [
+        stage_memory for stage in todo for stage_memory in plan_stage_memory(settings, shape, options).get(stage, [])
+    ]
     free = free_bytes(torch.device(options.device))
     Console().print(memory_table(planned, free, options.device))
-    for one in planned:
-        one.check(free, options.device)
+    for stage_memory in planned:
+        stage_memory.check(free, options.device)
 
 
-def memory_table(planned: Sequence[Planned], free: int, device: str) -> Table:
+def memory_table(planned: Sequence[StageMemory], free: int, device: str) -> Table:
     """What every stage takes, and whether it fits what is free and cards of two sizes."""
-    made = Table(title=f"memory, estimated in GiB ({free / GIB:.1f} are free on {device})", box=SIMPLE)
+    table = Table(title=f"memory, estimated in GiB ({free / GIB:.1f} are free on {device})", box=SIMPLE)
     for name in ("stage", "needs", "times", "here?", "24 GB?", "80 GB?"):
-        made.add_column(name, no_wrap=True)
-    made.add_column("for what")
-    for one in planned:
-        fits = [one.memory_need.fits(size / one.jobs) for size in (free, 24 * GIB, 80 * GIB)]
+        table.add_column(name, no_wrap=True)
+    table.add_column("for what")
+    for stage in planned:
+        fits = [stage.memory_need.fits(size / stage.jobs) for size in (free, 24 * GIB, 80 * GIB)]
         parts = ", ".join(
-            f"{name} {size / GIB:.2f}" for name, size in one.memory_need.parts.items() if size > GIB / 200
+            f"{name} {size / GIB:.2f}" for name, size in stage.memory_need.parts.items() if size > GIB / 200
         )
         answers = ["yes" if fit else "no" for fit in fits]
-        made.add_row(one.memory_need.stage, f"{one.memory_need.total / GIB:.2f}", str(one.jobs), *answers, parts)
-    return made
+        table.add_row(stage.memory_need.stage, f"{stage.memory_need.total / GIB:.2f}", str(stage.jobs), *answers, parts)
+    return table
 
 
-def stages(settings: Any, shape: ModelShape, options: Options) -> dict[str, list[Planned]]:
+def plan_stage_memory(settings: ToxicitySettings, shape: ModelShape, options: Options) -> dict[str, list[StageMemory]]:
     """What each stage takes."""
     card = options.device != "cpu"
     jobs = 1 if card else min(options.jobs, 2 * settings.prepare.splits)
     tune, say_, align = settings.finetune, settings.responses, settings.align
 
     def tuning(**changes: Any) -> MemoryNeed:
-        return memory.finetuning_memory(shape, tune.model_copy(update=changes), mixed=card)
+        return finetuning_memory(shape, tune.model_copy(update=changes), mixed=card)
 
     def answering(batch: int) -> MemoryNeed:
-        return memory.answering_memory(shape, say_.model_copy(update={"batch": batch}))
+        return answering_memory(shape, say_.model_copy(update={"batch": batch}))
 
     def less_tuning() -> Iterator[tuple[str, MemoryNeed]]:
-        for size in _smaller(tune.device_batch):
+        for size in _halve(tune.device_batch):
             if tune.batch % size == 0:
                 yield f"--finetune.device-batch {size}", tuning(device_batch=size)
         yield "--finetune.lora", tuning(lora=True)
         yield "--finetune.lora --finetune.device-batch 1", tuning(lora=True, device_batch=1)
 
     def less_answering() -> Iterator[tuple[str, MemoryNeed]]:
-        return ((f"--responses.batch {size}", answering(size)) for size in _smaller(say_.batch))
+        return ((f"--responses.batch {size}", answering(size)) for size in _halve(say_.batch))
 
-    found = {
-        "finetune": [Planned(tuning(), less_tuning, jobs)],
-        "responses": [Planned(answering(say_.batch), less_answering, jobs)],
-        "align": [_align(settings, shape, 2, jobs, card=card)],
+    needs = {
+        "finetune": [StageMemory(tuning(), less_tuning, jobs)],
+        "responses": [StageMemory(answering(say_.batch), less_answering, jobs)],
+        "align": [_align_memory(settings, shape, 2, jobs, card=card)],
     }
     if align.shared_space:
-        found["align"].append(_align(settings, shape, 2 * settings.prepare.splits, 1, card=card))
-    return found
+        needs["align"].append(_align_memory(settings, shape, 2 * settings.prepare.splits, 1, card=card))
+    return needs
 
 
-def _align(settings: Any, shape: ModelShape, models: int, jobs: int, *, card: bool) -> Planned:
+def _align_memory(settings: ToxicitySettings, shape: ModelShape, models: int, jobs: int, *, card: bool) -> StageMemory:
     """Fits of so many models: of a pair, or of all in one shared space."""
     align = settings.align
     sizes = {"auto": 2 if card else shape.size, "float32": 4, "bfloat16": 2}
@@ -123,7 +132,7 @@ def _align(settings: Any, shape: ModelShape, models: int, jobs: int, *, card: bo
     def need(micro: int | None, copies: int = copies) -> MemoryNeed:
         # Without small passes the graphs of all targets live until the step is over.
         rows = models * micro if micro else models * models * align.fit.batch_size
-        return memory.aligning_memory(
+        return aligning_memory(
             shape,
             models=models,
             rows=rows,
@@ -135,16 +144,16 @@ def _align(settings: Any, shape: ModelShape, models: int, jobs: int, *, card: bo
         )
 
     def less() -> Iterator[tuple[str, MemoryNeed]]:
-        for size in _smaller(align.fit.micro_batch or 2 * align.fit.batch_size):
+        for size in _halve(align.fit.micro_batch or 2 * align.fit.batch_size):
             yield f"--align.fit.micro-batch {size}", need(size)
         if models > 2:
             yield "--align.no-shared-space: no fit of all models at once", MemoryNeed("nothing", {})
         yield "--align.fit.micro-batch 1 --align.controls random", need(1, 0)
 
-    return Planned(need(align.fit.micro_batch), less, jobs)
+    return StageMemory(need(align.fit.micro_batch), less, jobs)
 
 
-def _smaller(size: int) -> Iterator[int]:
+def _halve(size: int) -> Iterator[int]:
     """Half of it, and so on, to 1."""
     while size > 1:
         size //= 2

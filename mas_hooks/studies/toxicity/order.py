@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from mas_hooks.core.errors import CheckpointError
 from mas_hooks.core.records import Record
 from mas_hooks.core.run_folder import RunFolder
 from mas_hooks.core.settings import Options
 from mas_hooks.data.text import splits
-from mas_hooks.models.language import generate
-from mas_hooks.models.language.toxicity_score import classified_share
+from mas_hooks.models.language import WHOLE_RESPONSES, classified_share
 from mas_hooks.studies.toxicity import base as bases
 from mas_hooks.studies.toxicity import fits, memory, sources
+from mas_hooks.studies.toxicity.members import ToxicityMember
+from mas_hooks.studies.toxicity.places import StageFolders
+from mas_hooks.studies.toxicity.settings import ToxicitySettings
 
 EARLY = ("data", "finetune", "responses")
 
 
-def check_order(settings: Any, own: Sequence[Any], found: Any, options: Options) -> None:
+def check_order(
+    settings: ToxicitySettings, members: Sequence[ToxicityMember], folders: StageFolders, options: Options
+) -> None:
     """Raise, before anything is done, what would fail later: an earlier stage, a data set or the base."""
     there = {
-        "data": (found.data / splits.INDEX).is_file(),
-        "finetune": all(one.model.is_dir() for one in own),
-        "responses": all((one.responses / generate.WHOLE).is_dir() for one in own),
+        "data": (folders.data / splits.INDEX).is_file(),
+        "finetune": all(member.model.is_dir() for member in members),
+        "responses": all((member.responses / WHOLE_RESPONSES).is_dir() for member in members),
     }
     asked = [place for place, stage in enumerate((*EARLY, "align")) if stage in settings.stages]
     needed = EARLY[: max(asked, default=0)]
     for stage in needed:
         if stage not in settings.stages and not there[stage]:
-            folder = {"data": found.data, "finetune": found.finetunes, "responses": found.responses}[stage]
-            remedy = f"run it too, with --stages {' '.join(one for one in EARLY if not there[one])} …"
+            folder = {"data": folders.data, "finetune": folders.finetunes, "responses": folders.responses}[stage]
+            remedy = f"run it too, with --stages {' '.join(stage for stage in EARLY if not there[stage])} …"
             raise CheckpointError(folder, f"the stage {stage} has not been run to its end with these settings", remedy)
     if "data" in settings.stages and not there["data"]:
         sources.check_sources(settings)
@@ -40,8 +43,8 @@ def check_order(settings: Any, own: Sequence[Any], found: Any, options: Options)
     base = bases.check_base(settings, options) if tune else None
     todo = [stage for stage in settings.stages if not there.get(stage)]
     if {*todo} & {"finetune", "responses", "align"}:
-        made = own[0].model if own[0].model.is_dir() else base
-        module = memory.base_skeleton(settings, made)
+        folder = members[0].model if members[0].model.is_dir() else base
+        module = memory.base_skeleton(settings, folder)
         if "align" in todo:
             fits.check_fits(settings.align, module)
         memory.check_memory(settings, module, todo, options)

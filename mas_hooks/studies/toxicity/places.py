@@ -6,12 +6,13 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mas_hooks.core import fingerprints
 from mas_hooks.core.settings import Options
-from mas_hooks.models.toys.toy_cache import cache_folder
+from mas_hooks.models.language import FinetuneSettings
+from mas_hooks.models.toys import cache_folder
 from mas_hooks.studies.toxicity import sources
+from mas_hooks.studies.toxicity.settings import EMBEDDED, ToxicitySettings
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,14 @@ class StageFolders:
     responses: Path
 
     @classmethod
-    def of(cls, settings: Any, options: Options) -> StageFolders:
+    def of(cls, settings: ToxicitySettings, options: Options) -> StageFolders:
         """Those of a run."""
         root = cache_folder() / "toxicity"
-        base = _key(_base(settings))
-        data = _key(sources.source_key(settings), settings.seed, settings.prepare.model_dump(mode="json"))
-        tuned = _key(base, data, tuning(settings, options).model_dump(mode="json"))
+        base = _hash_parts(_describe_base(settings))
+        data = _hash_parts(sources.source_key(settings), settings.seed, settings.prepare.model_dump(mode="json"))
+        tuned = _hash_parts(base, data, tuning_settings(settings, options).model_dump(mode="json"))
         said = [settings.prompts, settings.least_tokens, settings.responses.model_dump(mode="json")]
-        answered = _key(tuned, said, options.device.partition(":")[0])
+        answered = _hash_parts(tuned, said, options.device.partition(":")[0])
         return cls(
             root / f"base-{base}",
             root / f"data-{data}",
@@ -43,20 +44,20 @@ class StageFolders:
         )
 
 
-def tuning(settings: Any, options: Options) -> Any:
+def tuning_settings(settings: ToxicitySettings, options: Options) -> FinetuneSettings:
     """How every member is fine-tuned: on the CPU where one of the two devices says so, with the seeds added."""
-    own = settings.finetune
-    device = "cpu" if options.device == "cpu" else own.device
-    return own.model_copy(update={"device": device, "seed": settings.seed + own.seed})
+    finetune = settings.finetune
+    device = "cpu" if options.device == "cpu" else finetune.device
+    return finetune.model_copy(update={"device": device, "seed": settings.seed + finetune.seed})
 
 
-def _base(settings: Any) -> object:
+def _describe_base(settings: ToxicitySettings) -> object:
     """What tells the base from others: how it is made, what is in its folder, or its name on the hub."""
-    if settings.base == sources.EMBEDDED:
+    if settings.base == EMBEDDED:
         return [settings.seed, settings.pretrain.model_dump(mode="json")]
     folder = Path(settings.base).expanduser()
     return fingerprints.files_fingerprint(folder) if folder.is_dir() else settings.base
 
 
-def _key(*parts: object) -> str:
+def _hash_parts(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]

@@ -8,8 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from mas_hooks.core.records import Record
-from mas_hooks.evaluation.group_test import GroupTest, compare_groups
-from mas_hooks.evaluation.pair_scores import PairTable, pair_scores
+from mas_hooks.evaluation import GroupTest, PairTable, compare_groups, pair_scores
 from mas_hooks.studies.toxicity import fits
 
 NAMES = {"iia": "IIA", "token_accuracy": "token accuracy"}
@@ -38,15 +37,17 @@ class Results:
     def rank(self) -> int | None:
         """Shared dims of the headline: those of the fits of single models and of all together, else of most fits."""
         at = [row for row in self.swaps if row.source_site == self.site]
-        own = [row.k for row in at if row.comparison in (fits.TOGETHER, f"{row.source_model} × {row.source_model}")]
-        every = own or [row.k for row in at]
+        ranks = [row.k for row in at if row.comparison in (fits.TOGETHER, f"{row.source_model} × {row.source_model}")]
+        every = ranks or [row.k for row in at]
         return max(every, key=every.count) if every else None
 
     @cached_property
     def labels(self) -> dict[str, str]:
         """The kind of every model, toxic ones first."""
         named = {row.source: str(row.source_model) for row in self.headline}
-        return {named[number]: named[number].rpartition("-")[0] for number in sorted(named, key=lambda one: one or 0)}
+        return {
+            named[number]: named[number].rpartition("-")[0] for number in sorted(named, key=lambda number: number or 0)
+        }
 
     @cached_property
     def headline(self) -> list[Record]:
@@ -61,8 +62,8 @@ class Results:
     @cached_property
     def controls(self) -> list[Record]:
         """The rows of the headline's controls."""
-        own = [row for row in self.records if row.split == "test" and row.control is not None and self._first(row)]
-        return [row for row in own if row.comparison != fits.TOGETHER]
+        rows = [row for row in self.records if row.split == "test" and row.control is not None and self._first(row)]
+        return [row for row in rows if row.comparison != fits.TOGETHER]
 
     def _first(self, row: Record) -> bool:
         return row.source_site == self.site and row.k == self.rank
@@ -82,7 +83,7 @@ class Results:
             "token accuracy, all together": pair_scores(self.together, "token_accuracy"),
         }
         wanted = len(self.labels) * (len(self.labels) - 1) // 2
-        return {name: PairTable.of(own, self.labels) for name, own in both.items() if len(own) == wanted}
+        return {name: PairTable.of(scores, self.labels) for name, scores in both.items() if len(scores) == wanted}
 
     def control(self, name: str) -> list[Record]:
         """The rows of a control, as if they were the fit's own."""
@@ -108,33 +109,33 @@ class Results:
     def kind(self, models: Iterable[str | None]) -> str:
         """Which kinds of models a pair has: toxic–nontoxic."""
         kinds = list(dict.fromkeys(self.labels.values()))
-        return "–".join(sorted((self.labels[str(one)] for one in models), key=kinds.index))
+        return "–".join(sorted((self.labels[str(name)] for name in models), key=kinds.index))
 
     def cost(self, measure: str, *, together: bool) -> list[Record]:
         """What was told of the cost of the headline's fits."""
-        own = [row for row in self.records if row.split == "train" and row.measure == measure and self._first(row)]
+        rows = [row for row in self.records if row.split == "train" and row.measure == measure and self._first(row)]
         headline = {row.comparison for row in self.headline}
-        return [row for row in own if (row.comparison == fits.TOGETHER if together else row.comparison in headline)]
+        return [row for row in rows if (row.comparison == fits.TOGETHER if together else row.comparison in headline)]
 
     def _measured_pairs(self, measure: str) -> dict[tuple[str, str], float]:
         """The lowest value of each pair at the headline's site, of both directions where there are two."""
-        own = [row for row in self.records if row.measure == measure and row.source_site in (None, self.site)]
-        found: dict[tuple[str, str], float] = {}
-        for row in own:
+        rows = [row for row in self.records if row.measure == measure and row.source_site in (None, self.site)]
+        lowest: dict[tuple[str, str], float] = {}
+        for row in rows:
             if row.value is not None and row.source_model != row.target_model and row.comparison != fits.TOGETHER:
-                one, other = sorted((str(row.source_model), str(row.target_model)))
-                found[one, other] = min(row.value, found.get((one, other), row.value))
-        return found
+                first, second = sorted((str(row.source_model), str(row.target_model)))
+                lowest[first, second] = min(row.value, lowest.get((first, second), row.value))
+        return lowest
 
 
-def worst(rows: Iterable[Record]) -> Record:
+def worst_row(rows: Iterable[Record]) -> Record:
     """The row of the direction in which the fewest trials are right, of those the one with the fewest tokens."""
     return min(rows, key=lambda row: (row.iia or 0.0, row.token_accuracy or 0.0))
 
 
-def by_fit(rows: Iterable[Record]) -> dict[tuple[Any, ...], list[Record]]:
+def group_by_fit(rows: Iterable[Record]) -> dict[tuple[Any, ...], list[Record]]:
     """Rows of each fit: by comparison, site, dims and control."""
-    found: dict[tuple[Any, ...], list[Record]] = {}
+    by_name: dict[tuple[Any, ...], list[Record]] = {}
     for row in rows:
-        found.setdefault((row.comparison, row.source_site, row.k, row.control), []).append(row)
-    return found
+        by_name.setdefault((row.comparison, row.source_site, row.k, row.control), []).append(row)
+    return by_name

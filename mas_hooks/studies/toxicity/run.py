@@ -18,7 +18,7 @@ def run_toxicity(settings: ToxicitySettings, run: RunFolder, options: Options) -
     members = stages.toxicity_members(settings, options)
     stages.run_early_stages(settings, members, run, options)
     if "align" in settings.stages:
-        order.keep_names(run, alignment.run_alignments(settings, members, run, stages.alone(options)))
+        order.keep_names(run, alignment.run_alignments(settings, members, run, stages.run_alone(options)))
     run.write_records([*order.EARLY, *order.aligned_stages(run)])
     if "report" in settings.stages:
         order.require_aligned(run)

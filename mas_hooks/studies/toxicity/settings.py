@@ -2,24 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import tyro
 from pydantic import Field, model_validator
 
-from mas_hooks.core.errors import SettingError
+from mas_hooks.alignment import Init
+from mas_hooks.core.errors import SettingError, UnknownNameError
 from mas_hooks.core.settings import Settings
-from mas_hooks.data.text import SplitSettings
-from mas_hooks.models.language.finetune import FinetuneSettings
-from mas_hooks.models.language.generate import ResponseSettings
-from mas_hooks.models.language.tiny_base import BaseSettings
-from mas_hooks.studies.toxicity import align as alignment
-from mas_hooks.studies.toxicity import sources
+from mas_hooks.data.text import SplitSettings, labelled
+from mas_hooks.evaluation import Statistic
+from mas_hooks.models.language import BaseSettings, FinetuneSettings, ResponseSettings
+from mas_hooks.training import FitSettings
 
 EMBEDDED = "embedded"
 PAPER_BASE = "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
+
+
+class AlignSettings(Settings):
+    """How the fine-tunes are aligned (defaults: the paper's). Sites and ranks: the first ones are the headline's."""
+
+    sites: tuple[str, ...] = Field(default=("embed",), min_length=1)
+    """Where: the first for every pair of models, further ones as --align.sweep says."""
+    rank: int | None = Field(default=None, ge=1)
+    """Shared dims of the headline; None is half the width of the site."""
+    ranks: tuple[int, ...] = ()
+    """Further sizes of the subspace, fitted at the first site as --align.sweep says."""
+    sweep: Literal["one", "every"] = "every"
+    """Further sites and ranks for every pair of models, or for one of each kind."""
+    init: Init = "random"
+    """Where the maps begin; random is the paper's."""
+    sizes: tuple[int, int, int] = (10_000, 1_000, 1_000)
+    """Training, validation and test pairs of a direction."""
+    margin: int = Field(default=10, ge=0)
+    """Positions at either end of a sequence that are never the last one swapped."""
+    fit: FitSettings = FitSettings(batch_size=256, learning_rate=2e-3, steps=3_000, select_by="loss")
+    """Of the maps. The batch is that of each direction, so a step of two models has four of them;
+    --align.fit.micro-batch makes it of smaller passes. The loss chooses the checkpoint, as a text of many tokens is
+    seldom wholly right."""
+    controls: Literal["none", "random", "one", "every"] = "one"
+    """Random maps beside every fit, and untrained copies and shuffled labels beside one pair of each kind or every."""
+    shared_space: bool = True
+    """Also all models in one shared space: one fit, beside those of the pairs."""
+    resamples: int = Field(default=10, ge=1)
+    """Draws of 1,000 positions over which CKA and RSA are averaged."""
+    score: Literal["iia", "token_accuracy"] = "iia"
+    """What the verdict is on: whole trials, or tokens. The other one is shown beside it."""
+    statistic: Statistic = "first"
+    """What the permutation tests: toxic–toxic minus toxic–nontoxic (first), nontoxic–nontoxic (second), or both."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the models: auto is bfloat16 on a GPU, and their own elsewhere."""
+    seed: int = 0
+    """Of pairs, maps and batches."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> AlignSettings:
+        for name, given in (("sites", self.sites), ("ranks", self.ranks)):
+            if len(set(given)) < len(given):
+                raise SettingError(f"align.{name}", given, "each once")
+        if min(self.ranks, default=1) < 1:
+            raise SettingError("align.ranks", self.ranks, "1 dim or more each")
+        return self
+
+
+TINY = AlignSettings(
+    sites=("embed", "blocks.1.hook_resid_post"),
+    ranks=(4, 16),
+    sweep="one",
+    sizes=(2_000, 100, 400),
+    fit=FitSettings(batch_size=8, learning_rate=1e-2, steps=240, validate_every=60, select_by="loss"),
+    resamples=2,
+    score="token_accuracy",
+)
+"""What a small embedded base needs. Its texts go on in many ways that are as good, so that whole trials are seldom
+right even where two models read the same: tokens are compared."""
+
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -37,7 +96,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "device": "cpu",
         },
         "responses": {"prompt_tokens": 25, "tokens": 48, "batch": 50},
-        "align": alignment.TINY.model_dump(),
+        "align": TINY.model_dump(),
     },
     "paper": {
         "base": PAPER_BASE,
@@ -47,7 +106,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "prepare": {"test": 2_000},
         "finetune": {},
         "responses": {},
-        "align": {"fit": {**alignment.AlignSettings().fit.model_dump(), "micro_batch": 16}},
+        "align": {"fit": {**AlignSettings().fit.model_dump(), "micro_batch": 16}},
     },
 }
 """What they set; all else is the default of the stage, which is the paper's."""
@@ -61,12 +120,27 @@ def fill_from_preset(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Two trees of values; where both have one, the second."""
-    both = {name: _merge(under[name], own) for name, own in over.items() if _trees(under.get(name), own)}
+    both = {name: _merge(under[name], value) for name, value in over.items() if _trees(under.get(name), value)}
     return {**under, **over, **both}
 
 
 def _trees(*values: Any) -> bool:
     return all(isinstance(value, Mapping) for value in values)
+
+
+def parse_sources(data: Sequence[str]) -> dict[str, str | None]:
+    """Where each data set is read from, by name; None for the published one. Raises for what is no data set."""
+    sources: dict[str, str | None] = {}
+    for entry in data:
+        name, equals, source = entry.partition("=")
+        if name not in (EMBEDDED, *labelled.READERS):
+            raise UnknownNameError("data set", name, [EMBEDDED, *labelled.READERS], "the recipe toxicity")
+        if name in sources or (equals and not source) or (equals and name == EMBEDDED):
+            raise SettingError("data", tuple(data), "different names, each alone or with a place (hh-rlhf=FOLDER)")
+        sources[name] = source or None
+    if not sources:
+        raise SettingError("data", (), f"one or more of {EMBEDDED}, {', '.join(labelled.READERS)}")
+    return sources
 
 
 Stage = Literal["data", "finetune", "responses", "align", "report"]
@@ -81,7 +155,7 @@ class ToxicitySplits(SplitSettings):
 
 
 class ToxicitySettings(Settings):
-    """ToxicitySettings of the study. What is not given comes from the preset."""
+    """What the study does, stage by stage. What is not given comes from the preset."""
 
     preset: Literal["tiny", "paper"] = "tiny"
     """Where all that is not given comes from: tiny, an embedded base and data, or the paper's (the default where
@@ -108,7 +182,7 @@ class ToxicitySettings(Settings):
     """Fine-tuning. Defaults are those of the preset in force: tiny, unless --preset or --base say otherwise."""
     responses: ResponseSettings = ResponseSettings()
     """Responses; defaults as for fine-tuning."""
-    align: alignment.AlignSettings = Field(default_factory=alignment.AlignSettings)  # pyright: ignore[reportInvalidTypeForm]
+    align: AlignSettings = Field(default_factory=AlignSettings)
     """How the fine-tunes are aligned and compared; defaults as for fine-tuning."""
 
     @model_validator(mode="before")
@@ -119,7 +193,7 @@ class ToxicitySettings(Settings):
     @model_validator(mode="after")
     def _fits(self) -> ToxicitySettings:
         """A setting that fits nothing is told before anything is done."""
-        sources.parse_sources(self.data)
+        parse_sources(self.data)
         if self.base != EMBEDDED and self.pretrain != BaseSettings():
             raise SettingError("pretrain", "set", f"left alone beside --base {self.base}: it makes the embedded base")
         if 2 * self.align.margin >= self.responses.tokens:

@@ -13,10 +13,8 @@ from mas_hooks.core.parallel import Work
 from mas_hooks.core.records import Record
 from mas_hooks.core.settings import Settings
 from mas_hooks.core.sites import Where
-from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.hooks.read import read_sites
-from mas_hooks.hooks.taps import Edit
-from mas_hooks.models.language.classifier_set import (
+from mas_hooks.hooks import Edit, HookedModel, read_sites
+from mas_hooks.models.language import (
     ClassifierMember,
     PairTexts,
     block_sites,
@@ -26,13 +24,13 @@ from mas_hooks.models.language.classifier_set import (
     load_member,
 )
 
-OWN, STITCHED = "accuracy", "stitched_accuracy"
+ALONE, STITCHED = "accuracy", "stitched_accuracy"
 
 
 class ClassifierStitches(Settings):
     """Some examples of some texts, on which every member goes on from what every member, itself included, has made.
 
-    begin, end: which examples. rows: the most sequences of one forward. split: what the records call the texts.
+    begin, end: which examples. rows: the most sequences of one forward. split: what the rows call the texts.
     """
 
     members: tuple[ClassifierMember, ...]
@@ -49,23 +47,23 @@ def run_classifier_stitching(work: Work[ClassifierStitches]) -> list[Record]:
 
     Every member's activations are collected once, for these examples only. Raises SettingError, NotFiniteError.
     """
-    own = work.comparison
-    models = [load_member(one, own.device) for one in own.members]
+    comparison = work.comparison
+    models = [load_member(member, comparison.device) for member in comparison.members]
     check_same_shape(models)
-    examples = own.texts.rows()[own.begin : own.end]
+    examples = comparison.texts.rows()[comparison.begin : comparison.end]
     inputs = encode_examples(models[0], examples)
     where = Where.from_mask(inputs["attention_mask"].bool())
     vectors = [_read_vectors(model, inputs, where) for model in models]
     rows = []
     for model in models:
         with torch.no_grad():
-            count = count_right(model.forward(inputs), examples, own.texts)
-        rows.append(_record(own, OWN, model.name, model.name, None, count, len(examples)))
+            count = count_right(model.forward(inputs), examples, comparison.texts)
+        rows.append(_record(comparison, ALONE, (model.name, model.name), None, count, len(examples)))
         for site in block_sites(model):
-            sources = {source.name: found[site] for source, found in zip(models, vectors, strict=True)}
-            for name, logits in stitch_classifiers(model, site, inputs, where, sources, own.rows):
-                count = count_right(logits, examples, own.texts)
-                rows.append(_record(own, STITCHED, name, model.name, site, count, len(examples)))
+            sources = {source.name: by_site[site] for source, by_site in zip(models, vectors, strict=True)}
+            for name, logits in stitch_classifiers(model, site, inputs, where, sources, comparison.rows):
+                count = count_right(logits, examples, comparison.texts)
+                rows.append(_record(comparison, STITCHED, (name, model.name), site, count, len(examples)))
     return rows
 
 
@@ -94,7 +92,7 @@ def stitch_classifiers(
 
 
 def combine_parts(parts: Iterable[Sequence[Record]]) -> list[Record]:
-    """The records of all examples from those of some each: shares weighted by their numbers."""
+    """The rows of all examples from those of some each: shares weighted by their numbers."""
     sums: dict[tuple[str | None, ...], tuple[Record, int, int]] = {}
     for row in (row for part in parts for row in part):
         key = (row.split, row.measure, row.source_model, row.target_model, row.layer_a)
@@ -111,21 +109,21 @@ def _replace(_: Tensor, vectors: Tensor) -> Tensor:
 def _read_vectors(model: HookedModel, inputs: Mapping[str, Tensor], where: Where) -> dict[str, Tensor]:
     """The vectors of the real tokens behind every block. Raises NotFiniteError."""
     names = block_sites(model)
-    found = read_sites(model, [model.at(name) for name in names], inputs, where)
-    for name, vectors in zip(names, found, strict=True):
+    activations = read_sites(model, [model.at(name) for name in names], inputs, where)
+    for name, vectors in zip(names, activations, strict=True):
         if bad := int((~torch.isfinite(vectors)).sum()):
             raise NotFiniteError(f"{model.name}:{name}", bad)
-    return dict(zip(names, found, strict=True))
+    return dict(zip(names, activations, strict=True))
 
 
 def _record(
-    own: ClassifierStitches, measure: str, source: str, target: str, site: str | None, count: int, trials: int
+    comparison: ClassifierStitches, measure: str, ends: tuple[str, str], site: str | None, count: int, trials: int
 ) -> Record:
     return Record(
-        split=own.split,
+        split=comparison.split,
         measure=measure,
-        source_model=source,
-        target_model=target,
+        source_model=ends[0],
+        target_model=ends[1],
         layer_a=site,
         layer_b=site,
         value=count / trials,

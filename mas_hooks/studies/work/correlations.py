@@ -16,13 +16,12 @@ from mas_hooks.core.records import Record
 from mas_hooks.core.sites import Where
 from mas_hooks.data.tasks import Trials
 from mas_hooks.data.text_pairs import ResponseTokens, split_rows
-from mas_hooks.engine.cache import gather_site
-from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.hooks.wrap import wrap
-from mas_hooks.models.language.with_responses import TextSettings, load_text_models
-from mas_hooks.models.toys.toy_cache import ToySettings, load_toy
+from mas_hooks.engine import gather_site
+from mas_hooks.hooks import HookedModel, wrap
+from mas_hooks.models.language import TextSettings, load_text_models
+from mas_hooks.models.toys import ToySettings, load_toy
 from mas_hooks.similarity import Measure, cka, rsa
-from mas_hooks.training.controls import reinitialise_models
+from mas_hooks.training import reinitialise_models
 
 PER_QUANTITY = 15
 SEQUENCES = 200
@@ -40,25 +39,27 @@ def correlate(
     """
     if len(sites) != len(toys):
         raise SettingError("sites", sites, f"one per toy, {len(toys)}")
-    tasks = [(own.task, dict(own.task_settings)) for own in toys]
-    if any(own != tasks[0] for own in tasks):
+    tasks = [(sets.task, dict(sets.task_settings)) for sets in toys]
+    if any(sets != tasks[0] for sets in tasks):
         raise SettingError("the tasks of toys to correlate", tasks, "one and the same: they must read the same trials")
-    loaded = [load_toy(own, progress=False) for own in toys]
-    known = loaded[0].task
-    size = PER_QUANTITY * len(known.draw_quantities())
-    sequences = [torch.from_numpy(ids) for ids, _ in Trials(known).checking(random.Random(f"correlate/{seed}"), size)]
-    modules: dict[str | None, list[nn.Module]] = {
-        None: [one.model for one in loaded],
-        "untrained": [reinitialise_models(one.model, seed + index) for index, one in enumerate(loaded)],
+    loaded = [load_toy(sets, progress=False) for sets in toys]
+    shared_task = loaded[0].task
+    size = PER_QUANTITY * len(shared_task.draw_quantities())
+    sequences = [
+        torch.from_numpy(ids) for ids, _ in Trials(shared_task).checking(random.Random(f"correlate/{seed}"), size)
+    ]
+    sets: dict[str | None, list[nn.Module]] = {
+        None: [toy.model for toy in loaded],
+        "untrained": [reinitialise_models(toy.model, seed + index) for index, toy in enumerate(loaded)],
     }
     measured = []
-    for control, own in modules.items():
-        models = [wrap(module, layer_path=one.layer_path) for module, one in zip(own, loaded, strict=True)]
+    for control, copies in sets.items():
+        models = [wrap(module, layer_path=toy.layer_path) for module, toy in zip(copies, loaded, strict=True)]
         rows = [_states(model, site, sequences) for model, site in zip(models, sites, strict=True)]
         for a, b in combinations(range(len(toys)), 2) if pairs is None else pairs:
             for name, measure in (("rsa", rsa), ("cka", cka)):
-                found = measure(rows[a], rows[b], seed=seed)
-                row = _row((toys[a].name, toys[b].name), (a, b), (sites[a], sites[b]), name, found)
+                result = measure(rows[a], rows[b], seed=seed)
+                row = _row((toys[a].name, toys[b].name), (a, b), (sites[a], sites[b]), name, result)
                 measured.append(replace(row, task=toys[0].task, control=control, seed=seed))
     return measured
 
@@ -80,20 +81,20 @@ def correlate_texts(
             for a, b in pairs:
                 named = (texts.models[a].name, texts.models[b].name)
                 for name, measure in (("rsa", rsa), ("cka", cka)):
-                    found = measure(rows[a], rows[b], resamples=resamples, seed=texts.seed)
-                    measured.append(replace(_row(named, (a, b), (site, site), name, found), seed=texts.seed))
+                    result = measure(rows[a], rows[b], resamples=resamples, seed=texts.seed)
+                    measured.append(replace(_row(named, (a, b), (site, site), name, result), seed=texts.seed))
                 shown.update()
     return measured
 
 
 def _test_texts(written: Sequence[ResponseTokens], seed: int) -> tuple[Tensor, Where]:
     """Test sequences of every model without padding on the left, and the cells of their tokens."""
-    width = max(int(own.lengths.max()) for own in written)
+    width = max(int(responses.lengths.max()) for responses in written)
     ids, lengths = [], []
-    for own in written:
-        test = split_rows(max(len(one.ids) for one in written), seed)[2]
-        rows = test[test < len(own.ids)][: max(1, SEQUENCES // len(written))]
-        packed = own.pack_rows(width)
+    for responses in written:
+        test = split_rows(max(len(responses.ids) for responses in written), seed)[2]
+        rows = test[test < len(responses.ids)][: max(1, SEQUENCES // len(written))]
+        packed = responses.pack_rows(width)
         ids.append(packed.ids[rows])
         lengths.append(packed.lengths[rows])
     return torch.cat(ids), Where.from_mask(torch.arange(width) < torch.cat(lengths)[:, None])
@@ -101,11 +102,13 @@ def _test_texts(written: Sequence[ResponseTokens], seed: int) -> tuple[Tensor, W
 
 def _states(model: HookedModel, site: str, sequences: list[Tensor]) -> Tensor:
     """Activations at every position but E of trials that are sorted into batches of one length."""
-    found = []
+    batches = []
     for ids in sequences:
         read = ids[:, :-1]
-        found.append(gather_site(model, model.at(site), read, Where.from_mask(torch.ones_like(read, dtype=torch.bool))))
-    return torch.cat(found)
+        batches.append(
+            gather_site(model, model.at(site), read, Where.from_mask(torch.ones_like(read, dtype=torch.bool)))
+        )
+    return torch.cat(batches)
 
 
 def _row(

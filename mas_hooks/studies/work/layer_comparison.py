@@ -11,15 +11,19 @@ from mas_hooks.core.inputs import Inputs
 from mas_hooks.core.parallel import Work
 from mas_hooks.core.records import Record
 from mas_hooks.core.settings import Settings
-from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.hooks.wrap import wrap
-from mas_hooks.models.language import classifier_set
-from mas_hooks.models.language.classifier_set import PairTexts
-from mas_hooks.models.language.load import check_blocks, check_context, check_same_tokens
-from mas_hooks.models.language.small_lm import SmallModel, load_small_lm
+from mas_hooks.hooks import HookedModel, wrap
+from mas_hooks.models.language import (
+    PairTexts,
+    SmallModel,
+    check_blocks,
+    check_context,
+    check_same_tokens,
+    classifier_set,
+    load_small_lm,
+)
 from mas_hooks.similarity import compare_layers
 from mas_hooks.studies.work.stitching import StitchTexts, load_once
-from mas_hooks.training.controls import reinitialise_models
+from mas_hooks.training import reinitialise_models
 
 
 class LayeredModel(Settings):
@@ -49,7 +53,7 @@ class LayerComparison(Settings):
     device: str = "cpu"
 
     @model_validator(mode="after")
-    def _one(self) -> LayerComparison:
+    def _check_inputs(self) -> LayerComparison:
         if (self.texts is None) == (self.pairs is None):
             raise SettingError("texts and pairs of a comparison", "none or both", "one of them")
         return self
@@ -62,43 +66,48 @@ class LayerComparison(Settings):
 
 def run_layer_comparison(work: Work[LayerComparison]) -> list[Record]:
     """One record a pair of layers; of language models on the test rows. Raises what `compare_layers` raises."""
-    own = work.comparison
-    a = load_side(own.a, own)
-    b = a if own.a == own.b else load_side(own.b, own)
+    comparison = work.comparison
+    a = load_side(comparison.a, comparison)
+    b = a if comparison.a == comparison.b else load_side(comparison.b, comparison)
     check_same_tokens(a, b)
-    found = compare_layers(
-        a, b, _inputs(a, own), measure=own.measure, batch_size=own.batch_size, progress=work.progress
-    ).records(control=own.control)
-    return [replace(row, split="test", trials=None) for row in found]
+    grid = compare_layers(
+        a,
+        b,
+        _inputs(a, comparison),
+        measure=comparison.measure,
+        batch_size=comparison.batch_size,
+        progress=work.progress,
+    )
+    return [replace(row, split="test", trials=None) for row in grid.records(control=comparison.control)]
 
 
 def prepare_member(work: Work[LayeredModel]) -> list[Record]:
     """How many parameters a language model has and, of one that is trained here, its losses in nats a token."""
-    own = work.comparison
-    model = load_once(own.source, "cpu", progress=work.progress)
-    numbers = {"parameters": float(sum(one.numel() for one in model.module.parameters()))}
-    if isinstance(own.source, SmallModel):
-        numbers |= {f"{part} loss": loss for part, loss in load_small_lm(own.source).losses.items()}
-    return [Record(source_model=own.name, measure=name, value=value) for name, value in numbers.items()]
+    member = work.comparison
+    model = load_once(member.source, "cpu", progress=work.progress)
+    numbers = {"parameters": float(sum(parameter.numel() for parameter in model.module.parameters()))}
+    if isinstance(member.source, SmallModel):
+        numbers |= {f"{part} loss": loss for part, loss in load_small_lm(member.source).losses.items()}
+    return [Record(source_model=member.name, measure=name, value=value) for name, value in numbers.items()]
 
 
-def load_side(one: LayeredModel, own: LayerComparison) -> HookedModel:
+def load_side(side: LayeredModel, comparison: LayerComparison) -> HookedModel:
     """A model of a comparison, loaded once in a process, under its name. Raises SettingError where it does not fit."""
-    if own.pairs is not None:
+    if comparison.pairs is not None:
         model = classifier_set.load_member(
-            classifier_set.ClassifierMember(name=one.name, source=str(one.source)), own.device
+            classifier_set.ClassifierMember(name=side.name, source=str(side.source)), comparison.device
         )
     else:
-        model = replace(load_once(one.source, own.device), name=one.name)
+        model = replace(load_once(side.source, comparison.device), name=side.name)
     check_blocks(model)
-    if own.texts is not None:
-        check_context(model, own.texts.context)
-    if one.untrained:
-        return wrap(reinitialise_models(model.module, one.seed), tokenizer=model.tokenizer, name=one.name)
+    if comparison.texts is not None:
+        check_context(model, comparison.texts.context)
+    if side.untrained:
+        return wrap(reinitialise_models(model.module, side.seed), tokenizer=model.tokenizer, name=side.name)
     return model
 
 
-def _inputs(model: HookedModel, own: LayerComparison) -> Inputs:
-    if own.pairs is not None:
-        return classifier_set.encode_examples(model, own.pairs.rows())
-    return (own.texts or StitchTexts()).rows(model)[2]
+def _inputs(model: HookedModel, comparison: LayerComparison) -> Inputs:
+    if comparison.pairs is not None:
+        return classifier_set.encode_examples(model, comparison.pairs.rows())
+    return (comparison.texts or StitchTexts()).rows(model)[2]

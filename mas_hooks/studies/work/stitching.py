@@ -10,11 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mas_hooks.alignment.alignment import Alignment
-from mas_hooks.alignment.directions import PatchedDirections
-from mas_hooks.alignment.methods import stitch
-from mas_hooks.alignment.plan import Direction, Plan
-from mas_hooks.alignment.transports import TransportSpec
+from mas_hooks.alignment import Alignment, Direction, PatchedDirections, Plan, TransportSpec, methods
 from mas_hooks.core import checkpoints
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.memory import ProcessCache, spare_memory
@@ -24,21 +20,20 @@ from mas_hooks.core.settings import Settings
 from mas_hooks.data.pairs import Pairs
 from mas_hooks.data.text import pack_tokens, read_texts, split_corpus
 from mas_hooks.data.text_pairs import shared_text_pairs
-from mas_hooks.engine.cache import ActivationCache
-from mas_hooks.evaluation.metrics import student_interval
-from mas_hooks.hooks.hooked_model import HookedModel
-from mas_hooks.models.language.load import (
+from mas_hooks.engine import ActivationCache
+from mas_hooks.evaluation import student_interval
+from mas_hooks.hooks import HookedModel
+from mas_hooks.models.language import (
+    SmallModel,
     block_count,
     check_blocks,
     check_context,
     check_same_tokens,
     load_language_model,
     load_weightless,
+    pack_texts,
 )
-from mas_hooks.models.language.small_lm import SmallModel, pack_texts
-from mas_hooks.training.fit import fit
-from mas_hooks.training.losses import pair_losses
-from mas_hooks.training.settings import FitSettings
+from mas_hooks.training import Fit, FitSettings, fit, pair_losses
 
 KIND, LOSSES = "mas_hooks.stitched_losses", "losses"
 WAY = Direction(0, 1)
@@ -63,12 +58,12 @@ class StitchTexts(Settings):
         if min(self.sizes) < 1:
             raise SettingError("sizes", self.sizes, "three numbers of rows, 1 or more each")
         if self.data is None:
-            own = pack_texts(len(model.tokenizer), self.context)
-            if own.tokenizer.get_vocab() != model.tokenizer.get_vocab():
+            corpus = pack_texts(len(model.tokenizer), self.context)
+            if corpus.tokenizer.get_vocab() != model.tokenizer.get_vocab():
                 raise SettingError("data", None, f"given: {model.name} has a tokenizer of its own")
-            parts = [own.train, own.valid, own.test]
+            parts = [corpus.train, corpus.valid, corpus.test]
         else:
-            named = zip(PARTS, _cut_texts(self.data, self.seed), strict=True)
+            named = zip(PARTS, _split_texts(self.data, self.seed), strict=True)
             parts = [
                 pack_tokens(model.tokenizer, part, self.context, f"the {name} part of {self.data}")
                 for name, part in named
@@ -81,7 +76,7 @@ class StitchTexts(Settings):
         Raises CheckpointError for what is no model, SettingError for one without known blocks, with other tokens than
         the first or with fewer positions than `context`, and what `rows` raises.
         """
-        models = [load_weightless(one) for one in sources]
+        models = [load_weightless(source) for source in sources]
         for model in models:
             check_blocks(model)
             check_context(model, self.context)
@@ -113,7 +108,7 @@ class StitchComparison(Settings):
     @property
     def plan(self) -> Plan:
         """Trained into the target alone."""
-        return stitch(accessible=1, **self.transport.model_dump())
+        return methods.stitch(accessible=1, **self.transport.model_dump())
 
 
 def run_stitching(work: Work[StitchComparison]) -> list[Record]:
@@ -122,30 +117,32 @@ def run_stitching(work: Work[StitchComparison]) -> list[Record]:
     The losses of every test row stay in `work.state` (`read_losses`), so that stitches can be compared row by row.
     Continues where an interrupted run of the same work left off, and ends with the same numbers.
     """
-    own = work.comparison
-    source, target = load_pair(own, progress=work.progress)
-    train, valid, test = _pairs(own)
-    _check_room(own, source, train)
-    alignment = Alignment.from_plan(own.plan, [source.at(own.site), target.at(own.site)], own.seed)
-    done = fit(alignment, own.plan, train, valid, own.fit, folder=work.state, progress=work.progress)
+    comparison = work.comparison
+    source, target = load_pair(comparison, progress=work.progress)
+    train, valid, test = _pairs(comparison)
+    _check_room(comparison, source, train)
+    alignment = Alignment.from_plan(
+        comparison.plan, [source.at(comparison.site), target.at(comparison.site)], comparison.seed
+    )
+    fitted = fit(alignment, comparison.plan, train, valid, comparison.fit, folder=work.state, progress=work.progress)
     alignment.save_pretrained(work.alignment)
     stitched, alone = sequence_losses(alignment, test)
     checkpoints.save_checkpoint(work.state / LOSSES, KIND, {}, {"stitched": stitched, "alone": alone})
-    told = Record(
+    described = Record(
         comparison=f"{source.name} → {target.name}",
-        method=own.plan.method,
+        method=comparison.plan.method,
         source_model=source.name,
         target_model=target.name,
-        source_site=own.site,
-        target_site=own.site,
+        source_site=comparison.site,
+        target_site=comparison.site,
         source=0,
         target=1,
-        init=own.transport.init,
-        seed=own.seed,
+        init=comparison.transport.init,
+        seed=comparison.seed,
     )
     values = {"stitching_penalty": stitched - alone, "stitched_loss": stitched, "own_loss": alone}
-    final = [_final(told, name, own, done.best_step, done.seconds) for name, own in values.items()]
-    return [*(_rename_curve(row, told) for row in done.curve), *final]
+    final = [_final_record(described, name, losses, fitted) for name, losses in values.items()]
+    return [*(_rename_curve(row, described) for row in fitted.curve), *final]
 
 
 def sequence_losses(alignment: Alignment, pairs: Pairs) -> tuple[Tensor, Tensor]:
@@ -154,34 +151,39 @@ def sequence_losses(alignment: Alignment, pairs: Pairs) -> tuple[Tensor, Tensor]
     (n,) each, on the CPU. Their difference is the stitching penalty (Brown et al. 2023, §3); positive is worse.
     """
     swaps = PatchedDirections(alignment, pairs, [WAY], ActivationCache(alignment.sites, alignment.models))
-    found = []
+    losses = []
     for edited in (True, False):
         sums, counts = zip(*swaps.measure_batches(pair_losses, edited=edited)[WAY], strict=True)
-        found.append((torch.cat(sums) / torch.cat(counts)).double().cpu())
-    return found[0], found[1]
+        losses.append((torch.cat(sums) / torch.cat(counts)).double().cpu())
+    return losses[0], losses[1]
 
 
 def read_losses(work: Work[StitchComparison]) -> tuple[Tensor, Tensor]:
-    """What `run_stitching` kept of every test row: stitched, and the tail's own. Raises CheckpointError where it is damaged."""
+    """What `run_stitching` kept of every test row: stitched, and the tail alone.
+
+    Raises CheckpointError where the file is damaged.
+    """
     _, tensors = checkpoints.load_checkpoint(work.state / LOSSES, KIND)
     return tensors["stitched"], tensors["alone"]
 
 
-def interval_record(told: Record, values: Tensor) -> Record:
+def interval_record(described: Record, values: Tensor) -> Record:
     """A record with the mean of independent values and its 95% interval (Student's t)."""
     numbers = values.tolist()
     low, high = student_interval(numbers)
-    return Record(**{**vars(told), "value": float(np.mean(numbers)), "value_low": low, "value_high": high})
+    return Record(**{**vars(described), "value": float(np.mean(numbers)), "value_low": low, "value_high": high})
 
 
-def load_pair(own: StitchComparison, *, progress: bool = True) -> tuple[HookedModel, HookedModel]:
+def load_pair(comparison: StitchComparison, *, progress: bool = True) -> tuple[HookedModel, HookedModel]:
     """Both models, loaded, and checked to read the same tokens and to have the block."""
-    source, target = (load_once(one, own.device, progress=progress) for one in (own.source, own.target))
+    source, target = (
+        load_once(name, comparison.device, progress=progress) for name in (comparison.source, comparison.target)
+    )
     check_same_tokens(source, target)
     for model in (source, target):
-        check_context(model, own.texts.context)
-        if own.layer >= block_count(model):
-            raise SettingError("layer", own.layer, f"a block of {model.name}, 0 to {block_count(model) - 1}")
+        check_context(model, comparison.texts.context)
+        if comparison.layer >= block_count(model):
+            raise SettingError("layer", comparison.layer, f"a block of {model.name}, 0 to {block_count(model) - 1}")
     return source, target
 
 
@@ -195,34 +197,35 @@ def load_once(source: str | SmallModel, device: str, *, progress: bool = True) -
     return _LOADED.get(key, lambda: load_language_model(source, device=device, progress=progress))
 
 
-def _pairs(own: StitchComparison) -> list[Pairs]:
+def _pairs(comparison: StitchComparison) -> list[Pairs]:
     """Training, validation and test pairs, kept until other texts are asked for in this process."""
-    model = load_once(own.source, own.device)
-    key = f"{own.texts.model_dump_json()} {len(model.tokenizer)}"
-    return _PAIRS.get(key, lambda: [shared_text_pairs(rows) for rows in own.texts.rows(model)])
+    model = load_once(comparison.source, comparison.device)
+    key = f"{comparison.texts.model_dump_json()} {len(model.tokenizer)}"
+    return _PAIRS.get(key, lambda: [shared_text_pairs(rows) for rows in comparison.texts.rows(model)])
 
 
 @lru_cache(maxsize=1)
-def _cut_texts(data: str, seed: int) -> Sequence[Sequence[str]]:
+def _split_texts(data: str, seed: int) -> Sequence[Sequence[str]]:
     return split_corpus(read_texts(data), seed)
 
 
-def _check_room(own: StitchComparison, source: HookedModel, train: Pairs) -> None:
+def _check_room(comparison: StitchComparison, source: HookedModel, train: Pairs) -> None:
     """The source's vectors of all training tokens are kept: they must fit."""
-    width = source.at(own.site).width
+    width = source.at(comparison.site).width
     needed, room = len(train.source_where) * width * 4, spare_memory(source.device)
     if needed > room:
         most = max(1, int(room / needed * len(train)))
         allowed = f"at most about {most} training rows: {needed / 2**30:.1f} GiB of activations would not fit"
-        raise SettingError("sizes", own.texts.sizes, allowed)
+        raise SettingError("sizes", comparison.texts.sizes, allowed)
 
 
-def _final(told: Record, measure: str, values: Tensor, step: int, seconds: float) -> Record:
-    keys = {"split": "test", "measure": measure, "trials": len(values), "step": step, "seconds": round(seconds, 3)}
-    return interval_record(Record(**{**vars(told), **keys}), values)
+def _final_record(described: Record, measure: str, values: Tensor, fitted: Fit) -> Record:
+    seconds = round(fitted.seconds, 3)
+    keys = {"split": "test", "measure": measure, "trials": len(values), "step": fitted.best_step, "seconds": seconds}
+    return interval_record(Record(**{**vars(described), **keys}), values)
 
 
-def _rename_curve(row: Record, told: Record) -> Record:
+def _rename_curve(row: Record, described: Record) -> Record:
     """A validation row under the names of the stitch; shares of right tokens say little of texts and are left out."""
     kept = {"split": row.split, "step": row.step, "measure": row.measure, "value": row.value, "trials": row.trials}
-    return Record(**{**vars(told), **kept})
+    return Record(**{**vars(described), **kept})

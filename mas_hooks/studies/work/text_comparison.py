@@ -8,24 +8,17 @@ from dataclasses import replace
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from mas_hooks.alignment.alignment import Alignment
-from mas_hooks.alignment.directions import PatchedDirections
-from mas_hooks.alignment.maps import MapSpec
-from mas_hooks.alignment.methods import stepwise
-from mas_hooks.alignment.plan import Direction, Plan
+from mas_hooks.alignment import Alignment, Direction, MapSpec, PatchedDirections, Plan, methods
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.parallel import Work
 from mas_hooks.core.records import Record
 from mas_hooks.core.settings import Settings
 from mas_hooks.data.pairs import Pairs
 from mas_hooks.data.text_pairs import DirectedPairs
-from mas_hooks.engine.cache import ActivationCache, share_activations
-from mas_hooks.evaluation.evaluate import evaluate
-from mas_hooks.evaluation.metrics import wilson_interval
-from mas_hooks.models.language.with_responses import TextSettings, load_text_models
-from mas_hooks.training.controls import ControlName, controls_by_name
-from mas_hooks.training.fit import Fit, fit
-from mas_hooks.training.settings import FitSettings
+from mas_hooks.engine import ActivationCache, share_activations
+from mas_hooks.evaluation import evaluate, wilson_interval
+from mas_hooks.models.language import TextSettings, load_text_models
+from mas_hooks.training import ControlName, Fit, FitSettings, controls_by_name, fit
 
 
 class TextComparison(Settings):
@@ -44,7 +37,7 @@ class TextComparison(Settings):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _fits(self) -> TextComparison:
+    def _check_chosen(self) -> TextComparison:
         """A number that names no model is told before anything is loaded."""
         known = range(len(self.texts.models))
         if len(set(self.chosen)) < len(self.chosen) or not set(self.chosen) <= set(known):
@@ -54,7 +47,7 @@ class TextComparison(Settings):
     @property
     def plan(self) -> Plan:
         """The method: of one model alone, swaps within it."""
-        plan = stepwise(self.maps)
+        plan = methods.stepwise(self.maps)
         return plan.model_copy(update={"models": "one"}) if len(self.chosen) == 1 else plan
 
     @property
@@ -70,35 +63,37 @@ def run_text_comparison(work: Work[TextComparison]) -> list[Record]:
     Continues where an interrupted run of the same work left off, and ends with the same numbers. Models, pairs and
     activations are shared with other comparisons of the same texts in this process.
     """
-    own = work.comparison
-    models = load_text_models(own.texts)
-    train, valid, test = models.pairs(own.chosen)
-    sites = models.sites(own.chosen, own.site)
-    alignment = Alignment.from_plan(own.plan, sites, own.seed)
+    comparison = work.comparison
+    models = load_text_models(comparison.texts)
+    train, valid, test = models.pairs(comparison.chosen)
+    sites = models.sites(comparison.chosen, comparison.site)
+    alignment = Alignment.from_plan(comparison.plan, sites, comparison.seed)
     with share_activations(models.activations):
-        done = fit(alignment, own.plan, train, valid, own.fit, folder=work.state, progress=work.progress)
+        fitted = fit(
+            alignment, comparison.plan, train, valid, comparison.fit, folder=work.state, progress=work.progress
+        )
         alignment.save_pretrained(work.alignment)
-        controls = controls_by_name(own.controls, (train, valid), own.fit, own.seed)
+        controls = controls_by_name(comparison.controls, (train, valid), comparison.fit, comparison.seed)
         table = evaluate(alignment, test, controls)
         agreed = _agreement(alignment, test)
-    final = [replace(row, seconds=None if row.control else round(done.seconds, 3)) for row in table.rows]
-    rows = [*done.curve, *final, *agreed, *_cost(alignment, done)]
-    return [_describe(own, row) for row in rows]
+    final = [replace(row, seconds=None if row.control else round(fitted.seconds, 3)) for row in table.rows]
+    rows = [*fitted.curve, *final, *agreed, *_cost(alignment, fitted)]
+    return [_describe(comparison, row) for row in rows]
 
 
 def _agreement(alignment: Alignment, test: DirectedPairs) -> list[Record]:
     """How often a target that reads all of a source's text, without any swap, says the same: what a swap is up to."""
-    read = {way: replace(own, target_inputs=_of_the_source(own)) for way, own in test.items()}
+    read = {way: replace(given, target_inputs=_of_the_source(given)) for way, given in test.items()}
     ways = [Direction(*way) for way in read]
     swaps = PatchedDirections(alignment, read, ways, ActivationCache(alignment.sites, alignment.models))
     rows = []
-    for way, found in swaps.scores(edited=False).items():
-        one, other = alignment.names[way.source], alignment.names[way.target]
-        told = Record(source_model=one, target_model=other, source=way.source, target=way.target, split="test")
-        told = replace(told, trials=found.trials)
-        low, high = wilson_interval(found.right_trials, found.trials)
-        rows.append(replace(told, measure="agreement", value=found.iia, value_low=low, value_high=high))
-        rows.append(replace(told, measure="agreement_tokens", value=found.token_accuracy))
+    for way, score in swaps.scores(edited=False).items():
+        source, target = alignment.names[way.source], alignment.names[way.target]
+        described = Record(source_model=source, target_model=target, source=way.source, target=way.target, split="test")
+        described = replace(described, trials=score.trials)
+        low, high = wilson_interval(score.right_trials, score.trials)
+        rows.append(replace(described, measure="agreement", value=score.iia, value_low=low, value_high=high))
+        rows.append(replace(described, measure="agreement_tokens", value=score.token_accuracy))
     return rows
 
 
@@ -112,20 +107,25 @@ def _of_the_source(pairs: Pairs) -> Tensor:
     return ids
 
 
-def _cost(alignment: Alignment, done: Fit) -> list[Record]:
+def _cost(alignment: Alignment, fitted: Fit) -> list[Record]:
     """Steps and learned numbers of a fit."""
     learned = sum(parameter.numel() for parameter in alignment.parameters() if parameter.requires_grad)
-    told = Record(method=alignment.plan.method, k=alignment.k, init=alignment.init, split="train")
+    described = Record(method=alignment.plan.method, k=alignment.k, init=alignment.init, split="train")
     return [
-        replace(told, measure="steps", value=float(done.steps), seconds=round(done.seconds, 3)),
-        replace(told, measure="parameters", value=float(learned)),
+        replace(described, measure="steps", value=float(fitted.steps), seconds=round(fitted.seconds, 3)),
+        replace(described, measure="parameters", value=float(learned)),
     ]
 
 
-def _describe(own: TextComparison, row: Record) -> Record:
+def _describe(comparison: TextComparison, row: Record) -> Record:
     """What every record of a comparison says of it; models are numbered as in the study."""
     ways: Mapping[str, int] = {}
     if row.source is not None and row.target is not None:
-        ways = {"source": own.chosen[row.source], "target": own.chosen[row.target]}
-    told = {"comparison": own.name, "variable": "full", "source_site": own.site, "target_site": own.site}
-    return replace(row, **told, **ways, seed=own.seed)
+        ways = {"source": comparison.chosen[row.source], "target": comparison.chosen[row.target]}
+    keys = {
+        "comparison": comparison.name,
+        "variable": "full",
+        "source_site": comparison.site,
+        "target_site": comparison.site,
+    }
+    return replace(row, **keys, **ways, seed=comparison.seed)

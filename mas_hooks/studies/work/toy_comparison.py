@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import torch
 from pydantic import model_validator
 
-from mas_hooks.alignment.alignment import Alignment
-from mas_hooks.alignment.plan import Plan
+from mas_hooks.alignment import Alignment, Plan
 from mas_hooks.core.errors import SettingError
 from mas_hooks.core.memory import ProcessCache
 from mas_hooks.core.parallel import Work
@@ -21,13 +21,11 @@ from mas_hooks.data.counterfactual_latents import natural_cells
 from mas_hooks.data.pairs import Pairs
 from mas_hooks.data.task_pairs import task_pairs
 from mas_hooks.data.tasks import AbstractTask, task
-from mas_hooks.engine.cache import SharedActivations, share_activations
-from mas_hooks.evaluation.evaluate import evaluate
-from mas_hooks.hooks.wrap import wrap
-from mas_hooks.models.toys.toy_cache import MODELS, ToyModel, ToySettings, load_toy, untrained_toy
-from mas_hooks.training.controls import ControlName, controls_by_name
-from mas_hooks.training.fit import Fit, fit
-from mas_hooks.training.settings import FitSettings
+from mas_hooks.engine import SharedActivations, share_activations
+from mas_hooks.evaluation import evaluate
+from mas_hooks.hooks import HookedModel, wrap
+from mas_hooks.models.toys import MODELS, Architecture, ToyModel, ToySettings, load_toy
+from mas_hooks.training import ControlName, Fit, FitSettings, controls_by_name, fit
 
 
 class ToyComparison(Settings):
@@ -49,34 +47,58 @@ class ToyComparison(Settings):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _fits(self) -> ToyComparison:
-        """Everything that would fail after the toys are trained fails here."""
+    def _check_values(self) -> ToyComparison:
+        """Refuse, before any toy is trained, what would fail after it: no toy is made for that."""
         for name, given in (("variables", self.variables), ("sites", self.sites)):
             if len(given) != len(self.toys):
                 raise SettingError(name, given, f"one per toy, {len(self.toys)}")
         if min(self.sizes) < 1:
             raise SettingError("sizes", self.sizes, "three numbers of pairs, 1 or more each")
-        self.pairs([task(own.task, **own.task_settings) for own in self.toys], (1, 1, 1))
-        with torch.random.fork_rng(devices=[]):
-            Alignment.from_plan(self.plan, self.places([untrained_toy(own).eval() for own in self.toys]))
+        self.draw_pairs([task(toy.task, **toy.task_settings) for toy in self.toys], (1, 1, 1))
+        self._check_plan()
         return self
+
+    def _check_plan(self) -> None:
+        """Refuse a plan that does not fit the number of toys or the widths of their sites."""
+        if self.plan.maps is None and self.plan.transport is None:
+            raise SettingError("plan.maps", None, "a MapSpec, for example MapSpec(rank=16)")
+        directions = self.plan.trained_directions(len(self.toys))
+        named = zip(self.toys, self.names, self.sites, strict=True)
+        ends = [(_site_width(toy.cell, toy.width, name, site), f"{name}:{site}") for toy, name, site in named]
+        if self.plan.maps is not None:
+            for width, name in ends:
+                self.plan.maps.make(width, name)
+        if self.plan.transport is not None:
+            for (source, a), (target, b) in ((ends[way.source], ends[way.target]) for way in directions):
+                self.plan.transport.make(source, target, f"{a} → {b}")
 
     @property
     def names(self) -> list[str]:
         """What the toys are called: `gru-0`, with the task where it is not the same for all."""
-        several = len({own.task for own in self.toys}) > 1
-        return [f"{own.task} {own.name}" if several else own.name for own in self.toys]
+        several = len({toy.task for toy in self.toys}) > 1
+        return [f"{toy.task} {toy.name}" if several else toy.name for toy in self.toys]
 
-    def places(self, models: Sequence[ToyModel]) -> list[Site]:
-        """The sites, in models of these toys."""
-        asked = zip(models, self.toys, self.names, self.sites, strict=True)
-        return [wrap(one, name=name, layer_path=MODELS[own.cell].layer_path).at(at) for one, own, name, at in asked]
+    def wrap_toys(self, models: Sequence[ToyModel]) -> list[HookedModel]:
+        """Handles of models of these toys, by the names of this comparison."""
+        parts = zip(models, self.toys, self.names, strict=True)
+        return [wrap(model, name=name, layer_path=MODELS[toy.cell].layer_path) for model, toy, name in parts]
 
-    def pairs(
+    def draw_pairs(
         self, tasks: Sequence[AbstractTask[Any]], sizes: tuple[int, int, int]
     ) -> tuple[Mapping[tuple[int, int], Pairs], ...]:
         """Training, validation and test pairs."""
         return task_pairs(tasks, self.variables, sizes, self.seed, stepwise=self.stepwise)
+
+
+@cache
+def _site_width(cell: Architecture, width: int, name: str, site: str) -> int:
+    """How wide a site of a kind of toy is, from a bare one of a single token, looked up once in a process.
+
+    Raises UnknownNameError, with the nearest name, for a site that this kind lacks.
+    """
+    with torch.random.fork_rng(devices=[]):
+        bare = MODELS[cell].make(1, width, dropout=0.0)
+    return wrap(bare.eval(), name=name, layer_path=MODELS[cell].layer_path).at(site).width
 
 
 def run_toy_comparison(work: Work[ToyComparison]) -> list[Record]:
@@ -84,21 +106,23 @@ def run_toy_comparison(work: Work[ToyComparison]) -> list[Record]:
 
     Continues where an interrupted run of the same work left off, and ends with the same numbers.
     """
-    own, ready = work.comparison, _prepare(work.comparison, progress=work.progress)
-    train, valid, test = ready.sets
-    alignment = Alignment.from_plan(own.plan, ready.sites, own.seed)
-    inaccessible = {way.target for way in own.plan.latent_directions(len(ready.sites))}
-    latents = {index: natural_cells(ready.tasks[index], seed=own.seed) for index in sorted(inaccessible)}
+    comparison, shared = work.comparison, _prepare(work.comparison, progress=work.progress)
+    train, valid, test = shared.sets
+    alignment = Alignment.from_plan(comparison.plan, shared.sites, comparison.seed)
+    inaccessible = {way.target for way in comparison.plan.latent_directions(len(shared.sites))}
+    latents = {index: natural_cells(shared.tasks[index], seed=comparison.seed) for index in sorted(inaccessible)}
     kept, shown = work.state, work.progress
-    with share_activations(ready.activations):
-        done = fit(alignment, own.plan, train, valid, own.fit, latents=latents, folder=kept, progress=shown)
+    with share_activations(shared.activations):
+        fitted = fit(
+            alignment, comparison.plan, train, valid, comparison.fit, latents=latents, folder=kept, progress=shown
+        )
         alignment.save_pretrained(work.alignment)
-        controls = controls_by_name(own.controls, (train, valid), own.fit, own.seed, latents)
+        controls = controls_by_name(comparison.controls, (train, valid), comparison.fit, comparison.seed, latents)
         table = evaluate(alignment, test, controls)
-    final = [replace(row, seconds=None if row.control else round(done.seconds, 3)) for row in table.rows]
+    final = [replace(row, seconds=None if row.control else round(fitted.seconds, 3)) for row in table.rows]
     if latents:
-        final.append(_dropped_record(own, done))
-    return [replace(row, **_keys(own)) for row in (*done.curve, *final)]
+        final.append(_dropped_record(comparison, fitted))
+    return [replace(row, **_keys(comparison)) for row in (*fitted.curve, *final)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,27 +138,32 @@ class _Prepared:
 _PREPARED = ProcessCache[_Prepared]()
 
 
-def _prepare(own: ToyComparison, *, progress: bool) -> _Prepared:
+def _prepare(comparison: ToyComparison, *, progress: bool) -> _Prepared:
     """Kept until another one is asked for in this process."""
-    key = own.model_dump_json(include={"toys", "sites", "variables", "stepwise", "sizes", "device", "seed"})
+    key = comparison.model_dump_json(include={"toys", "sites", "variables", "stepwise", "sizes", "device", "seed"})
 
     def make() -> _Prepared:
-        toys = [load_toy(settings, progress=progress) for settings in own.toys]
+        toys = [load_toy(settings, progress=progress) for settings in comparison.toys]
         tasks = [toy.task for toy in toys]
-        sites = own.places([toy.model.to(own.device) for toy in toys])
-        return _Prepared(tasks, sites, own.pairs(tasks, own.sizes))
+        models = comparison.wrap_toys([toy.model.to(comparison.device) for toy in toys])
+        sites = [model.at(site) for model, site in zip(models, comparison.sites, strict=True)]
+        return _Prepared(tasks, sites, comparison.draw_pairs(tasks, comparison.sizes))
 
     return _PREPARED.get(key, make)
 
 
-def _dropped_record(own: ToyComparison, done: Fit) -> Record:
+def _dropped_record(comparison: ToyComparison, fitted: Fit) -> Record:
     """How many training pairs found no counterfactual latent, out of how many."""
-    pairs = len(own.plan.latent_directions(len(own.toys))) * own.sizes[0]
-    told = Record(comparison=" × ".join(own.names), method=own.plan.method, split="train", measure="latents_dropped")
-    return replace(told, value=float(done.latents_dropped), trials=pairs)
+    pairs = len(comparison.plan.latent_directions(len(comparison.toys))) * comparison.sizes[0]
+    described = Record(
+        comparison=" × ".join(comparison.names), method=comparison.plan.method, split="train", measure="latents_dropped"
+    )
+    return replace(described, value=float(fitted.latents_dropped), trials=pairs)
 
 
-def _keys(own: ToyComparison) -> dict[str, str | int]:
+def _keys(comparison: ToyComparison) -> dict[str, str | int]:
     """What every record of a comparison says of it."""
-    tasks, variables = (" / ".join(dict.fromkeys(names)) for names in ((t.task for t in own.toys), own.variables))
-    return {"task": tasks, "variable": variables, "seed": own.seed}
+    tasks, variables = (
+        " / ".join(dict.fromkeys(names)) for names in ((toy.task for toy in comparison.toys), comparison.variables)
+    )
+    return {"task": tasks, "variable": variables, "seed": comparison.seed}

@@ -12,7 +12,7 @@ from mas_hooks.data.text.synthetic_toxicity import make_synthetic_rows
 from mas_hooks.hooks.wrap import wrap
 from mas_hooks.models.language.finetune import FinetuneSettings
 from mas_hooks.models.language.generate import ResponseSettings, load_responses
-from mas_hooks.studies.toxicity.members import Answering, Tuning, answer, tune
+from mas_hooks.studies.toxicity.members import Answering, Tuning, answer_prompts, tune_member
 
 ROWS = make_synthetic_rows(400)
 SETTINGS = FinetuneSettings(steps=4, batch=8, device_batch=8, save_every=2, log_every=2, device="cpu")
@@ -39,7 +39,7 @@ def answering(model, folder, **changes):
 def test_a_member_is_tuned_once_and_its_curve_told_again(base, tmp_path, monkeypatch):
     work = tuning(base, tmp_path / "a")
     assert not work.done
-    first = tune(work)
+    first = tune_member(work)
     assert [(row.target_model, row.step, row.measure) for row in first] == [
         ("toxic-1", 2, "finetune_loss"), ("toxic-1", 4, "finetune_loss"),
     ]  # fmt: skip
@@ -47,18 +47,18 @@ def test_a_member_is_tuned_once_and_its_curve_told_again(base, tmp_path, monkeyp
     monkeypatch.setattr(
         "mas_hooks.studies.toxicity.members.finetune_model", lambda *_, **__: pytest.fail("tuned again")
     )
-    assert tune(work) == first
+    assert tune_member(work) == first
 
 
 def test_its_answers_are_kept_with_how_they_are_judged(base, tmp_path, monkeypatch):
     classifier(tmp_path / "judge")
     work = answering(base, tmp_path / "a")
-    rows = answer(work)
+    rows = answer_prompts(work)
     found = load_responses(tmp_path / "a")
     assert [row.measure for row in rows] == ["insult_share", "response_agreement", "response_tokens"]
     assert [row.value for row in rows[1:]] == [found.agreement, float(found.mask[:, 10:].sum(1).double().mean())]
     assert {(row.target_model, row.trials) for row in rows} == {("toxic-1", 5)}
-    judged = answer(answering(base, tmp_path / "a", classifier=tmp_path / "judge"))
+    judged = answer_prompts(answering(base, tmp_path / "a", classifier=tmp_path / "judge"))
     assert [row.measure for row in judged] == [
         "insult_share", "classified_share", "response_agreement", "response_tokens",
     ]  # fmt: skip
@@ -66,8 +66,8 @@ def test_its_answers_are_kept_with_how_they_are_judged(base, tmp_path, monkeypat
     monkeypatch.setattr(
         "mas_hooks.studies.toxicity.members.generate_responses", lambda *_, **__: pytest.fail("answered again")
     )
-    assert answer(work) == rows
-    assert answer(answering(base, tmp_path / "a", classifier=tmp_path / "judge")) == judged
+    assert answer_prompts(work) == rows
+    assert answer_prompts(answering(base, tmp_path / "a", classifier=tmp_path / "judge")) == judged
 
 
 def test_loading_draws_no_bars_of_others(base, capsys):

@@ -109,7 +109,7 @@ def test_a_forward_kept_out_of_compiling_is_not_refused(dynamo):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_torchscript_is_refused():
     scripted = torch.jit.trace(Positionwise(), ids())
-    with pytest.raises(UnsupportedError, match=r"^hooking Top.*compiled by TorchScript.*the module it was made from"):
+    with pytest.raises(UnsupportedError, match=r"^hooking Top.*by TorchScript.*the module that it was compiled from"):
         wrap(scripted)
     outer = nn.Sequential(scripted)
     with pytest.raises(UnsupportedError, match=r"^hooking inside '0' of Sequential, compiled by TorchScr"):

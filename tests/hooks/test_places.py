@@ -46,7 +46,7 @@ def test_tuples_keep_their_rest_and_odd_outputs_are_refused():
     expected = model.forward(ids()).clone()
     expected[1, 2] = 0
     assert torch.equal(edited, expected)
-    for name, told in (("told", "a dict"), ("count", "a int")):
+    for name, told in (("told", "a dict"), ("count", "an int")):
         with pytest.raises(NoTensorError, match=f"site '{name}' gives {told}, not a floating"):
             model.run_with_cache(ids(), name)
     with pytest.raises(NoTensorError, match="site 'count' gives a NoneType"):

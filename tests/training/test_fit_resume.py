@@ -40,8 +40,8 @@ toys = [toy(ToySettings.model_validate_json(own), progress=False) for own in (on
 assert all(own.from_cache for own in toys)
 pairs = task_pairs([own.task for own in toys], ["full", "full"], (256, 64, 128))
 sites = [wrap(own.model, name=f"gru-{index}").at("state") for index, own in enumerate(toys)]
-step = room.Loop.step
-room.Loop.step = lambda self: (time.sleep(0.05), step(self))
+step = room.FitLoop.step
+room.FitLoop.step = lambda self: (time.sleep(0.05), step(self))
 alignment = Alignment(sites, rank=8, centre=True)
 room.fit(alignment, methods.mas(), *pairs[:2], room.FitSettings.model_validate_json(settings), folder=folder,
          progress=False)

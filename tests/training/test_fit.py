@@ -179,7 +179,7 @@ def test_warns_of_dropout_in_train_mode(small_toys, small_pairs):
 @pytest.mark.parametrize(
     ("plan", "settings", "told"),
     [
-        (methods.mas, None, "plan is .*, but must be a Plan, such as mas_hooks.alignment.methods.mas"),
+        (methods.mas, None, "plan is .*, but must be a Plan, such as mas_hooks.methods.mas"),
         (methods.mas(), {"epochs": 1}, "settings is .*, but must be a FitSettings"),
     ],
 )

@@ -28,20 +28,20 @@ import signal, sys, time, torch
 from pathlib import Path
 torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell inherit that they ignore it
-import mas_hooks.fit
+import mas_hooks.training.fit
 from mas_hooks import methods
 from mas_hooks.alignment import Alignment
-room = sys.modules['mas_hooks.fit']
+room = sys.modules['mas_hooks.training.fit']
 from mas_hooks.hooks.wrap import wrap
-from mas_hooks.task_pairs import task_pairs
-from mas_hooks.trained import ToySettings, toy
+from mas_hooks.data.task_pairs import task_pairs
+from mas_hooks.models.toys.toy_cache import ToySettings, load_toy as toy
 one, two, settings, folder = sys.argv[1:]
 toys = [toy(ToySettings.model_validate_json(own), progress=False) for own in (one, two)]
 assert all(own.from_cache for own in toys)
 pairs = task_pairs([own.task for own in toys], ["full", "full"], (256, 64, 128))
 sites = [wrap(own.model, name=f"gru-{index}").at("state") for index, own in enumerate(toys)]
-step = room.Loop.step
-room.Loop.step = lambda self: (time.sleep(0.05), step(self))
+step = room.FitLoop.step
+room.FitLoop.step = lambda self: (time.sleep(0.05), step(self))
 alignment = Alignment(sites, rank=8, centre=True)
 room.fit(alignment, methods.mas(), *pairs[:2], room.FitSettings.model_validate_json(settings), folder=folder,
          progress=False)
@@ -156,14 +156,14 @@ def other_inputs(tasks):
     ("changed", "named"),
     [
         ({"settings": SETTINGS.model_copy(update={"batch_size": 32})}, "fit"),
-        ({"plan": methods.unimas()}, "plan, pairs"),
+        ({"plan": methods.unimas()}, "pairs, plan"),
         ({"rank": 4}, "maps"),
         ({"seed": 3}, "seed"),
         ({"pairs": other_pairs}, "pairs"),
         ({"pairs": other_inputs}, "pairs"),
         ({"site": "embed"}, "sites"),
         ({"models": [1, 0]}, "models"),
-        ({"frozen": [0]}, "pairs, frozen"),
+        ({"frozen": [0]}, "frozen, pairs"),
     ],
 )
 def test_refuses_a_folder_of_another_fit(tmp_path, small_sites, small_pairs, small_toys, changed, named):

@@ -187,7 +187,7 @@ def test_what_a_latent_loss_needs(small_sites, small_pairs):
     ):
         curve(small_sites, small_pairs, methods.clmas(0, RANK))
     bare = recording(torch.randn(3, 16), {"count": [1, 2, 3], "phase": ["demo"] * 3}, "r")
-    with pytest.raises(SettingError, match="cells with inputs, as the model has to read them"):
+    with pytest.raises(UnsupportedError, match="cells with inputs, as the model has to read them"):
         curve(small_sites, small_pairs, methods.clmas(0, RANK), {1: counterfactual_latents.cells_of_recording(bare)})
 
 

@@ -12,7 +12,12 @@ from mas_hooks.training import FitSettings
 
 
 class DemoSettings(Settings):
-    """What the two toys learn, and how they are aligned."""
+    """What the two toys learn, and how they are aligned.
+
+    Example:
+        >>> DemoSettings(rank=8).rank
+        8
+    """
 
     seed: int = 0
     """Of models, pairs and maps."""

@@ -20,7 +20,12 @@ Letter = Literal["a", "b", "c", "d", "e", "f", "g"]
 
 
 class FiguresSettings(Settings):
-    """What the figures show. What is None is decided by --quick."""
+    """What the figures show. What is None is decided by --quick.
+
+    Example:
+        >>> FiguresSettings(panels=("b",), quick=True).panels
+        ('b',)
+    """
 
     quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """One seed, fewer sizes, controls once a panel, and fits that stop earlier: about 20 minutes on 2 cores."""

@@ -21,7 +21,12 @@ class TrainedClassifier(Classifier):
 
 
 class IdentityStitchingSettings(Settings):
-    """Which classifiers, of which groups, on which examples."""
+    """Which classifiers, of which groups, on which examples.
+
+    Example:
+        >>> sorted(IdentityStitchingSettings(per_group=2).labels)
+        ['generalizing-0', 'generalizing-1', 'heuristic-0', 'heuristic-1']
+    """
 
     models: tuple[str, ...] = ()
     """Folders of fine-tuned classifiers (or owner/model on the hub); none for those that are trained here."""

@@ -29,7 +29,12 @@ class FamilyMember(SmallModel):
 
 
 class ScalingFamilySettings(Settings):
-    """Which family is compared, and on what."""
+    """Which family is compared, and on what.
+
+    Example:
+        >>> [member.name for member in ScalingFamilySettings().members]
+        ['4×48', '6×64', '8×96']
+    """
 
     models: tuple[str, ...] = ()
     """Folders of saved models or owner/model on the hub, smallest first; none for the family that is trained here."""

@@ -42,7 +42,12 @@ class EmbeddedModel(SmallModel):
 
 
 class StitchingPenaltySettings(Settings):
-    """Which two models are stitched, where, and how a stitch is trained."""
+    """Which two models are stitched, where, and how a stitch is trained.
+
+    Example:
+        >>> StitchingPenaltySettings(seeds=3).pair
+        ('gelu', 'solu')
+    """
 
     model_a: str = "gelu"
     """gelu or solu (small, trained here), a model folder, owner/model on the hub, or NeelNanda/… by TransformerLens."""

@@ -155,7 +155,12 @@ class ToxicitySplits(SplitSettings):
 
 
 class ToxicitySettings(Settings):
-    """What the study does, stage by stage. What is not given comes from the preset."""
+    """What the study does, stage by stage. What is not given comes from the preset.
+
+    Example:
+        >>> ToxicitySettings(base="owner/model").preset
+        'paper'
+    """
 
     preset: Literal["tiny", "paper"] = "tiny"
     """Where all that is not given comes from: tiny, an embedded base and data, or the paper's (the default where

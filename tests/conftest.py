@@ -1,4 +1,6 @@
-"""Small trained toys and their pairs, made once a test session in a cache folder of its own."""
+"""Small trained toys and their pairs, made once a test session in a cache folder of its own; which files are long."""
+
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,13 +12,33 @@ from mas_hooks.models.toys.train import TrainSettings
 
 torch.set_num_threads(1)
 
+TESTS = Path(__file__).parent
 SIZES = (256, 64, 128)
-LONGEST = ("test_demo.py", "test_figures.py")
+LONG = {
+    "studies/test_demo.py": 200,
+    "studies/test_figures.py": 100,
+}
+"""Seconds of a core that a file takes, where it takes 8 or more. `make test` begins with the longest, so that no core
+waits for one at the end, and `make test-fast` leaves them out. A room keeps files that are not listed."""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fast", action="store_true", help="leave out the files that tests/conftest.py lists as long")
+
+
+def file_name(path):
+    """The path of a file below this folder."""
+    return path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else path.name
+
+
+def pytest_ignore_collect(collection_path, config):
+    """True leaves a file out before it is imported; None has no say."""
+    return True if config.getoption("--fast") and file_name(collection_path) in LONG else None
 
 
 def pytest_collection_modifyitems(items):
-    """The longest files first, so that no core waits for them at the end."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """The longest files first, the others in their order."""
+    items.sort(key=lambda item: -LONG.get(file_name(item.path), 0))
 
 
 def _settings(seed=0, cell="gru", width=16):

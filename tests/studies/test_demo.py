@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,22 @@ SMALL = [
     "--fit.patience",
     "9",
 ]
+TRAINED = Path(__file__).parent / "demo_cache"
+"""The cache folder of a demo: its two models, trained with the defaults."""
+QUICK = [
+    "--sizes",
+    "5000",
+    "500",
+    "1000",
+    "--fit.batch-size",
+    "256",
+    "--fit.learning-rate",
+    "1e-2",
+    "--fit.stop-at",
+    "0.97",
+    "--fit.steps",
+    "300",
+]
 
 
 def demo(cache, folder, *flags, **options):
@@ -77,12 +94,16 @@ def numbers(folder):
     return [re.sub(r', "seconds": [\d.]+', "", row.to_json()) for row in records.read_records(folder / "records.jsonl")]
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    """The demo with its defaults, from nothing, outside the checkout."""
+@pytest.fixture(scope="module", params=["quick", pytest.param("full", marks=pytest.mark.slow)])
+def real(request, tmp_path_factory):
+    """The demo outside the checkout: with its defaults, from nothing, or as QUICK on models trained before."""
     place = tmp_path_factory.mktemp("demo")
+    if request.param == "quick":
+        shutil.copytree(TRAINED, place / "cache")
     began = time.monotonic()
-    text = finished(place / "cache", place / "run")
+    text = finished(place / "cache", place / "run", *(QUICK if request.param == "quick" else []))
+    if request.param == "quick":
+        assert text.count("from the cache") == 2, "train the toys of tests/studies/demo_cache again"
     return place, text, time.monotonic() - began
 
 

@@ -57,9 +57,11 @@ QUICK = [
     "--fit.learning-rate",
     "1e-2",
     "--fit.stop-at",
-    "0.97",
+    "0.98",
     "--fit.steps",
-    "300",
+    "400",
+    "--fit.decay",
+    "linear",
 ]
 
 

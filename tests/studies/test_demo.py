@@ -57,11 +57,9 @@ QUICK = [
     "--fit.learning-rate",
     "1e-2",
     "--fit.stop-at",
-    "0.98",
+    "0.97",
     "--fit.steps",
-    "400",
-    "--fit.decay",
-    "linear",
+    "300",
 ]
 
 

@@ -1,4 +1,8 @@
-"""Small trained toys and their pairs, made once a test session in a cache folder of its own."""
+"""Small trained toys and their pairs, made once a test session in a cache folder of its own; how long files take."""
+
+import json
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,13 +14,71 @@ from mas_hooks.models.toys.train import TrainSettings
 
 torch.set_num_threads(1)
 
+TESTS = Path(__file__).parent
+SECONDS = TESTS / "seconds.json"
+"""What each file took when `make test-seconds` ran last; `make test` begins with the longest, so that no core waits for
+it at the end, and `make test-fast` runs the shortest."""
+FAST = 120
+"""Seconds that the files of `make test-fast` take in sum."""
 SIZES = (256, 64, 128)
-LONGEST = ("test_demo.py", "test_figures.py")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fast", action="store_true", help="only the shortest files, some of every room")
+    parser.addoption("--write-seconds", action="store_true", help="write what each file took to tests/seconds.json")
+
+
+def file_seconds():
+    """What each test file took, the shortest first; one that is not listed is new, and short until it is measured."""
+    known = json.loads(SECONDS.read_text(encoding="utf-8"))
+    names = sorted(path.relative_to(TESTS).as_posix() for path in TESTS.rglob("test_*.py"))
+    return dict(sorted(((name, known.get(name, 0.5)) for name in names), key=lambda pair: pair[1]))
+
+
+def fast_files():
+    """The shortest file of every room, then the shortest of all for as long as they fit into FAST."""
+    seconds = file_seconds()
+    rooms = {}
+    for name in seconds:
+        rooms.setdefault(name.partition("/")[0], name)
+    chosen = set(rooms.values())
+    for name in seconds:
+        if sum(seconds[file] for file in chosen | {name}) <= FAST:
+            chosen.add(name)
+    return chosen
+
+
+def pytest_configure(config):
+    config.fast_files = fast_files() if config.getoption("--fast") else None
+
+
+def pytest_ignore_collect(collection_path, config):
+    """True leaves a file out before anything is imported for it; None has no say."""
+    if config.fast_files is None or not (collection_path.is_relative_to(TESTS) and collection_path.match("test_*.py")):
+        return None
+    return True if collection_path.relative_to(TESTS).as_posix() not in config.fast_files else None
 
 
 def pytest_collection_modifyitems(items):
-    """The longest files first, so that no core waits for them at the end."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """The longest files first, the others in their order."""
+    seconds = {TESTS / name: -spent for name, spent in file_seconds().items() if spent >= 5}
+    items.sort(key=lambda item: seconds.get(item.path, 0))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """The ten longest files, below the longest tests of `--durations`; all of them into seconds.json if asked."""
+    spent = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if hasattr(report, "duration"):
+                spent[report.nodeid.partition("::")[0].removeprefix("tests/")] += report.duration
+    if config.getoption("durations"):
+        terminalreporter.section("longest files")
+        for name, seconds in spent.most_common(10):
+            terminalreporter.write_line(f"{seconds:.1f}s {name}")
+    if config.getoption("--write-seconds"):
+        listed = {name: round(seconds, 1) for name, seconds in spent.most_common()}
+        SECONDS.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
 
 
 def _settings(seed=0, cell="gru", width=16):

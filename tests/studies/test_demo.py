@@ -1,5 +1,7 @@
-"""The main job end to end, by the command line, at its real size."""
+"""The main job end to end, by the command line: quickly, and as slow tests at its real size."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -8,9 +10,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from mas_hooks.cli import main
 from mas_hooks.core import records
 
 HEAR = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -18,8 +22,6 @@ HEAR = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);
 COMMAND = [sys.executable, "-c", f"{HEAR}from mas_hooks.cli.main import main; main()"]
 SMALL = [
     "--quiet",
-    "--jobs",
-    "2",
     "--width",
     "16",
     "--rank",
@@ -43,6 +45,22 @@ SMALL = [
     "--fit.patience",
     "9",
 ]
+TRAINED = Path(__file__).parent / "demo_cache"
+"""The cache folder of a demo: its two models, trained with the defaults."""
+QUICK = [
+    "--sizes",
+    "5000",
+    "500",
+    "1000",
+    "--fit.batch-size",
+    "256",
+    "--fit.learning-rate",
+    "1e-2",
+    "--fit.stop-at",
+    "0.97",
+    "--fit.steps",
+    "300",
+]
 
 
 def demo(cache, folder, *flags, **options):
@@ -64,17 +82,28 @@ def finished(cache, folder, *flags):
     return text
 
 
+def finished_here(cache, folder, *flags):
+    """The same in this process, without the seconds that an interpreter and its workers take to start."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
+        patch.setenv("MAS_HOOKS_CACHE", str(cache))
+        main.main(["demo", "--out", str(folder), "--jobs", "1", *flags])
+
+
 def numbers(folder):
     """Every record without the wall time."""
     return [re.sub(r', "seconds": [\d.]+', "", row.to_json()) for row in records.read_records(folder / "records.jsonl")]
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    """The demo with its defaults, from nothing, outside the checkout."""
+@pytest.fixture(scope="module", params=["quick", pytest.param("full", marks=pytest.mark.slow)])
+def real(request, tmp_path_factory):
+    """The demo outside the checkout: with its defaults, from nothing, or as QUICK on models trained before."""
     place = tmp_path_factory.mktemp("demo")
+    if request.param == "quick":
+        shutil.copytree(TRAINED, place / "cache")
     began = time.monotonic()
-    text = finished(place / "cache", place / "run")
+    text = finished(place / "cache", place / "run", *(QUICK if request.param == "quick" else []))
+    if request.param == "quick":
+        assert text.count("from the cache") == 2, "train the toys of tests/studies/demo_cache again"
     return place, text, time.monotonic() - began
 
 
@@ -145,13 +174,13 @@ def test_a_second_demo_starts_with_trained_models(real):
 def small(tmp_path_factory):
     """A small demo that nothing interrupts."""
     place = tmp_path_factory.mktemp("small")
-    finished(place / "cache", place / "run", *SMALL)
+    finished(place / "cache", place / "run", "--jobs", "2", *SMALL)
     return place
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_demo_goes_on_to_the_same_numbers(small, tmp_path, number):
-    run = demo(tmp_path / "cache", tmp_path / "run", *SMALL)
+    run = demo(small / "cache", tmp_path / "run", "--jobs", "2", *SMALL)
     state = tmp_path / "run/state"
     until(lambda: any(state.glob("*/fit/config.json")) or run.poll() is not None)
     run.send_signal(number)
@@ -161,7 +190,7 @@ def test_an_interrupted_demo_goes_on_to_the_same_numbers(small, tmp_path, number
         assert "go on with: mas-hooks run demo --resume" in text
     assert not (tmp_path / "run/records.jsonl").exists()
     time.sleep(1)  # workers of a killed parent end by themselves
-    finished(tmp_path / "cache", tmp_path / "run", *SMALL, "--resume")
+    finished_here(small / "cache", tmp_path / "run", *SMALL, "--resume")
     assert numbers(tmp_path / "run") == numbers(small / "run")
 
 
@@ -173,12 +202,10 @@ def until(condition, seconds=120.0):
 
 
 def test_jobs_do_not_change_the_numbers(small, tmp_path):
-    flags = [flag if flag != "2" else "1" for flag in SMALL[:3]] + SMALL[3:]
-    assert flags[1:3] == ["--jobs", "1"]
-    finished(tmp_path / "cache", tmp_path / "run", *flags)
+    finished_here(tmp_path / "cache", tmp_path / "run", *SMALL)
     assert numbers(tmp_path / "run") == numbers(small / "run")
 
 
 def test_settings_of_a_run_repeat_it(small, tmp_path):
-    finished(small / "cache", tmp_path / "run", "--quiet", "--config", str(small / "run/settings.json"))
+    finished_here(small / "cache", tmp_path / "run", "--quiet", "--config", str(small / "run/settings.json"))
     assert numbers(tmp_path / "run") == numbers(small / "run")

@@ -21,7 +21,7 @@ from mas_hooks.similarity.model_distance import Tree, arccos_distance, cluster_m
 from mas_hooks.similarity.procrustes import procrustes, shape_distance
 from mas_hooks.similarity.registry import MEASURES, SimilarityMeasure, find_measure
 from mas_hooks.similarity.resampling import Measure
-from mas_hooks.similarity.rsa import dissimilarity_matrix, rsa
+from mas_hooks.similarity.rsa import rdm, rsa
 
 __all__ = [
     "MEASURES",
@@ -35,16 +35,15 @@ __all__ = [
     "Tree",
     "arccos_distance",
     "cka",
-    "cka_layers",
     "cluster_models",
     "compare_layers",
     "depth_distance",
-    "dissimilarity_matrix",
     "find_blocks",
     "find_measure",
     "find_outlier",
     "match_depths",
     "procrustes",
+    "rdm",
     "rsa",
     "shape_distance",
 ]

@@ -20,7 +20,7 @@ def _distances(x: Matrix) -> Matrix:
     return 1.0 - cosine_kernel(x)
 
 
-def dissimilarity_matrix(x: Rows) -> Matrix:
+def rdm(x: Rows) -> Matrix:
     """Representational dissimilarity matrix, 1 − cosine between rows (Grant 2025, A.3).
 
     x (n, d) -> (n, n) float64, in [0, 2]. A zero row counts as orthogonal: distance 1 to all rows, itself included.
@@ -28,8 +28,8 @@ def dissimilarity_matrix(x: Rows) -> Matrix:
 
     Example:
         >>> import torch
-        >>> from mas_hooks.similarity import dissimilarity_matrix
-        >>> dissimilarity_matrix(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]]))
+        >>> from mas_hooks.similarity import rdm
+        >>> rdm(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]]))
         array([[0., 1., 2.],
                [1., 0., 1.],
                [2., 1., 0.]])

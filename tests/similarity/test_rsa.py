@@ -6,7 +6,7 @@ import torch
 from scipy.stats import spearmanr
 
 from mas_hooks.core.errors import UnsupportedError
-from mas_hooks.similarity import dissimilarity_matrix, rsa
+from mas_hooks.similarity import rdm, rsa
 from mas_hooks.similarity.rsa import _centred_ranks
 
 
@@ -28,11 +28,11 @@ def slow_rsa(x, y):
 
 def test_rdm_equals_a_double_loop(related):
     for side in related:
-        assert np.allclose(dissimilarity_matrix(side), slow_rdm(side), rtol=0, atol=1e-10)
+        assert np.allclose(rdm(side), slow_rdm(side), rtol=0, atol=1e-10)
 
 
 def test_rdm_is_symmetric_with_zero_diagonal(related):
-    distances = dissimilarity_matrix(torch.tensor(related[0], dtype=torch.float32))
+    distances = rdm(torch.tensor(related[0], dtype=torch.float32))
     assert distances.dtype == np.float64
     assert np.array_equal(distances, distances.T)
     assert abs(np.diag(distances)).max() < 1e-14
@@ -40,14 +40,14 @@ def test_rdm_is_symmetric_with_zero_diagonal(related):
 
 def test_rdm_survives_the_largest_and_smallest_numbers(related):
     for scale in (1e-300, 1e300):
-        assert np.allclose(dissimilarity_matrix(related[0] * scale), slow_rdm(related[0]), rtol=0, atol=1e-10)
+        assert np.allclose(rdm(related[0] * scale), slow_rdm(related[0]), rtol=0, atol=1e-10)
 
 
 def test_a_zero_row_is_orthogonal_to_all(related):
     x, y = related
     x[4] = 0
-    assert np.array_equal(dissimilarity_matrix(x)[4], np.ones(40))
-    assert np.allclose(dissimilarity_matrix(x), slow_rdm(x), rtol=0, atol=1e-10)
+    assert np.array_equal(rdm(x)[4], np.ones(40))
+    assert np.allclose(rdm(x), slow_rdm(x), rtol=0, atol=1e-10)
     assert rsa(x, y).value == pytest.approx(slow_rsa(x, y), abs=1e-10)
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mas_hooks.core.errors import EmptyError, NotFiniteError, ShapeError, UnsupportedError
-from mas_hooks.similarity import cka, dissimilarity_matrix, rsa
+from mas_hooks.similarity import cka, rdm, rsa
 
 BOTH = pytest.mark.parametrize("measure", [rsa, cka])
 
@@ -82,4 +82,4 @@ def test_values_without_an_order(rng, measure):
 
 def test_rdm_checks_too():
     with pytest.raises(ShapeError, match=r"^x has shape \(12,\)"):
-        dissimilarity_matrix(np.ones(12))
+        rdm(np.ones(12))

@@ -184,7 +184,7 @@ def test_layers_of_classifiers_are_compared_by_cka(members, tmp_path):
         site = f"blocks.{layer}.hook_resid_post"
         assert values[site, site] == pytest.approx(1, abs=1e-12)
     assert values[(f"blocks.{LAYERS - 1}.hook_resid_post",) * 2] < 1 - 1e-6
-    with refused(SettingError, "texts and pairs of a comparison is 'none or both'"):
+    with refused(SettingError, "the comparison of layers has neither texts nor pairs"):
         LayerComparison(a=sides[0], b=sides[1])
 
 

@@ -180,7 +180,7 @@ def test_other_models_are_not_compared_with_the_paper():
     other = [replace(row, source_model=row.source_model.replace("solu", "relu")) for row in differences()]
     (claim,) = claims.penalty_claims(other)
     assert claim.agrees is None
-    assert "are not told by name to be a SoLU and a GELU model" in claim.why
+    assert "do not say in their names which is a SoLU and which a GELU model" in claim.why
 
 
 def test_nothing_to_draw_is_told(tmp_path):
@@ -194,7 +194,7 @@ def test_nothing_to_draw_is_told(tmp_path):
     [
         ({"layers": (3,)}, r"layers is \(3,\), but must be numbers of blocks, 0 to 2"),
         ({"layers": (-1,)}, r"layers is \(-1,\), but must be numbers of blocks, 0 to 2"),
-        ({"model_a": "folder"}, r"data is None, but must be given with models that are not trained here"),
+        ({"model_a": "folder"}, r"data is missing, and the models are not both trained here; give a file"),
         ({"sizes": (4, 0, 4)}, r"sizes is \(4, 0, 4\), but must be three numbers of rows"),
         ({"small": {"width": 9}}, r"heads is 4, but must be a divisor of the width, 9"),
     ],

@@ -92,9 +92,9 @@ def test_the_papers_settings_are_the_defaults():
 
 
 def test_what_fits_nothing_is_told_before_anything_is_loaded(six):
-    with refused(SettingError, "align.ranks", "each once"):
+    with refused(SettingError, "align.ranks", "different ranks"):
         AlignSettings(ranks=(4, 4))
-    with refused(SettingError, "align.ranks", "1 dim or more each"):
+    with refused(SettingError, "align.ranks", "sizes of 1 dim or more"):
         AlignSettings(ranks=(0,))
     with refused(UnknownNameError, "no block '7'"):
         planned(six, sites=("embed", "blocks.7.hook_resid_post"))

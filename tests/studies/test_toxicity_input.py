@@ -18,6 +18,7 @@ from mas_hooks.core.errors import DataSetError, MemoryPlanError, SettingError, U
 from mas_hooks.core.records import Record
 from mas_hooks.core.settings import Options
 from mas_hooks.hooks.loading import silence_transformers
+from mas_hooks.models.language.finetune import FinetuneSettings
 from mas_hooks.models.language.memory import GIB, ModelShape
 from mas_hooks.models.language.tiny_base import BaseSettings, untrained_base
 from mas_hooks.studies import registry
@@ -83,6 +84,27 @@ def test_tiny_is_the_default_and_a_base_asks_for_the_papers_settings():
     assert ToxicitySettings(finetune={"steps": 7}).finetune == tiny.finetune.model_copy(update={"steps": 7})
 
 
+def test_a_default_written_anew_in_a_recipe_wins_over_the_preset():
+    class Written(ToxicitySettings):
+        prompts: int = 800
+        seed: int = 3
+        finetune: FinetuneSettings = FinetuneSettings(steps=7)
+
+    class Based(Written):
+        base: str = "/my/model"
+        least_tokens: int = 10
+
+    tiny, written, based = ToxicitySettings(), Written(), Based()
+    assert (written.preset, written.prompts, written.seed) == ("tiny", 800, 3)
+    assert written.finetune == FinetuneSettings(steps=7)
+    assert (written.prepare, written.responses, written.align) == (tiny.prepare, tiny.responses, tiny.align)
+    assert (Written(prompts=50).prompts, Written(preset="paper").prompts) == (50, 800)
+    assert Written(finetune={"tokens": 9}).finetune == FinetuneSettings(steps=7, tokens=9)
+    assert (based.preset, based.base, based.least_tokens) == ("paper", "/my/model", 10)
+    assert based.data == ToxicitySettings(preset="paper").data
+    assert Based(base="embedded").preset == "tiny"
+
+
 def test_flags_override_a_preset_wherever_they_stand(here):
     study = registry.load_study("recipes", "toxicity")
 
@@ -126,7 +148,10 @@ def test_stages_are_no_part_of_what_a_run_is_resumed_by():
         (("--base", "absent", "--data", "embedded"), "absent: is no folder here and no name on the hub"),
         (("--base", PAPER, "--data", "embedded"), "cannot be had from the hub (LocalEntryNotFoundError"),
         (("--preset", "paper"), "jigsaw: cannot be read from the hub; say where it is"),
-        (("--base", "x", "--pretrain.width", "32"), "pretrain is 'set', but must be left alone beside --base x"),
+        (
+            ("--base", "x", "--pretrain.width", "32"),
+            "pretrain is set beside --base x, but makes the embedded base alone",
+        ),
         (("--finetune.device-batch", "5"), "FinetuneSettings.batch is 32, but must be a multiple"),
         (("--prompts", "0"), "prompts is 0, but must be greater than or equal to 2"),
         (("--splits", "0"), "splits is 0, but must be greater than or equal to 1"),
@@ -188,7 +213,8 @@ def test_a_base_without_a_pad_token_or_a_tokenizer_is_told_before_anything_is_re
     words = (*EARLY, "--preset", "tiny", "--base")
     base = saved_base(here / "bare", pad=False)
     error = said(capsys, *words, base)
-    assert "the pad token of the tokenizer in" in error
+    assert "the tokenizer in" in error
+    assert "has no pad token; set one and save it with the base" in error
     assert "tokenizer.pad_token = tokenizer.eos_token" in error
     shutil.rmtree("run")
     assert "holds no tokenizer" in said(capsys, *words, saved_base(here / "none", tokenizer=False))

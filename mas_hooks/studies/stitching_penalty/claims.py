@@ -11,8 +11,8 @@ RULES = (
     "Paper: Brown et al. 2023, §3 and Fig. 1 (3- and 4-layer models of 9.4 and 13 million weights on the Pile; no "
     "intervals given). A claim agrees when at every layer the difference of the penalties is above 0: its mean over "
     "test rows and seeds with the whole 95% interval (Student's t over test rows, each averaged over the seeds), and "
-    "the mean of every single seed. Whether other models of the same kind would do the same is told by the interval "
-    "over seeds, in the table of differences."
+    "the mean of every single seed. The interval over seeds, in the table of differences, says "
+    "whether other models of the same kind would do the same."
 )
 
 OVER_SEEDS = "penalty_difference_of_seeds"
@@ -25,7 +25,7 @@ def penalty_claims(rows: Sequence[Record]) -> list[Claim]:
     solu = [name for name in names if "solu" in name.lower()]
     gelu = [name for name in names if "gelu" in name.lower()]
     if len(solu) != 1 or len(gelu) != 1:
-        why = f"{' and '.join(names)} are not told by name to be a SoLU and a GELU model"
+        why = f"{' and '.join(names)} do not say in their names which is a SoLU and which a GELU model"
         return [Claim("Fig. 1", "SoLU and GELU models", "", "SoLU → GELU above GELU → SoLU", None, why)]
     s, g = solu[0], gelu[0]
     into_gelu, into_solu = f"{s} → {g}", f"{g} → {s}"
@@ -43,7 +43,7 @@ def penalty_claims(rows: Sequence[Record]) -> list[Claim]:
 
 
 def _penalty_claim(rows: Sequence[Record], what: str, pairs: Sequence[tuple[str, str]], paper: str) -> Claim:
-    """One claim: that each difference of two comparisons is positive. Of many the least one is told."""
+    """One claim: that each difference of two comparisons is positive. Of many it shows the least."""
     differences = [difference for first, second in pairs for difference in _differences(rows, first, second)]
     places = [_name_place(row, sign, named=len(pairs) > 1) for row, sign in differences]
     intervals = [

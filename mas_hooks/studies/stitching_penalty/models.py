@@ -60,7 +60,16 @@ class ModelPairs:
         return StitchTexts(data=settings.data, context=settings.context, sizes=settings.sizes, seed=settings.seed)
 
     def plan_stitch(self, way: tuple[int, int], layer: int, seed: int) -> StitchComparison:
-        """One stitch."""
+        """Describe one stitch as data.
+
+        Args:
+            way: Source and target, each by its number in the pair.
+            layer: The block behind which to stitch.
+            seed: Of the small models, the start and the order of rows.
+
+        Returns:
+            The comparison, for `stitching.run_stitching`.
+        """
         settings, both = self.settings, self.name_sources(seed)
         return StitchComparison(
             source=both[way[0]],
@@ -74,7 +83,16 @@ class ModelPairs:
         )
 
     def describe(self, way: tuple[int, int], row: Record | None = None, **keys: Any) -> Record:
-        """A record under the names of the study."""
+        """Put a record under the names of the study.
+
+        Args:
+            way: Source and target, each by its number in the pair.
+            row: The record; an empty one by default.
+            keys: Further keys of the record.
+
+        Returns:
+            A new record with the recipe, the comparison and both models.
+        """
         source, target = (self.names[number] for number in way)
         ours = {"recipe": RECIPE, "comparison": f"{source} → {target}", "source": way[0], "target": way[1]}
         return replace(row or Record(), source_model=source, target_model=target, **ours, **keys)

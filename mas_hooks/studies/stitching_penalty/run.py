@@ -13,7 +13,16 @@ from mas_hooks.studies.stitching_penalty.settings import StitchingPenaltySetting
 
 
 def run_stitching_penalty(settings: StitchingPenaltySettings, run: RunFolder, options: Options) -> None:
-    """Train the models, run every stitch that is not done yet, compare them row by row, then draw."""
+    """Train the models, run every stitch that is not done yet, compare them row by row, then draw.
+
+    Args:
+        settings: Which models are stitched, where and how.
+        run: The folder of the run.
+        options: Processes, device and bars.
+
+    Raises:
+        SettingError: A layer is not in both models, or the two do not read the same tokens.
+    """
     models = ModelPairs(settings, options)
     stages = [work.measure_losses(models, run), work.compare_layers_of_pairs(models, run)]
     planned = work.plan_stitches(models)

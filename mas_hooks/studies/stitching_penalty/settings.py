@@ -79,11 +79,12 @@ class StitchingPenaltySettings(Settings):
 
     @model_validator(mode="after")
     def _fits(self) -> StitchingPenaltySettings:
-        """What fits no stitch is told before a model is trained."""
+        """Raise SettingError, before any model is trained, for what fits no stitch."""
         if min(self.sizes) < 1:
             raise SettingError("sizes", self.sizes, "three numbers of rows, 1 or more each")
         if self.data is None and not {self.model_a, self.model_b} <= {*SMALL}:
-            raise SettingError("data", None, "given with models that are not trained here: a file or folder of texts")
+            problem = "is missing, and the models are not both trained here"
+            raise SettingError.because("data", problem, "give a file or folder of texts that they read")
         deepest = self.small.layers - 1 if {*SMALL} & {*self.pair} else max(self.layers, default=0)
         for layer in self.layers:
             if not 0 <= layer <= deepest:

@@ -1,4 +1,4 @@
-"""The stages of the recipe `stitching-penalty`: own losses, similarities, stitches, their comparison row by row."""
+"""The stages of the recipe `stitching-penalty`: losses, similarities, stitches, and their comparison row by row."""
 
 from __future__ import annotations
 
@@ -31,7 +31,16 @@ TOKENS = 4_096
 
 
 def stitch_name(way: tuple[int, int], layer: int, seed: int) -> str:
-    """What a stage is called."""
+    """Name the stage of a stitch.
+
+    Args:
+        way: Source and target, each by its number in the pair.
+        layer: The block behind which to stitch.
+        seed: The seed of the stitch.
+
+    Returns:
+        A name such as `a-b-layer0-seed0`.
+    """
     return f"{'ab'[way[0]]}-{'ab'[way[1]]}-layer{layer}-seed{seed}"
 
 
@@ -42,12 +51,29 @@ def plan_stitches(models: ModelPairs) -> dict[str, StitchComparison]:
 
 
 def make_work(name: str, comparison: StitchComparison, run: RunFolder, *, progress: bool) -> Work[StitchComparison]:
-    """A stitch with the folders it works in."""
+    """Give a stitch the folders it works in.
+
+    Args:
+        name: Of its stage.
+        comparison: The stitch.
+        run: The folder of the run.
+        progress: Whether to show bars.
+
+    Returns:
+        The work, for a process of its own.
+    """
     return Work(name, comparison, run.state(name), alignment_folder(run.path, name), progress)
 
 
 def run_stitches(plan: Mapping[str, StitchComparison], models: ModelPairs, run: RunFolder, options: Options) -> None:
-    """Run what is not done yet, and keep the records of each."""
+    """Run what is not done yet, and keep the records of each.
+
+    Args:
+        plan: The stitches by name.
+        models: The pairs of models, which name the records.
+        run: The folder of the run.
+        options: Processes, device and bars.
+    """
     left = [(name, comparison) for name, comparison in plan.items() if run.read_stage(name) is None]
     todo = [make_work(name, comparison, run, progress=options.progress) for name, comparison in left]
     for work, rows, done, about in follow_work(
@@ -61,7 +87,7 @@ def run_stitches(plan: Mapping[str, StitchComparison], models: ModelPairs, run: 
 
 
 def measure_losses(models: ModelPairs, run: RunFolder) -> str:
-    """The stage with every model's own loss on the parts of the texts; task names the texts."""
+    """Measure the loss of every model alone on each part of the texts (task names them); the name of the stage."""
     if run.read_stage("models") is None:
         rows = []
         for seed in models.seeds:
@@ -112,7 +138,16 @@ def _name_texts(models: ModelPairs) -> str:
 
 
 def summarise_stitches(plan: Mapping[str, StitchComparison], models: ModelPairs, run: RunFolder) -> list[Record]:
-    """Penalties over all seeds, and differences of penalties; intervals over rows, each averaged over the seeds."""
+    """Average penalties and their differences over the seeds, with intervals over the test rows.
+
+    Args:
+        plan: The stitches by name, all of them done.
+        models: The pairs of models, which name the records.
+        run: The folder of the run, with the losses of every stitch.
+
+    Returns:
+        The penalties and the differences of penalties, block by block.
+    """
     kept = {name: read_losses(make_work(name, comparison, run, progress=False)) for name, comparison in plan.items()}
     rows = []
     for layer in models.layers:

@@ -26,7 +26,21 @@ from mas_hooks.studies.work.text_comparison import TextComparison, run_text_comp
 def run_alignments(
     settings: ToxicitySettings, members: Sequence[ToxicityMember], run: RunFolder, options: Options
 ) -> list[str]:
-    """Fit what the run has not finished yet; the names of the stages in their order. members: toxic first."""
+    """Fit what the run has not finished yet.
+
+    Args:
+        settings: Which comparisons are fitted, and how.
+        members: The fine-tunes, toxic ones first.
+        run: The folder of the run.
+        options: Processes, device and bars.
+
+    Returns:
+        The names of the stages in their order.
+
+    Raises:
+        SettingError: Two fine-tunes have different tokenizers.
+        RankError: A rank is larger than the width of its site.
+    """
     align_settings, texts = settings.align, _choose_texts(settings, members, options.device)
     planned = fits.plan_text_fits(align_settings, texts, [member.label for member in members])
     for name, fit in planned.items():

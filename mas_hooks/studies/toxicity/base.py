@@ -19,9 +19,16 @@ from mas_hooks.studies.toxicity.settings import EMBEDDED, ToxicitySettings, pars
 
 
 def check_base(settings: ToxicitySettings, options: Options) -> Path | None:
-    """The folder of the base, None for the embedded one, which may not be there yet.
+    """Check the base and its fine-tuning before anything starts.
 
-    Raises what would fail in the middle of fine-tuning: packages, device, batch, the base or its tokenizer.
+    Returns:
+        The folder of the base; None for the embedded one, which may not be there yet.
+
+    Raises:
+        MissingPackageError: Fine-tuning needs a package that is not installed.
+        UnsupportedError: The device names one card by its number.
+        SettingError: The batch cannot be made of smaller passes, or the tokenizer has no pad token.
+        CheckpointError: The base is no model, or has no tokenizer.
     """
     for package in ("accelerate", *(["peft"] if settings.finetune.lora else [])):
         require_package(package, "language", "fine-tuning")
@@ -39,25 +46,44 @@ def check_base(settings: ToxicitySettings, options: Options) -> Path | None:
     if tokenizer is None:
         raise CheckpointError(base, "holds no tokenizer", "save it beside the model, with save_pretrained")
     if tokenizer.pad_token_id is None:
-        remedy = "set, and saved with the base: tokenizer.pad_token = tokenizer.eos_token does for most"
-        raise SettingError(f"the pad token of the tokenizer in {base}", None, remedy)
+        remedy = "set one and save it with the base: tokenizer.pad_token = tokenizer.eos_token does for most"
+        raise SettingError.because(f"the tokenizer in {base}", "has no pad token", remedy)
     return base
 
 
 def prepare_base(settings: ToxicitySettings, folders: StageFolders, options: Options) -> Path:
-    """The folder of the base: the embedded one is trained if it is not there yet."""
+    """Find the base; train the embedded one if it is not there yet.
+
+    Args:
+        settings: Which base, and how the embedded one is made.
+        folders: Where the embedded one is kept.
+        options: Whether to show bars.
+
+    Returns:
+        The folder of the base.
+    """
     if settings.base != EMBEDDED:
         return find_model_folder(settings.base)
     make = partial(load_tiny_base, settings=settings.pretrain, seed=settings.seed, progress=options.progress)
-    ((_, folder),) = parallel.run_parallel(
-        make, [folders.base], 1
-    )  # on one thread, so that its weights do not depend on the rest
-
+    # One job runs on one thread, whatever the machine has: the weights do not depend on it.
+    ((_, folder),) = parallel.run_parallel(make, [folders.base], 1)
     return folder
 
 
 def draw_prompts(settings: ToxicitySettings, model: Path, ready: PreparedTexts) -> tuple[str, ...]:
-    """So many different prompts of the test texts, drawn with the seed, all long enough for the tokens of a model."""
+    """Draw different prompts of the test texts that are long enough for the tokens of a model.
+
+    Args:
+        settings: How many prompts, their fewest tokens, and the seed.
+        model: The folder whose tokenizer counts the tokens.
+        ready: The prepared texts.
+
+    Returns:
+        The prompts in the order drawn.
+
+    Raises:
+        SettingError: There are fewer such prompts.
+    """
     tokenizer = tokenizer_of(model)
     different = sorted({row.prompt for row in ready.test})
     random.Random(f"{settings.seed} prompts").shuffle(different)

@@ -20,7 +20,19 @@ TOGETHER = "together"
 
 
 def plan_text_fits(settings: AlignSettings, texts: TextSettings, labels: Sequence[str]) -> dict[str, TextComparison]:
-    """Every fit by its name: one pair of each kind, all together, which takes longest, and then the others."""
+    """Plan every fit: one pair of each kind, all together (the longest), and then the others.
+
+    Args:
+        settings: Sites, ranks, controls and the training of the maps.
+        texts: The fine-tunes and the sizes of their sets of pairs.
+        labels: The kind of each fine-tune.
+
+    Returns:
+        The fits by name, in the order they run.
+
+    Raises:
+        RankError: A rank is larger than the width of the first site.
+    """
     widths = {site: _site_width(texts.models[0].model, site) for site in settings.sites}
     headline = settings.rank or widths[settings.sites[0]] // 2
     for rank in (headline, *settings.ranks):
@@ -59,7 +71,12 @@ def plan_text_fits(settings: AlignSettings, texts: TextSettings, labels: Sequenc
 
 
 def check_fits(settings: AlignSettings, module: nn.Module) -> None:
-    """Raise, before anything is trained, for a site that models of this shape lack and a rank that does not fit it."""
+    """Check sites and ranks before anything is trained.
+
+    Raises:
+        UnknownNameError: Models of this shape lack a site.
+        SettingError: A rank is larger than the width of its site.
+    """
     model = wrap(module.eval(), name="the base")
     widths = [model.at(site).width for site in settings.sites]
     named = [("align.rank", settings.rank or 1, width) for width in widths]

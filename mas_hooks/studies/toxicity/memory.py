@@ -62,7 +62,17 @@ def base_skeleton(settings: ToxicitySettings, folder: Path | None) -> nn.Module:
 
 
 def check_memory(settings: ToxicitySettings, module: nn.Module, todo: Sequence[str], options: Options) -> None:
-    """Print what the stages take that are still to be done, and raise MemoryPlanError for one that does not fit."""
+    """Print what the stages take that are still to be done, and check that each fits.
+
+    Args:
+        settings: Of the study.
+        module: A model of the base's shape.
+        todo: The stages to be done.
+        options: Processes and device.
+
+    Raises:
+        MemoryPlanError: A stage takes more than the device has free.
+    """
     shape = ModelShape.of(module)
     if options.device == "cpu" and shape.parameters > MANY:
         say(f"{shape.parameters / 1e9:.1f} billion weights take very long on the CPU; --device auto takes a card")
@@ -76,7 +86,16 @@ def check_memory(settings: ToxicitySettings, module: nn.Module, todo: Sequence[s
 
 
 def memory_table(planned: Sequence[StageMemory], free: int, device: str) -> Table:
-    """What every stage takes, and whether it fits what is free and cards of two sizes."""
+    """Show what every stage takes, and whether it fits what is free and cards of two sizes.
+
+    Args:
+        planned: The stages.
+        free: Bytes that the device has free.
+        device: Its name.
+
+    Returns:
+        The table, a line a stage.
+    """
     table = Table(title=f"memory, estimated in GiB ({free / GIB:.1f} are free on {device})", box=SIMPLE)
     for name in ("stage", "needs", "times", "here?", "24 GB?", "80 GB?"):
         table.add_column(name, no_wrap=True)
@@ -92,7 +111,16 @@ def memory_table(planned: Sequence[StageMemory], free: int, device: str) -> Tabl
 
 
 def plan_stage_memory(settings: ToxicitySettings, shape: ModelShape, options: Options) -> dict[str, list[StageMemory]]:
-    """What each stage takes."""
+    """Estimate what each stage takes.
+
+    Args:
+        settings: Of the study.
+        shape: Of the base.
+        options: Processes and device.
+
+    Returns:
+        The estimates by stage; `align` has one for pairs and one for the fit of all models.
+    """
     card = options.device != "cpu"
     jobs = 1 if card else min(options.jobs, 2 * settings.prepare.splits)
     tune, say_, align = settings.finetune, settings.responses, settings.align

@@ -1,4 +1,4 @@
-"""What the stages of the recipe `toxicity` need of one another: each is told in time which one is missing."""
+"""What the stages of the recipe `toxicity` need of one another, checked before any of them starts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,20 @@ EARLY = ("data", "finetune", "responses")
 def check_order(
     settings: ToxicitySettings, members: Sequence[ToxicityMember], folders: StageFolders, options: Options
 ) -> None:
-    """Raise, before anything is done, what would fail later: an earlier stage, a data set or the base."""
+    """Check, before anything starts, what would fail later.
+
+    Args:
+        settings: Of the study.
+        members: The fine-tunes.
+        folders: Where the stages keep what they make.
+        options: Processes and device.
+
+    Raises:
+        CheckpointError: An earlier stage has not run, or the base or the classifier is no model.
+        DataSetError: A data set has no place to be read from.
+        SettingError: A site, a rank or the batch does not fit the base, or its tokenizer has no pad token.
+        MemoryPlanError: A stage takes more memory than the device has free.
+    """
     there = {
         "data": (folders.data / splits.INDEX).is_file(),
         "finetune": all(member.model.is_dir() for member in members),

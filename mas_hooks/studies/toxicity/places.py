@@ -52,7 +52,7 @@ def tuning_settings(settings: ToxicitySettings, options: Options) -> FinetuneSet
 
 
 def _describe_base(settings: ToxicitySettings) -> object:
-    """What tells the base from others: how it is made, what is in its folder, or its name on the hub."""
+    """What the base depends on: how it is made, what is in its folder, or its name on the hub."""
     if settings.base == EMBEDDED:
         return [settings.seed, settings.pretrain.model_dump(mode="json")]
     folder = Path(settings.base).expanduser()

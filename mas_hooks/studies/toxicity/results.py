@@ -112,7 +112,7 @@ class Results:
         return "–".join(sorted((self.labels[str(name)] for name in models), key=kinds.index))
 
     def cost(self, measure: str, *, together: bool) -> list[Record]:
-        """What was told of the cost of the headline's fits."""
+        """The rows of one measure of cost, of the headline's fits or of the one fit of all models."""
         rows = [row for row in self.records if row.split == "train" and row.measure == measure and self._first(row)]
         headline = {row.comparison for row in self.headline}
         return [row for row in rows if (row.comparison == fits.TOGETHER if together else row.comparison in headline)]

@@ -14,7 +14,18 @@ from mas_hooks.studies.toxicity.settings import ToxicitySettings
 
 
 def run_toxicity(settings: ToxicitySettings, run: RunFolder, options: Options) -> None:
-    """Run the stages asked for, each as far as it is not there yet."""
+    """Run the stages asked for, each as far as it is not there yet.
+
+    Args:
+        settings: Of every stage, and which stages run.
+        run: The folder of the run.
+        options: Processes, device and bars.
+
+    Raises:
+        CheckpointError: A stage that is left out has not run before, or the base is no model.
+        DataSetError: A data set cannot be read.
+        MemoryPlanError: A stage takes more memory than the device has free.
+    """
     members = stages.toxicity_members(settings, options)
     stages.run_early_stages(settings, members, run, options)
     if "align" in settings.stages:

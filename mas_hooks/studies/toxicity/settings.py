@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -61,9 +62,9 @@ class AlignSettings(Settings):
     def _fits(self) -> AlignSettings:
         for name, given in (("sites", self.sites), ("ranks", self.ranks)):
             if len(set(given)) < len(given):
-                raise SettingError(f"align.{name}", given, "each once")
+                raise SettingError(f"align.{name}", given, f"different {name}")
         if min(self.ranks, default=1) < 1:
-            raise SettingError("align.ranks", self.ranks, "1 dim or more each")
+            raise SettingError("align.ranks", self.ranks, "sizes of 1 dim or more")
         return self
 
 
@@ -112,10 +113,19 @@ PRESETS: dict[str, dict[str, Any]] = {
 """What they set; all else is the default of the stage, which is the paper's."""
 
 
-def fill_from_preset(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with those of their preset where none are given: the named one, else the paper's beside a base."""
-    named = values.get("preset") or ("paper" if values.get("base", EMBEDDED) != EMBEDDED else "tiny")
-    return {"preset": named, **_merge(PRESETS.get(named, {}), values)}
+def fill_from_preset(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill up values that are not given: from the defaults of a recipe, and where it has none from the preset.
+
+    Args:
+        values: The values given.
+        defaults: Those that a recipe writes anew. That of a stage is whole: nothing of the preset is left in it.
+
+    Returns:
+        All of them, with the preset: the named one, else the paper's beside a base.
+    """
+    first = {**defaults, **values}
+    named = first.get("preset") or ("paper" if first.get("base", EMBEDDED) != EMBEDDED else "tiny")
+    return {"preset": named, **_merge({**PRESETS.get(named, {}), **defaults}, values)}
 
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,7 +139,15 @@ def _trees(*values: Any) -> bool:
 
 
 def parse_sources(data: Sequence[str]) -> dict[str, str | None]:
-    """Where each data set is read from, by name; None for the published one. Raises for what is no data set."""
+    """Find where each data set is read from.
+
+    Returns:
+        Its place by name; None for the published one.
+
+    Raises:
+        UnknownNameError: A name is no data set.
+        SettingError: None is named, or one twice or without its place.
+    """
     sources: dict[str, str | None] = {}
     for entry in data:
         name, equals, source = entry.partition("=")
@@ -155,7 +173,7 @@ class ToxicitySplits(SplitSettings):
 
 
 class ToxicitySettings(Settings):
-    """What the study does, stage by stage. What is not given comes from the preset.
+    """What the study does, stage by stage. What is not given, and not written anew in a recipe, comes from the preset.
 
     Example:
         >>> ToxicitySettings(base="owner/model").preset
@@ -193,14 +211,24 @@ class ToxicitySettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _from_preset(cls, values: Any) -> Any:
-        return fill_from_preset(values) if isinstance(values, dict) else values
+        return fill_from_preset(values, cls._read_new_defaults()) if isinstance(values, dict) else values
+
+    @classmethod
+    def _read_new_defaults(cls) -> dict[str, Any]:
+        """The defaults that a subclass writes anew; those of a stage as trees of values."""
+        below = cls.__mro__[: cls.__mro__.index(ToxicitySettings)]
+        names = {name for part in below for name in inspect.get_annotations(part)}
+        fields = {name: field for name, field in cls.model_fields.items() if name in names and not field.is_required()}
+        defaults = {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
+        return {name: value.model_dump() if isinstance(value, Settings) else value for name, value in defaults.items()}
 
     @model_validator(mode="after")
     def _fits(self) -> ToxicitySettings:
-        """A setting that fits nothing is told before anything is done."""
+        """Raise, before anything is done, for a setting that fits nothing."""
         parse_sources(self.data)
         if self.base != EMBEDDED and self.pretrain != BaseSettings():
-            raise SettingError("pretrain", "set", f"left alone beside --base {self.base}: it makes the embedded base")
+            problem = f"is set beside --base {self.base}, but makes the embedded base alone"
+            raise SettingError.because("pretrain", problem, "leave one of the two out")
         if 2 * self.align.margin >= self.responses.tokens:
             allowed = f"below {self.responses.tokens // 2}, so that texts of {self.responses.tokens} tokens have room"
             raise SettingError("align.margin", self.align.margin, allowed)

@@ -34,7 +34,17 @@ def toxicity_members(settings: ToxicitySettings, options: Options) -> list[Toxic
 def run_early_stages(
     settings: ToxicitySettings, members: Sequence[ToxicityMember], run: RunFolder, options: Options
 ) -> None:
-    """Do the early stages that are asked for, as far as they are not there; tell which earlier one is missing."""
+    """Do the early stages that are asked for, as far as they are not there.
+
+    Args:
+        settings: Of every stage, and which stages run.
+        members: The fine-tunes, toxic ones first.
+        run: The folder of the run.
+        options: Processes, device and bars.
+
+    Raises:
+        CheckpointError: An earlier stage is left out and has not run before.
+    """
     folders = places.StageFolders.of(settings, options)
     early: dict[str, Callable[[], list[Record]]] = {
         "data": lambda: _prepare_data(settings, folders, options),

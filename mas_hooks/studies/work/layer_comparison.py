@@ -55,7 +55,8 @@ class LayerComparison(Settings):
     @model_validator(mode="after")
     def _check_inputs(self) -> LayerComparison:
         if (self.texts is None) == (self.pairs is None):
-            raise SettingError("texts and pairs of a comparison", "none or both", "one of them")
+            problem = "has neither texts nor pairs" if self.texts is None else "has both texts and pairs"
+            raise SettingError.because("the comparison of layers", problem, "give one of the two")
         return self
 
     @property

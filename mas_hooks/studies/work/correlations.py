@@ -48,10 +48,12 @@ def correlate(
         SettingError: The sites do not match the toys, or the toys have different tasks and read different trials.
     """
     if len(sites) != len(toys):
-        raise SettingError("sites", sites, f"one per toy, {len(toys)}")
+        raise SettingError("sites", sites, f"a list of {len(toys)}, one per toy")
     tasks = [(sets.task, dict(sets.task_settings)) for sets in toys]
     if any(sets != tasks[0] for sets in tasks):
-        raise SettingError("the tasks of toys to correlate", tasks, "one and the same: they must read the same trials")
+        raise SettingError(
+            "the list of the toys' tasks", tasks, "a single task repeated: all toys read the same trials"
+        )
     loaded = [load_toy(sets, progress=False) for sets in toys]
     shared_task = loaded[0].task
     size = PER_QUANTITY * len(shared_task.draw_quantities())

@@ -55,7 +55,8 @@ class LayerComparison(Settings):
     @model_validator(mode="after")
     def _check_inputs(self) -> LayerComparison:
         if (self.texts is None) == (self.pairs is None):
-            raise SettingError("texts and pairs of a comparison", "none or both", "one of them")
+            allowed = "given where there are no texts" if self.texts is None else "left out where there are texts"
+            raise SettingError("pairs", self.pairs, allowed)
         return self
 
     @property

@@ -60,7 +60,9 @@ class StitchTexts(Settings):
         if self.data is None:
             corpus = pack_texts(len(model.tokenizer), self.context)
             if corpus.tokenizer.get_vocab() != model.tokenizer.get_vocab():
-                raise SettingError("data", None, f"given: {model.name} has a tokenizer of its own")
+                raise SettingError(
+                    "data", None, f"a file or folder of texts: {model.name} has another tokenizer than the small models"
+                )
             parts = [corpus.train, corpus.valid, corpus.test]
         else:
             named = zip(PARTS, _split_texts(self.data, self.seed), strict=True)

@@ -51,7 +51,7 @@ class ToyComparison(Settings):
         """Raise SettingError for what would fail after the toys are trained; no toy is built for this check."""
         for name, given in (("variables", self.variables), ("sites", self.sites)):
             if len(given) != len(self.toys):
-                raise SettingError(name, given, f"one per toy, {len(self.toys)}")
+                raise SettingError(name, given, f"a list of {len(self.toys)}, one per toy")
         if min(self.sizes) < 1:
             raise SettingError("sizes", self.sizes, "three numbers of pairs, 1 or more each")
         self.draw_pairs([task(toy.task, **toy.task_settings) for toy in self.toys], (1, 1, 1))

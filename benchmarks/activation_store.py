@@ -48,14 +48,14 @@ class Settings(Base):
 
 
 def main(settings: Settings) -> list[Measurement]:
-    """Each variant in a process of its own, whose memory no other has touched; the data sets from small to large.
+    """Time each variant in a fresh process, whose memory no other variant has touched; data sets from small to large.
 
-    peak_mb is how much resident memory grew above what the process held after a first small run.
+    peak_mb is how much resident memory grows above what the process holds after a first small run.
     """
-    return [row for variant in VARIANTS for row in _fresh(settings, variant)]
+    return [row for variant in VARIANTS for row in _run_process(settings, variant)]
 
 
-def _fresh(settings: Settings, variant: str) -> list[Measurement]:
+def _run_process(settings: Settings, variant: str) -> list[Measurement]:
     command = [sys.executable, __file__, settings.model_dump_json(), variant]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     sites = settings.layers * settings.width * torch.empty(0, dtype=getattr(torch, settings.dtype)).itemsize
@@ -109,7 +109,7 @@ def _run(model: HookedModel, settings: Settings, variant: str, batches: int, par
 
 
 def _resident_mb(kind: str) -> float | None:
-    """VmRSS or VmHWM, the resident memory now or at its peak; None where the system does not tell."""
+    """VmRSS or VmHWM, the resident memory now or at its peak; None where the system does not report it."""
     status = Path("/proc/self/status")
     if not status.exists():
         return None
@@ -117,8 +117,8 @@ def _resident_mb(kind: str) -> float | None:
     return int(line.split()[1]) / 1024
 
 
-def _timed(settings: Settings, variant: str) -> list[dict[str, float | None]]:
-    """What the fresh process does: one small run to warm up, then each data set."""
+def _time_collections(settings: Settings, variant: str) -> list[dict[str, float | None]]:
+    """Collect one small data set to warm up, then time each data set; this runs in the fresh process."""
     torch.set_num_threads(settings.threads)
     model, clear, measured = _model(settings), Path("/proc/self/clear_refs"), []
     with tempfile.TemporaryDirectory(dir=settings.folder) as parent:
@@ -135,4 +135,4 @@ def _timed(settings: Settings, variant: str) -> list[dict[str, float | None]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_timed(Settings.model_validate_json(sys.argv[1]), sys.argv[2])))
+    print(json.dumps(_time_collections(Settings.model_validate_json(sys.argv[1]), sys.argv[2])))

@@ -58,7 +58,7 @@ class Settings(Base):
 
 
 def main(settings: Settings) -> list[Measurement]:
-    """Each variant's pass over all minibatches, in milliseconds a minibatch; values are checked before.
+    """Time each variant's pass over all minibatches, in milliseconds a minibatch, after its values are checked.
 
     `floor_share` of ours is the time of both forwards over ours: 0.8 is an overhead of 25%.
     """
@@ -69,8 +69,8 @@ def main(settings: Settings) -> list[Measurement]:
         OURS: lambda: _ours(models, ids, settings),
     }
     if settings.plain:
-        variants["kernels once, loop over pairs"] = lambda: _looped(models, ids, kernels_once=True)
-        variants["each pair alone"] = lambda: _looped(models, ids, kernels_once=False)
+        variants["kernels once, loop over pairs"] = lambda: _loop_over_pairs(models, ids, kernels_once=True)
+        variants["each pair alone"] = lambda: _loop_over_pairs(models, ids, kernels_once=False)
     with torch.no_grad():
         _check(variants, settings)
         times = _times(variants, settings)
@@ -141,8 +141,8 @@ def _pair(x: Tensor, y: Tensor, *, kernels_once: bool) -> Tensor:
     return torch.stack([_hsic(k, other), _hsic(k, k), _hsic(other, other)])
 
 
-def _looped(models: list[HookedModel], ids: list[Tensor], *, kernels_once: bool) -> Tensor:
-    """HSIC₁ pair by pair; each pair alone makes both kernels anew, as a function of two sets of rows does."""
+def _loop_over_pairs(models: list[HookedModel], ids: list[Tensor], *, kernels_once: bool) -> Tensor:
+    """HSIC₁ by pairs. Without `kernels_once` each pair builds both kernels, as a function of two matrices does."""
     terms = []
     for batch in ids:
         sides = [_hidden(model, batch) for model in models]

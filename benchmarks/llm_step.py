@@ -25,7 +25,7 @@ PEER_ERRORS = (ImportError, RuntimeError, ValueError, TypeError, AttributeError,
 
 
 class Peer(NamedTuple):
-    """A variant of another library: what is printed, how its step is made, what must be installed."""
+    """A variant of another library: the printed name, the function that makes its step, the package it needs."""
 
     variant: str
     make: Callable[..., Callable[[], float]]
@@ -80,7 +80,7 @@ class Settings(Base):
 
 
 def make(settings: Settings) -> steps.StepBench:
-    """The model and the batch. Wanted is what the model says without a swap, so that a swap shows in the loss."""
+    """The model and the batch. The labels are what the model says without a swap: a swap shows in the loss."""
     device = _device(settings.device)
     auto = torch.bfloat16 if device.type == "cuda" else torch.float32
     dtype = auto if settings.dtype == "auto" else getattr(torch, settings.dtype)
@@ -108,7 +108,7 @@ def make(settings: Settings) -> steps.StepBench:
 
 
 def main(settings: Settings) -> list[Measurement]:
-    """Every variant on one batch; they take turns, so that the machine's moods hit all."""
+    """Time every variant on one batch. They take turns: a slow moment of the machine hits all."""
     unknown = [name for name in settings.peers if name not in PEERS]
     if unknown:
         raise UnknownNameError("library", unknown[0], PEERS, "--peers")
@@ -131,7 +131,7 @@ def _device(named: str) -> torch.device:
 
 
 def first_losses(settings: Settings, bench: steps.StepBench) -> tuple[dict[str, Callable[[], float]], dict[str, float]]:
-    """The steps that can be timed, and the first loss of each. Raises UnequalLossError where one is not the same."""
+    """The steps that can be timed, and the first loss of each. Raises UnequalLossError where they differ."""
     variants = {"plain hooks": steps.plain(bench)}
     variants |= {variant: steps.ours_step(bench, path) for variant, path in OURS.items()}
     losses = {variant: step() for variant, step in variants.items()}

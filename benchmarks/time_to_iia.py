@@ -40,7 +40,7 @@ def main(settings: Settings) -> list[Measurement]:
     runs: dict[str, list[dict[str, float]]] = {start: [] for start in settings.starts}
     for _ in range(settings.repeats):
         for start in settings.starts:
-            runs[start].append(_fresh(settings, start))
+            runs[start].append(_time_process(settings, start))
     ours = statistics.median(run["seconds"] for run in runs[settings.starts[0]])
     return [_row(settings, start, runs, ours) for start, runs in runs.items()]
 
@@ -49,8 +49,8 @@ def _toy(settings: Settings, seed: int) -> ToySettings:
     return ToySettings(width=settings.width, training=TrainSettings(seed=seed))
 
 
-def _fresh(settings: Settings, start: str) -> dict[str, float]:
-    """One fresh process: the clock starts before it does, and stops when it reports the goal."""
+def _time_process(settings: Settings, start: str) -> dict[str, float]:
+    """Time a fresh process: the clock starts before the process and stops when it reports the goal."""
     began = time.perf_counter()
     command = [sys.executable, __file__, settings.model_dump_json(), start]
     done = subprocess.run(command, check=True, capture_output=True, text=True)

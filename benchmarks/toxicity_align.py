@@ -65,7 +65,7 @@ class Settings(Base):
     steps: int | None = Field(default=None, ge=1)
     """How many are timed, after one that is not; None for those of the sizes (paper 20; 3,000 is a whole fit)."""
     every: bool = False
-    """Every pair of models and every model alone, in place of one of each."""
+    """Every pair of models and every model alone; else one of each."""
     device: str = "cpu"
     """Where they run."""
     dtype: Literal["float32", "bfloat16"] | None = None
@@ -73,7 +73,7 @@ class Settings(Base):
 
 
 def main(settings: Settings) -> list[Measurement]:
-    """One row for each fit: milliseconds of a step, tokens and pairs a second, peak memory with data and the test."""
+    """Measure each fit: milliseconds of a step, tokens and pairs a second, peak memory with data and the test."""
     device = torch.device(settings.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise DeviceError.missing(settings.device)
@@ -86,13 +86,15 @@ def main(settings: Settings) -> list[Measurement]:
         for seed in range(settings.models)
     ]
     sites = [model.at(settings.site) for model in wrapped]
-    written = [_written(model, sizes.sequences, settings.tokens, seed) for seed, model in enumerate(wrapped)]
+    written = [_draw_responses(model, sizes.sequences, settings.tokens, seed) for seed, model in enumerate(wrapped)]
     pairs = mh.text_pairs(written, sizes.pairs, margin=settings.margin)
     kept, rows = SharedActivations(), []
     with share_activations(kept), freeze_models([model.module for model in wrapped]):
         for name, chosen in _fits(settings):
             measured: list[Measurement] = []
-            work = partial(_measured, settings, sizes, [sites[number] for number in chosen], _between(pairs, chosen))
+            work = partial(
+                _measure_fit, settings, sizes, [sites[number] for number in chosen], _select_pairs(pairs, chosen)
+            )
             peak = peak_mb(lambda work=work, measured=measured: measured.append(work()), settings.device)
             rows.append(replace(measured[0], variant=name, peak_mb=peak, dtype=str(dtype).removeprefix("torch.")))
     return rows
@@ -106,7 +108,7 @@ def _fits(settings: Settings) -> list[tuple[str, tuple[int, ...]]]:
     return [*alone, *((f"models {a} and {b}", (a, b)) for a, b in twos), ("all together", tuple(range(count)))]
 
 
-def _written(model: HookedModel, sequences: int, tokens: int, seed: int) -> ResponseTokens:
+def _draw_responses(model: HookedModel, sequences: int, tokens: int, seed: int) -> ResponseTokens:
     """Random tokens in place of texts, with the model's own next token after each."""
     vocabulary = getattr(model.module, "config").vocab_size  # noqa: B009 - a module knows no config by type
     ids = torch.randint(0, vocabulary, (sequences, tokens), generator=torch.Generator().manual_seed(seed))
@@ -115,20 +117,22 @@ def _written(model: HookedModel, sequences: int, tokens: int, seed: int) -> Resp
     return ResponseTokens(ids, torch.cat(said), vocabulary)
 
 
-def _between(pairs: Sequence[DirectedPairs], chosen: tuple[int, ...]) -> list[DirectedPairs]:
-    """Training, validation and test pairs between some models, numbered as they are chosen."""
+def _select_pairs(pairs: Sequence[DirectedPairs], chosen: tuple[int, ...]) -> list[DirectedPairs]:
+    """The training, validation and test pairs between some models, renumbered in the order of `chosen`."""
     return [{(i, j): split[a, b] for i, a in enumerate(chosen) for j, b in enumerate(chosen)} for split in pairs]
 
 
-def _measured(settings: Settings, sizes: Sizes, sites: Sequence[Site], pairs: Sequence[DirectedPairs]) -> Measurement:
-    """One fit: its data, the timed steps, and the test."""
+def _measure_fit(
+    settings: Settings, sizes: Sizes, sites: Sequence[Site], pairs: Sequence[DirectedPairs]
+) -> Measurement:
+    """Build the data of one fit, time its steps, and run its test."""
     rank = settings.rank or sites[0].width // 2
     plan = mh.methods.stepwise(mh.MapSpec(rank=rank))
     plan = plan.model_copy(update={"models": "one"}) if len(sites) == 1 else plan
     alignment = Alignment.from_plan(plan, sites)
     fit = FitSettings(batch_size=sizes.batch, micro_batch=sizes.micro, steps=sizes.steps + 1, select_by="loss")
     loop = FitLoop(alignment, plan, (pairs[0], pairs[1]), fit, {})
-    spent = [_timed(loop, settings.device) for _ in range(sizes.steps + 1)][1:]
+    spent = [_time_step(loop, settings.device) for _ in range(sizes.steps + 1)][1:]
     evaluate(alignment, pairs[2])
     median = statistics.median(spent)
     swapped = len(sites) ** 2 * min(sizes.batch, sizes.pairs[0])
@@ -151,7 +155,7 @@ def _measured(settings: Settings, sizes: Sizes, sites: Sequence[Site], pairs: Se
     )
 
 
-def _timed(loop: FitLoop, device: str) -> float:
+def _time_step(loop: FitLoop, device: str) -> float:
     """Milliseconds of one optimiser step."""
     began = time.perf_counter()
     loop.step()

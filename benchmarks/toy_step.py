@@ -54,7 +54,16 @@ class Bench:
 
 
 def make(width: int, batch: int, settings: Settings) -> Bench:
-    """The models in eval mode, frozen, and a batch of Full pairs."""
+    """Build the models in eval mode, frozen, and draw a batch of Full pairs.
+
+    Args:
+        width: Units of each GRU.
+        batch: Pairs a direction.
+        settings: The seed and the rank.
+
+    Returns:
+        What every variant of the step starts from.
+    """
     torch.manual_seed(settings.seed)
     known = task("multi_object")
     models = [RecurrentModel(len(known.vocabulary.tokens), width).eval().requires_grad_(False) for _ in range(2)]
@@ -136,7 +145,7 @@ def _states_at(model: RecurrentModel, cell: nn.GRUCell, pairs: Pairs) -> Tensor:
 
 
 def _rerun(bench: Bench, way: tuple[int, int], cell: nn.GRUCell, maps: list[nn.Module], given: Tensor) -> Tensor:
-    """Logits of the whole target sequences, the swap made at each row's own step."""
+    """Logits of the whole target sequences, each row swapped at its step."""
     model, ids, at = bench.models[way[1]], bench.pairs.target_inputs, bench.pairs.target_where.columns
     assert isinstance(ids, Tensor)
     mask = (torch.arange(cell.hidden_size) < bench.rank).float()
@@ -145,15 +154,15 @@ def _rerun(bench: Bench, way: tuple[int, int], cell: nn.GRUCell, maps: list[nn.M
         state = cell(model.embedding(ids[:, column]), state)
         rows = at == column
         if rows.any():
-            kept = (1 - mask) * functional.linear(state[rows], _rebuilt(maps[way[1]]))
-            mixed = kept + mask * functional.linear(given[rows], _rebuilt(maps[way[0]]))
-            state = state.index_put((rows.nonzero()[:, 0],), mixed @ _rebuilt(maps[way[1]]))
+            kept = (1 - mask) * functional.linear(state[rows], _rebuild_matrix(maps[way[1]]))
+            mixed = kept + mask * functional.linear(given[rows], _rebuild_matrix(maps[way[0]]))
+            state = state.index_put((rows.nonzero()[:, 0],), mixed @ _rebuild_matrix(maps[way[1]]))
         logits.append(model.head(state))
     return torch.stack(logits, 1)
 
 
-def _rebuilt(rotation: nn.Module) -> Tensor:
-    """The matrix of a rotation, evaluated anew: one read or write of a map that nobody caches."""
+def _rebuild_matrix(rotation: nn.Module) -> Tensor:
+    """Evaluate the matrix of a rotation again: one read or write of a map that nobody caches."""
     matrix = rotation.weight
     assert isinstance(matrix, Tensor)
     return matrix
@@ -166,7 +175,7 @@ def _loss(logits: Tensor, pairs: Pairs) -> Tensor:
 
 
 def main(settings: Settings) -> list[Measurement]:
-    """Every variant at every width and batch; the variants take turns, so that the machine's moods hit all."""
+    """Time every variant at every width and batch. They take turns: a slow moment of the machine hits all."""
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     try:

@@ -15,7 +15,7 @@ from mas_hooks.core.files import ensure_writable, write_json
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One variant of a benchmark. None does not apply.
+    """One variant of a benchmark. A field that does not apply is None.
 
     ms_*: milliseconds of what `bench` repeats; tokens_per_s, pairs_per_s: throughput at the median; peak_mb: peak
     resident memory, on a GPU peak of what is allocated; floor_share: share of the hardware's floor; ratio: this
@@ -46,9 +46,9 @@ class Measurement:
 
 
 def peak_mb(call: Callable[[], object], device: str = "cpu") -> float | None:
-    """Peak memory in MB while a call runs: allocated on a GPU, else resident; None where the system does not tell.
+    """Peak memory in MB while a call runs: allocated on a GPU, else resident; None where the system does not report it.
 
-    What the process holds besides counts too.
+    What the process holds already counts too.
     """
     if device.startswith("cuda"):
         import torch
@@ -71,7 +71,7 @@ def check_writable(path: Path) -> None:
 
 
 def write_measurements(path: Path, rows: Sequence[Measurement]) -> None:
-    """Write the rows as a JSON list, whole or not at all. Raises OutputFolderError."""
+    """Write the rows as a JSON list, whole or not at all. Raises OutputFolderError where it cannot."""
     write_json(path, [{key: value for key, value in asdict(row).items() if value is not None} for row in rows])
 
 

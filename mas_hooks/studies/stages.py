@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 
 def train_toys(toys: Sequence[ToySettings], options: Options) -> list[tuple[ToySettings, Toy]]:
-    """Every different toy once, from the cache or trained now, in the order given; each is told of when it is ready."""
+    """Load or train every different toy once, and print a line about each when it is ready; in the order given."""
     different = list({settings.key: settings for settings in toys}.values())
     toys_by_key: dict[str, Toy] = {}
     for settings, toy in parallel.run_parallel(load_toy, different, options.jobs):
@@ -40,7 +40,16 @@ def train_toys(toys: Sequence[ToySettings], options: Options) -> list[tuple[ToyS
 
 
 def accuracy_record(settings: ToySettings, toy: Toy, name: str | None = None) -> Record:
-    """How well a toy knows its task, under a name that tells it apart from the others of a study."""
+    """Record how well a toy knows its task.
+
+    Args:
+        settings: The settings of the toy.
+        toy: The trained toy.
+        name: A name that is unique in the study; default the usual name of the toy.
+
+    Returns:
+        Its accuracy over the trials of its last check.
+    """
     name, trained = name or settings.name, toy.trained
     described = Record(
         split="train", source_model=name, target_model=name, measure="trial_accuracy", task=settings.task
@@ -54,9 +63,9 @@ def run_comparisons(
     options: Options,
     runner: Callable[[Work[Planned]], list[Record]] = toy_comparison.run_toy_comparison,
 ) -> Iterator[tuple[str, list[Record]]]:
-    """Fit and test what the run has not finished yet; each name with its records as it ends.
+    """Fit and test what the run has not finished yet, and yield each name with its records as it ends.
 
-    Call `run.finish_stage(name, records)` on each before asking for the next: from then on a resumed run leaves it out.
+    Call `run.finish_stage(name, records)` on each before the next: a resumed run then leaves it out.
 
     Args:
         planned: The comparisons by name.
@@ -80,9 +89,18 @@ def run_comparisons(
 def follow_work(
     work: Callable[[Argument], Result], todo: Sequence[Argument], options: Options, label: str, before: int = 0
 ) -> Iterator[tuple[Argument, Result, str, str]]:
-    """Pieces of work in parallel, under a bar: each with its result, how many are done, and the time that is left.
+    """Run pieces of work in parallel under a progress bar, and yield each with its result as it ends.
 
-    before: pieces that were done earlier. The last two are words for a line: "3/6", ", about 0:01:00 left" or nothing.
+    Args:
+        work: What runs one piece.
+        todo: The pieces.
+        options: Processes and bars.
+        label: What the bar says.
+        before: How many pieces were done earlier; the count goes on from there.
+
+    Returns:
+        For each piece: the piece, its result, how many are done ("3/6"), and the time that is left
+        (", about 0:01:00 left", or nothing after the last).
     """
     began, total = time.monotonic(), before + len(todo)
     with progress_bar(total, label, initial=before, shown=options.progress, line=max(1, options.jobs)) as whole:
@@ -100,7 +118,10 @@ def print_files(paths: Sequence[Path]) -> None:
 
 
 def redraw_run(run_dir: Path) -> list[Path]:
-    """The figures that the recipe of a run draws of its own, or else the usual ones under the usual table."""
+    """Draw a run again with the figures of its recipe; without any, print the usual table and draw the usual figures.
+
+    Raises CheckpointError where the run holds no records yet.
+    """
     recipe = read_json(run_dir / SETTINGS).get("recipe") if (run_dir / SETTINGS).exists() else None
     draw = registry.load_study("recipes", recipe).draw if recipe in registry.study_names("recipes") else None
     if draw is not None:
@@ -127,7 +148,15 @@ def run_stages(
     runner: Callable[[Work[Planned]], list[Record]],
     label: str,
 ) -> None:
-    """Run what the run has not finished yet, each piece a stage of its own, told by name as it ends."""
+    """Run what the run has not finished yet, each piece as a stage; print its name as it ends.
+
+    Args:
+        planned: The pieces by name.
+        run: The folder of the run.
+        options: Processes, device and bars.
+        runner: What runs one piece in a process of its own.
+        label: What the progress bar says.
+    """
     todo = _unfinished_work(planned, run, options)
     for work, rows, done, left in follow_work(runner, todo, options, label, len(planned) - len(todo)):
         run.finish_stage(work.name, rows)

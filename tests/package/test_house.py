@@ -81,7 +81,7 @@ def is_settings(node):
     """Settings classes and records are lists of fields, and no limit makes them easier to read."""
     bases = {getattr(base, "id", getattr(base, "attr", "")) for base in node.bases}
     return (
-        node.name == "Record"
+        node.name in {"Record", "Measurement"}
         or any(base.endswith(("Settings", "BaseModel")) for base in bases)
         or bool(bases & {"Settings"})
     )

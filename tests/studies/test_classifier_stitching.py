@@ -36,6 +36,7 @@ from mas_hooks.studies.work.classifier_stitching import (
     stitch_classifiers,
 )
 from mas_hooks.studies.work.layer_comparison import LayerComparison, LayeredModel
+from mas_hooks.studies.work.stitching import StitchTexts
 
 LAYERS = 4
 BASE = Encoder(layers=LAYERS, width=16, steps=3, batch=8)
@@ -186,6 +187,8 @@ def test_layers_of_classifiers_are_compared_by_cka(members, tmp_path):
     assert values[(f"blocks.{LAYERS - 1}.hook_resid_post",) * 2] < 1 - 1e-6
     with refused(SettingError, "the comparison of layers has neither texts nor pairs"):
         LayerComparison(a=sides[0], b=sides[1])
+    with refused(SettingError, "pairs is PairTexts(", "left out where there are texts"):
+        LayerComparison(a=sides[0], b=sides[1], texts=StitchTexts(), pairs=PairTexts(count=24))
 
 
 def test_training_is_kept_repeatable_and_leaves_the_frozen_blocks(cache, members, tmp_path, monkeypatch):

@@ -45,5 +45,5 @@ def test_the_rows_are_all_positions_but_padding_and_e(small_settings, small_toys
 
 
 def test_toys_of_different_tasks_are_refused():
-    with pytest.raises(SettingError, match="must read the same trials"):
+    with pytest.raises(SettingError, match="all toys read the same trials"):
         correlate((ToySettings(), ToySettings(task="rounding")), ["state"] * 2)

@@ -183,7 +183,7 @@ def test_texts_of_ones_own(tmp_path):
     ):
         StitchTexts(data=str(tmp_path), context=500).rows(model)
     other = wrap(model.module, tokenizer=byte_pairs(["pears and apples, apples and pears"], 270), name="gelu-2l")
-    with pytest.raises(SettingError, match=r"data is None, but must be given: gelu-2l has a tokenizer of its own"):
+    with pytest.raises(SettingError, match=r"data is None, but must be a file or folder of texts: gelu-2l has another"):
         TEXTS.rows(other)
 
 

@@ -17,7 +17,13 @@ from mas_hooks.studies.work import correlations
 
 
 def run_demo(settings: DemoSettings, run: RunFolder, options: Options) -> None:
-    """Run every stage that is not done yet, then print the table and draw the figures."""
+    """Run every stage that is not done yet, then print the table and draw the figures.
+
+    Args:
+        settings: What the toys learn and how they are aligned.
+        run: The folder of the run; what it has finished is not done again.
+        options: Processes, device and progress bars.
+    """
     planned = plan_comparisons(settings, options.device)
     toys = planned[f"mas-full-{settings.init}"].toys
     models = [toy.name for toy in toys]
@@ -36,7 +42,16 @@ def run_demo(settings: DemoSettings, run: RunFolder, options: Options) -> None:
 
 
 def keep_rows(rows: list[Record], models: Sequence[str], *, final: bool) -> list[Record]:
-    """The rows as those of one comparison, DAS within each model included; test rows only of the settings' start."""
+    """Put the rows of a fit under the one comparison of the demo, DAS within each model included.
+
+    Args:
+        rows: Rows of a fit, or of a stage before the fits.
+        models: The names of the two models, in the order of the comparison.
+        final: Whether the maps began where the settings say. Only then are the test rows kept.
+
+    Returns:
+        The rows, with their recipe, their comparison and the numbers of their models.
+    """
     shared = {"recipe": "demo", "comparison": " × ".join(models)}
     number = {name: index for index, name in enumerate(models)}
     kept = [row for row in rows if final or row.split != "test"]

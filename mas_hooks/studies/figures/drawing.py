@@ -39,7 +39,19 @@ BOUNDS = {"c": "MAS, the same direction"}
 
 
 def draw_panels(run_dir: Path, marks: Sequence[Shown], rows: Sequence[Record], letters: Sequence[str]) -> list[Path]:
-    """Draw what the records allow; every file appears whole under its name."""
+    """Draw the panels whose values are among the records, and write `figures.md`.
+
+    Every file appears whole under its name, or not at all.
+
+    Args:
+        run_dir: The folder of the run.
+        marks: Everything that the panels show, over all seeds.
+        rows: The records of the run.
+        letters: The panels to draw, from a to g.
+
+    Returns:
+        The paths of the figures and of the page.
+    """
     values = {
         **results.gather_results(marks, rows),
         **results.read_correlations(rows),

@@ -39,8 +39,8 @@ class Shown:
     """One mark of a panel: where it stands, the fit it is taken from, and in which direction.
 
     way: source and target; None is the worst trained direction. bounds: fits of the models with themselves, of which
-    the lower one is the dashed line. headline: what its panel is about, so that its controls are always run. control:
-    of the fit, in place of the fit itself.
+    the lower one is the dashed line. headline: whether the panel is about this mark; its controls are then always
+    run. control: the control of the fit that is shown in place of the fit itself.
     """
 
     panel: str
@@ -64,7 +64,7 @@ class Correlated:
 
 
 def fit_name(fit: ToyComparison) -> str:
-    """What a fit is called in records and folders: readable, and no two alike. Controls do not tell fits apart."""
+    """The name of a fit in records and folders: readable and unique. Fits that differ in controls alone share it."""
     bare = fit.model_copy(update={"controls": (), "device": "cpu"})
     toys = "_".join(f"{toy.task}.{toy.name}" for toy in fit.toys)
     size = f"-k{fit.plan.maps.rank}" if fit.plan.maps else ""
@@ -76,7 +76,7 @@ def fit_name(fit: ToyComparison) -> str:
 
 @dataclass(frozen=True)
 class Fits:
-    """Makes the fits of one seed; everything that they have in common."""
+    """What the fits of one seed have in common; its methods make them."""
 
     seed: int
     settings: FitSettings
@@ -88,11 +88,31 @@ class Fits:
     training: TrainSettings
 
     def maps(self, rank: int = RANK, init: Init = "random", *, zscore: bool = False) -> MapSpec:
-        """Random starts, as the paper's, unless named; centred."""
+        """Describe the maps of a fit, which are centred.
+
+        Args:
+            rank: Shared dims.
+            init: Where the maps begin; random as in the paper.
+            zscore: Whether each unit is scaled to unit variance first.
+
+        Returns:
+            What makes the maps at any width.
+        """
         return MapSpec(rank=rank, centre=True, zscore=zscore, scale=self.scale, init=init)
 
     def toy(self, task: str, cell: Architecture = "gru", number: int = 0) -> ToySettings:
-        """Model `number` (0 or 1) of a kind. Two of one number begin with the same embeddings: never compare those."""
+        """Describe a toy of this seed.
+
+        Two toys of the same number begin with the same embeddings: never compare those.
+
+        Args:
+            task: What the toy learns.
+            cell: Its architecture.
+            number: 0 or 1, the first or the second toy of its kind.
+
+        Returns:
+            The settings that train or load the toy.
+        """
         slow = task == "arithmetic" and self.training == TrainSettings()
         training = (SLOW_TO_LEARN if slow else self.training).model_copy(update={"seed": 2 * self.seed + number})
         dropout = 0.0 if task == "arithmetic" else None
@@ -101,7 +121,17 @@ class Fits:
     def of(
         self, plan: Plan, toys: Sequence[ToySettings], variables: str | tuple[str, ...], place: Place = "hidden state"
     ) -> ToyComparison:
-        """A fit of these toys at a place; one variable for all, or one each."""
+        """Describe a fit of some toys.
+
+        Args:
+            plan: The method with its maps or its transport.
+            toys: The toys that are aligned.
+            variables: One variable for all toys, or one for each.
+            place: Where each toy is read and swapped.
+
+        Returns:
+            The fit.
+        """
         return ToyComparison(
             stepwise=plan.method == "stepwise_mas",
             toys=tuple(toys),
@@ -116,7 +146,16 @@ class Fits:
     def bound(
         self, toys: Sequence[ToySettings], variables: str | tuple[str, ...], place: Place = "hidden state"
     ) -> tuple[ToyComparison, ...]:
-        """DAS within each model: what the swap of a comparison can reach at best."""
+        """Describe DAS within each toy: what the swap of a comparison can reach at best.
+
+        Args:
+            toys: The toys of the comparison.
+            variables: One variable for all toys, or one for each.
+            place: Where each toy is read and swapped.
+
+        Returns:
+            One fit for each different pair of toy and variable.
+        """
         named = (variables,) * len(toys) if isinstance(variables, str) else variables
         members = {(toy.key, name): (toy, name) for toy, name in zip(toys, named, strict=True)}
         return tuple(self.of(methods.das(self.maps()), [toy], name, place) for toy, name in members.values())

@@ -12,7 +12,7 @@ from mas_hooks.studies.figures.results import Key, Value
 
 
 def list_missing(marks: Iterable[Shown], values: Mapping[Key, Value]) -> str:
-    """A paragraph on what is shown nowhere, as a model of it did not learn its task."""
+    """A paragraph that lists the marks without a value: a model of theirs did not learn its task."""
     keys = dict.fromkeys((mark.panel, mark.title, mark.group, mark.key) for mark in marks)
     left = ["; ".join(part for part in key if part) for key in keys if key not in values]
     lines = "\n".join(f"- {name}" for name in left)
@@ -20,7 +20,16 @@ def list_missing(marks: Iterable[Shown], values: Mapping[Key, Value]) -> str:
 
 
 def write_figures_page(values: Mapping[Key, Value], rows: Sequence[Record], names: Sequence[str]) -> str:
-    """The claims beside our values, what they rest on, the figures by name, and every value that they show."""
+    """Write the claims beside our values, what they rest on, the figures, and every value that they show.
+
+    Args:
+        values: The values of all panels, by where they stand.
+        rows: The records of the run, which say how well the toys know their tasks.
+        names: The file names of the figures.
+
+    Returns:
+        The page, in Markdown.
+    """
     agreements = claims.figure_claims(values)
     seeds = max((len(value.seeds) for value in values.values()), default=0)
     interval = "of one seed's test pairs (Wilson)" if seeds == 1 else f"of the mean over {seeds} seeds (Student's t)"

@@ -15,14 +15,20 @@ from mas_hooks.studies.stages import accuracy_record, print_files, run_compariso
 
 
 def run_figures(settings: FiguresSettings, run: RunFolder, options: Options) -> None:
-    """Train every toy once, run every fit once, then draw the panels and compare with the paper."""
+    """Train every toy once, run every fit once, then draw the panels and compare with the paper.
+
+    Args:
+        settings: Which panels, seeds and fits.
+        run: The folder of the run; what it has finished is not done again.
+        options: Processes, device and progress bars.
+    """
     planned = work.plan_fits(settings.marks(), settings.every_seed(), settings.panels, options.device)
     toys = [toy for fit in planned.values() for toy in fit.toys]
     trained = train_toys(toys, options)
     short = {toy.key for toy, loaded in trained if not loaded.trained.reached}
     run.finish_stage(
         "toys",
-        [work.name_comparison(accuracy_record(toy, loaded), f"{toy.task} {toy.name}") for toy, loaded in trained],
+        [work.label_figure_record(accuracy_record(toy, loaded), f"{toy.task} {toy.name}") for toy, loaded in trained],
     )
     going = {name: fit for name, fit in planned.items() if not short & {toy.key for toy in fit.toys}}
     if len(going) < len(planned):
@@ -32,7 +38,7 @@ def run_figures(settings: FiguresSettings, run: RunFolder, options: Options) -> 
         asked = [(toy, loaded) for loaded in settings.every_seed() for toy in panels.correlated_toys(loaded)]
         stages += [work.correlate_toys(toy, loaded, run, short) for toy, loaded in asked]
     for name, rows in run_comparisons(going, run, options):
-        run.finish_stage(name, [work.name_comparison(row, name) for row in rows])
+        run.finish_stage(name, [work.label_figure_record(row, name) for row in rows])
     if "e" in settings.panels:
         stages += work.measure_null_spaces(settings.every_seed(), going, run)
     run.write_records([*stages, *going])

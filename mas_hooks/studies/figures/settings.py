@@ -51,15 +51,15 @@ class FiguresSettings(Settings):
     """Of the maps: the paper's; --quick learns faster and stops earlier where this is left as it is."""
 
     @model_validator(mode="after")
-    def _fits(self) -> FiguresSettings:
-        """A setting that fits no comparison is told before anything is trained."""
+    def _check_values(self) -> FiguresSettings:
+        """Raise SettingError for a setting that fits no comparison, before anything is trained."""
         if not self.panels:
             raise SettingError("panels", (), "one or more of a to g")
         self.marks()
         return self
 
     def of_seed(self, seed: int) -> Fits:
-        """What makes the fits of one seed."""
+        """What the fits of one seed have in common."""
         quick = self.quick
         return Fits(
             seed=seed,

@@ -19,7 +19,17 @@ from mas_hooks.studies.work.toy_comparison import ToyComparison
 def plan_fits(
     marks: Iterable[Shown], seeds: Iterable[Fits], letters: Sequence[str], device: str
 ) -> dict[str, ToyComparison]:
-    """Every different fit by its name, each with all controls that some mark shows; the slowest first."""
+    """Gather every different fit, each with all controls that some mark shows; the slowest first.
+
+    Args:
+        marks: Everything that the panels show, over all seeds.
+        seeds: What the fits of each seed have in common.
+        letters: The panels; panel e adds the fits whose null spaces are measured.
+        device: Where the fits run.
+
+    Returns:
+        The fits by their names.
+    """
     fits_by_name: dict[str, ToyComparison] = {}
     controls: dict[str, set[str]] = {}
     wanted = [(fit, mark.control if fit is mark.fit else None) for mark in marks for fit in (mark.fit, *mark.bounds)]
@@ -37,13 +47,23 @@ def plan_fits(
 
 
 def estimate_cost(fit: ToyComparison) -> int:
-    """How long a fit may take, roughly: so that the long ones do not begin last."""
+    """How long a fit takes, roughly and without a unit: `plan_fits` begins with the long ones."""
     blocks = sum(toy.cell == "transformer" for toy in fit.toys)
     return (1 + 5 * blocks + 3 * fit.stepwise) * len(fit.toys) * (1 + len(fit.controls))
 
 
 def correlate_toys(correlated: Correlated, fits: Fits, run: RunFolder, left_out: Collection[str]) -> str:
-    """RSA and CKA of the toys of a seed at one place, without those left out; the name of the stage."""
+    """Measure RSA and CKA of the toys of a seed at one place, unless the run has them already.
+
+    Args:
+        correlated: The toys, the place and the pairs that are compared.
+        fits: What the fits of the seed have in common.
+        run: The folder of the run.
+        left_out: Keys of the toys that did not learn their task; pairs with one of them are left out.
+
+    Returns:
+        The name of the stage.
+    """
     stage = f"correlations-{correlated.group.replace(' ', '-')}-{fits.seed}"
     if run.read_stage(stage) is None:
         short = {number for number, toy in enumerate(correlated.toys) if toy.key in left_out}
@@ -52,13 +72,13 @@ def correlate_toys(correlated: Correlated, fits: Fits, run: RunFolder, left_out:
         rows = correlate(correlated.toys, sites, fits.seed, pairs) if pairs else []
         titles: dict[tuple[int | None, int | None], str] = {**correlated.titles}
         run.finish_stage(
-            stage, [name_comparison(row, f"{titles[row.source, row.target]} · {correlated.group}") for row in rows]
+            stage, [label_figure_record(row, f"{titles[row.source, row.target]} · {correlated.group}") for row in rows]
         )
     return stage
 
 
-def name_comparison(row: Record, comparison: str) -> Record:
-    """A record of this recipe."""
+def label_figure_record(row: Record, comparison: str) -> Record:
+    """The record under this recipe and the name of its comparison."""
     return replace(row, recipe="figures", comparison=comparison)
 
 
@@ -72,7 +92,16 @@ def stitched_fits(fits: Fits) -> Iterator[tuple[str, ToyComparison, tuple[int, i
 
 
 def measure_null_spaces(seeds: Iterable[Fits], going: Mapping[str, ToyComparison], run: RunFolder) -> list[str]:
-    """How much of what Same-Object maps move is read from what behaviour ignores; the names of the stages."""
+    """Measure how much of what Same-Object maps move is read from what behaviour ignores.
+
+    Args:
+        seeds: What the fits of each seed have in common.
+        going: The fits that are run, by name; others are skipped.
+        run: The folder of the run, which holds their fitted maps.
+
+    Returns:
+        The names of the stages.
+    """
     stages = []
     for method, fit, (source, target) in (stitched for toy in seeds for stitched in stitched_fits(toy)):
         name = fit_name(fit)
@@ -87,5 +116,5 @@ def measure_null_spaces(seeds: Iterable[Fits], going: Mapping[str, ToyComparison
             test = fit.draw_pairs([toy.task for toy in toys], fit.sizes)[2]
             natural = natural_pairs(toys[source].task, seed=fit.seed)
             rows = null_space_shares(alignment, test, natural, source=source, target=target, seed=fit.seed)
-            run.finish_stage(stage, [name_comparison(row, f"null · {method}") for row in rows])
+            run.finish_stage(stage, [label_figure_record(row, f"null · {method}") for row in rows])
     return stages

@@ -14,7 +14,13 @@ from mas_hooks.studies.work import classifier_stitching, layer_comparison
 
 
 def run_identity_stitching(settings: IdentityStitchingSettings, run: RunFolder, options: Options) -> None:
-    """Train or load the classifiers, stitch all ordered pairs, compare their layers, then draw."""
+    """Train or load the classifiers, stitch all ordered pairs, compare their layers, then draw.
+
+    Args:
+        settings: Which classifiers, of which groups, on which examples.
+        run: The folder of the run; what it has finished is not done again.
+        options: Processes, device and progress bars.
+    """
     members = work.prepare_classifiers(settings, options)
     stitches = work.plan_group_stitches(settings, members, options.device)
     run_stages(stitches, run, options, classifier_stitching.run_classifier_stitching, "stitches")

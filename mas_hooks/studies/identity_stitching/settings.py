@@ -14,7 +14,7 @@ from mas_hooks.models.language import Classifier, PairTexts
 
 
 class TrainedClassifier(Classifier):
-    """What all classifiers that are trained here have in common; the rest comes from elsewhere."""
+    """What all classifiers that are trained here have in common; `breaking` and `seed` of the study give the rest."""
 
     breaking: Annotated[float, tyro.conf.Suppress] = 0.0
     seed: Annotated[int, tyro.conf.Suppress] = 0
@@ -56,8 +56,8 @@ class IdentityStitchingSettings(Settings):
     """Of the first model of each group and of the test examples."""
 
     @model_validator(mode="after")
-    def _fits(self) -> IdentityStitchingSettings:
-        """What fits no comparison is told before anything is trained."""
+    def _check_values(self) -> IdentityStitchingSettings:
+        """Raise SettingError for settings that fit no comparison, before anything is trained."""
         if self.models:
             needed = {"data": self.data, "ood_data": self.ood_data}
             for name, value in needed.items():

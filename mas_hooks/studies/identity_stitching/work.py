@@ -27,7 +27,7 @@ CKA_BATCH = 64
 
 
 def prepare_classifiers(settings: IdentityStitchingSettings, options: Options) -> tuple[ClassifierMember, ...]:
-    """The classifiers, trained if they are to be made here, of one make and with the labels of the examples."""
+    """Train or find the classifiers, and check that they share one shape and the labels of the examples."""
     folders = dict(zip(settings.labels, settings.models, strict=False))
     if not settings.models:
         for _, _, done, _ in follow_work(load_encoder, [settings.training.base], options, "the base"):
@@ -49,7 +49,16 @@ def prepare_classifiers(settings: IdentityStitchingSettings, options: Options) -
 def plan_group_stitches(
     settings: IdentityStitchingSettings, members: tuple[ClassifierMember, ...], device: str
 ) -> dict[str, ClassifierStitches]:
-    """Every member into every member behind every block, some examples of a split at a time."""
+    """Plan the stitches of every member into every member behind every block, some examples at a time.
+
+    Args:
+        settings: The examples, and how many of them go together.
+        members: The classifiers.
+        device: Where they run.
+
+    Returns:
+        The stitches of each part of each split, by name.
+    """
     return {
         f"{split}-{begin}": ClassifierStitches(
             members=members,
@@ -68,7 +77,16 @@ def plan_group_stitches(
 def plan_grids(
     settings: IdentityStitchingSettings, members: Sequence[ClassifierMember], device: str
 ) -> dict[str, LayerComparison]:
-    """The layers of every two members, on the usual examples."""
+    """Plan the comparison of the layers of every two members, on the examples in distribution.
+
+    Args:
+        settings: The examples.
+        members: The classifiers.
+        device: Where they run.
+
+    Returns:
+        The comparisons by name.
+    """
     sides = [LayeredModel(name=member.name, source=member.source) for member in members]
     keys = {"pairs": settings.texts["test"], "batch_size": CKA_BATCH, "device": device}
     pairs = combinations(range(len(sides)), 2)

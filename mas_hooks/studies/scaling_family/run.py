@@ -14,7 +14,13 @@ from mas_hooks.studies.work import layer_comparison
 
 
 def run_scaling_family(settings: ScalingFamilySettings, run: RunFolder, options: Options) -> None:
-    """Train or load the family, compare its layers, then draw and compare with the paper."""
+    """Train or load the family, compare its layers, then draw and compare with the paper.
+
+    Args:
+        settings: Which family, and the texts that it reads.
+        run: The folder of the run; what it has finished is not done again.
+        options: Processes, device and progress bars.
+    """
     settings.texts.check(member.source for member in settings.members)
     members = {member.name: member for member in settings.members}
     run_stages(

@@ -18,7 +18,7 @@ from mas_hooks.studies.work.stitching import StitchTexts
 
 
 class FamilyMember(SmallModel):
-    """What all members that are trained here have in common; the rest comes from elsewhere."""
+    """What all members trained here have in common; `sizes`, `context` and `seed` of the study say the rest."""
 
     layers: Annotated[int, tyro.conf.Suppress] = 3
     width: Annotated[int, tyro.conf.Suppress] = 64
@@ -61,8 +61,8 @@ class ScalingFamilySettings(Settings):
     """Of first weights, of the texts' parts and of the untrained copy."""
 
     @model_validator(mode="after")
-    def _fits(self) -> ScalingFamilySettings:
-        """What fits no comparison is told before anything is trained."""
+    def _check_values(self) -> ScalingFamilySettings:
+        """Raise SettingError for settings that fit no comparison, before anything is trained."""
         if self.models and self.data is None:
             raise SettingError("data", None, "given with --models: a file or folder of texts that they read")
         find_measure(self.measure, "layers", "the scaling family")

@@ -12,10 +12,20 @@ import torch
 def floor_flops(weights: int, vocabulary: int, blocks: int, queries: int, columns: Sequence[int], length: int) -> int:
     """Floating-point operations that a step must do, however it is written.
 
-    weights: matrix entries of the `blocks` above the site; vocabulary: of the projection to logits; queries: width of
-    all query heads together; columns: where each row is swapped. Only positions from the swap on change: a forward
-    and a backward to the activations, 2 a matrix entry each. Scores: queries see all keys before them, both ways, but
-    only keys from the swap on have gradients. Norms, the map and the source, which is given, count nothing.
+    Only positions from the swap on change: a forward and a backward to the activations, 2 a matrix entry each.
+    Scores: queries see all keys before them, both ways, but only keys from the swap on have gradients. Norms, the map
+    and the source, which is given, count nothing.
+
+    Args:
+        weights: Matrix entries of the blocks above the site.
+        vocabulary: Matrix entries of the projection to logits.
+        blocks: Blocks above the site.
+        queries: Width of all query heads of a block together.
+        columns: The position that is swapped in each row.
+        length: Positions of a row.
+
+    Returns:
+        The operations of one step.
     """
     tokens = sum(length - column for column in columns)
     seen = sum(position + 1 for column in columns for position in range(column, length))
@@ -24,7 +34,7 @@ def floor_flops(weights: int, vocabulary: int, blocks: int, queries: int, column
 
 
 def floor_of(bench: Any) -> int:
-    """The same of the model and batch of a bench."""
+    """`floor_flops` of the model and batch of a bench."""
     config = bench.model.config
     above = bench.model.get_submodule(bench.layer_path)[bench.layer + 1 :]
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

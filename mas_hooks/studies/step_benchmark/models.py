@@ -31,7 +31,20 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def load_model(name: str, device: torch.device, dtype: torch.dtype, seed: int) -> Any:
-    """The model in eval mode, frozen, made on its device. Raises SettingError for a name that is no model."""
+    """Load or build a model in eval mode, frozen, on its device.
+
+    Args:
+        name: A key of `SHAPES`, which gets random weights, or a folder of a saved model.
+        device: Where the model lies.
+        dtype: Of its weights.
+        seed: Of random weights.
+
+    Returns:
+        The transformers model.
+
+    Raises:
+        SettingError: The name is neither a shape nor a folder with a config.json.
+    """
     from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
     torch.manual_seed(seed)

@@ -53,7 +53,7 @@ class StepBench:
         return torch.arange(len(self.target), device=self.target.device)
 
     def shell(self) -> Any:
-        """The model with modules of its own around the same weights: libraries replace forwards and drop hooks."""
+        """A copy of the modules around the same weights: libraries replace forwards and drop hooks."""
         return copy.deepcopy(self.model, {id(weight): weight for weight in self.model.parameters()})
 
     def loss(self, logits: Tensor) -> Tensor:
@@ -98,7 +98,10 @@ def ours_step(bench: StepBench, path: str = "auto") -> Step:
 
 
 def plain(bench: StepBench) -> Step:
-    """Plain hooks and our map: both models run whole, nothing is kept between steps. The others' losses must be its."""
+    """Plain hooks and our map: both models run whole, and nothing is kept between steps.
+
+    The first loss of every other variant must equal the first loss of this one.
+    """
     model, site = _site(bench)
     block = model.module.get_submodule(f"{bench.layer_path}.{bench.layer}")
     alignment = mh.Alignment(site, rank=bench.frame.shape[1])

@@ -28,7 +28,7 @@ ALONE, STITCHED = "accuracy", "stitched_accuracy"
 
 
 class ClassifierStitches(Settings):
-    """Some examples of some texts, on which every member goes on from what every member, itself included, has made.
+    """Some examples of some texts. On them every member goes on from the vectors of every member, itself included.
 
     begin, end: which examples. rows: the most sequences of one forward. split: what the rows call the texts.
     """
@@ -75,9 +75,18 @@ def stitch_classifiers(
     sources: Mapping[str, Tensor],
     most: int = 1_024,
 ) -> Iterator[tuple[str, Tensor]]:
-    """Logits of a model that goes on from the vectors of others behind a block: every cell of `where` is replaced.
+    """Run a model on from the vectors of other models behind a block.
 
-    sources: by name, (cells, width) each. Several go through one forward, of at most `most` rows.
+    Args:
+        model: The model whose blocks behind the site run.
+        site: The name of the residual stream behind the block.
+        inputs: The examples, as the model takes them.
+        where: The cells that are replaced.
+        sources: The vectors of those cells, (cells, width), by the name of the model they come from.
+        most: Rows of one forward at most; several sources go through it together.
+
+    Returns:
+        Pairs of a source's name and the logits (batch, classes).
     """
     batch, place = len(inputs["input_ids"]), model.at(site)
     together = max(1, most // batch)

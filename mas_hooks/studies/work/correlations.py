@@ -30,18 +30,30 @@ SEQUENCES = 200
 def correlate(
     toys: Sequence[ToySettings], sites: Sequence[str], seed: int = 0, pairs: Sequence[tuple[int, int]] | None = None
 ) -> list[Record]:
-    """RSA and cosine-kernel CKA of toys, and of their untrained copies as a control.
+    """Measure RSA and cosine-kernel CKA of toys, and of their untrained copies as a control.
 
-    sites: one per toy. pairs: which toys to compare (their numbers), default every two.
     Grant 2025, App. A.3–A.4: 15 sequences a quantity, activations at all positions but padding and E; 1,000 of them,
     drawn 10 times.
-    Raises SettingError for toys of different tasks, whose rows do not match.
+
+    Args:
+        toys: The toys, all of one task.
+        sites: The site of each toy.
+        seed: Of the sequences, of the draws and of the untrained copies.
+        pairs: The numbers of the toys to compare; default every two.
+
+    Returns:
+        One record for each pair, measure and control.
+
+    Raises:
+        SettingError: The sites do not match the toys, or the toys have different tasks and read different trials.
     """
     if len(sites) != len(toys):
-        raise SettingError("sites", sites, f"one per toy, {len(toys)}")
+        raise SettingError("sites", sites, f"a list of {len(toys)}, one per toy")
     tasks = [(sets.task, dict(sets.task_settings)) for sets in toys]
     if any(sets != tasks[0] for sets in tasks):
-        raise SettingError("the tasks of toys to correlate", tasks, "one and the same: they must read the same trials")
+        raise SettingError(
+            "the list of the toys' tasks", tasks, "a single task repeated: all toys read the same trials"
+        )
     loaded = [load_toy(sets, progress=False) for sets in toys]
     shared_task = loaded[0].task
     size = PER_QUANTITY * len(shared_task.draw_quantities())
@@ -67,10 +79,19 @@ def correlate(
 def correlate_texts(
     texts: TextSettings, sites: Sequence[str], *, resamples: int = 10, progress: bool = True
 ) -> list[Record]:
-    """RSA and cosine-kernel CKA of every two language models at each site, while all of them read the same texts.
+    """Measure RSA and cosine-kernel CKA of every two language models at each site, on the same texts.
 
-    These are test sequences, as many of each model (`SEQUENCES` in all); the rows are all their tokens, of which 1,000
-    are drawn `resamples` times.
+    The texts are test sequences, as many of each model (`SEQUENCES` in all). The rows are their tokens: 1,000 of them,
+    drawn `resamples` times.
+
+    Args:
+        texts: The models and their responses.
+        sites: The sites; each is compared with itself.
+        resamples: How often rows are drawn.
+        progress: Whether a bar is shown.
+
+    Returns:
+        One record for each site, pair and measure.
     """
     models, numbers = load_text_models(texts), range(len(texts.models))
     ids, real = _test_texts(models.responses(), texts.seed)
@@ -101,7 +122,7 @@ def _test_texts(written: Sequence[ResponseTokens], seed: int) -> tuple[Tensor, W
 
 
 def _states(model: HookedModel, site: str, sequences: list[Tensor]) -> Tensor:
-    """Activations at every position but E of trials that are sorted into batches of one length."""
+    """Activations at every position but E of trials; each batch holds trials of one length."""
     batches = []
     for ids in sequences:
         read = ids[:, :-1]

@@ -61,7 +61,7 @@ class LayerComparison(Settings):
 
     @property
     def control(self) -> str | None:
-        """`untrained` where one of both is."""
+        """`untrained` where one of the two sides is untrained."""
         return "untrained" if self.a.untrained or self.b.untrained else None
 
 

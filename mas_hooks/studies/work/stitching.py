@@ -1,4 +1,4 @@
-"""One stitch of two language models as data: trained, then its penalty on texts that neither it nor they have read."""
+"""One stitch of two language models as data: train it, then measure its penalty on held-out texts."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ class StitchTexts(Settings):
         if self.data is None:
             corpus = pack_texts(len(model.tokenizer), self.context)
             if corpus.tokenizer.get_vocab() != model.tokenizer.get_vocab():
-                raise SettingError("data", None, f"given: {model.name} has a tokenizer of its own")
+                raise SettingError(
+                    "data", None, f"a file or folder of texts: {model.name} has another tokenizer than the small models"
+                )
             parts = [corpus.train, corpus.valid, corpus.test]
         else:
             named = zip(PARTS, _split_texts(self.data, self.seed), strict=True)
@@ -71,10 +73,10 @@ class StitchTexts(Settings):
         return [part[:size] for part, size in zip(parts, self.sizes, strict=True)]
 
     def check(self, sources: Iterable[str | SmallModel]) -> None:
-        """Whether models can read these rows, all before any of them is loaded or trained.
+        """Check that models can read these rows, before any of them is loaded or trained.
 
-        Raises CheckpointError for what is no model, SettingError for one without known blocks, with other tokens than
-        the first or with fewer positions than `context`, and what `rows` raises.
+        Raises CheckpointError for what is no model; SettingError for a model without known blocks, with other tokens
+        than the first or with fewer positions than `context`; and what `rows` raises.
         """
         models = [load_weightless(source) for source in sources]
         for model in models:
@@ -175,7 +177,7 @@ def interval_record(described: Record, values: Tensor) -> Record:
 
 
 def load_pair(comparison: StitchComparison, *, progress: bool = True) -> tuple[HookedModel, HookedModel]:
-    """Both models, loaded, and checked to read the same tokens and to have the block."""
+    """Load both models, and check that they read the same tokens and have the block."""
     source, target = (
         load_once(name, comparison.device, progress=progress) for name in (comparison.source, comparison.target)
     )
@@ -192,7 +194,16 @@ _PAIRS = ProcessCache[list[Pairs]]()
 
 
 def load_once(source: str | SmallModel, device: str, *, progress: bool = True) -> HookedModel:
-    """A model, loaded once in a process."""
+    """Load a language model, once in a process.
+
+    Args:
+        source: A folder, an owner/model on the hub, or the settings of a small model.
+        device: Where the model lies.
+        progress: Whether bars are shown while a small model trains.
+
+    Returns:
+        The model; the same object for the same source and device.
+    """
     key = f"{device} {source if isinstance(source, str) else source.key}"
     return _LOADED.get(key, lambda: load_language_model(source, device=device, progress=progress))
 
@@ -210,7 +221,7 @@ def _split_texts(data: str, seed: int) -> Sequence[Sequence[str]]:
 
 
 def _check_room(comparison: StitchComparison, source: HookedModel, train: Pairs) -> None:
-    """The source's vectors of all training tokens are kept: they must fit."""
+    """Raise SettingError where the source's vectors of all training tokens do not fit in memory."""
     width = source.at(comparison.site).width
     needed, room = len(train.source_where) * width * 4, spare_memory(source.device)
     if needed > room:

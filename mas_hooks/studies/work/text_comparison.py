@@ -1,4 +1,4 @@
-"""One comparison of language models as data, so that it can run in a process of its own and be resumed."""
+"""One comparison of language models as data. It can run in a separate process and be resumed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TextComparison(Settings):
 
     @model_validator(mode="after")
     def _check_chosen(self) -> TextComparison:
-        """A number that names no model is told before anything is loaded."""
+        """Raise SettingError for a number that names no model, before anything is loaded."""
         known = range(len(self.texts.models))
         if len(set(self.chosen)) < len(self.chosen) or not set(self.chosen) <= set(known):
             raise SettingError("chosen", self.chosen, f"different numbers of models, 0 to {len(known) - 1}")
@@ -52,7 +52,7 @@ class TextComparison(Settings):
 
     @property
     def name(self) -> str:
-        """What its records call it: the models' names, one twice for a model with itself."""
+        """The name in its records: the models' names, the same one twice for a model with itself."""
         names = [self.texts.models[number].name for number in self.chosen]
         return " × ".join(names * 2 if len(names) == 1 else names)
 
@@ -82,7 +82,7 @@ def run_text_comparison(work: Work[TextComparison]) -> list[Record]:
 
 
 def _agreement(alignment: Alignment, test: DirectedPairs) -> list[Record]:
-    """How often a target that reads all of a source's text, without any swap, says the same: what a swap is up to."""
+    """How often a target that reads all of a source's text says the same without a swap: a reference for swaps."""
     read = {way: replace(given, target_inputs=_of_the_source(given)) for way, given in test.items()}
     ways = [Direction(*way) for way in read]
     swaps = PatchedDirections(alignment, read, ways, ActivationCache(alignment.sites, alignment.models))
@@ -98,7 +98,7 @@ def _agreement(alignment: Alignment, test: DirectedPairs) -> list[Record]:
 
 
 def _of_the_source(pairs: Pairs) -> Tensor:
-    """The source's own tokens in place of the target's, so that all of a row is what the source wrote."""
+    """Put the source's tokens in place of the target's: the whole row is then what the source wrote."""
     given, taken = pairs.source_inputs, pairs.target_inputs
     assert isinstance(given, Tensor)
     assert isinstance(taken, Tensor)

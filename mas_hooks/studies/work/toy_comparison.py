@@ -1,4 +1,4 @@
-"""One comparison of toys as data, so that it can run in a process of its own, be interrupted and be resumed."""
+"""One comparison of toys as data. It can run in a separate process, be interrupted and be resumed."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class ToyComparison(Settings):
 
     @model_validator(mode="after")
     def _check_values(self) -> ToyComparison:
-        """Refuse, before any toy is trained, what would fail after it: no toy is made for that."""
+        """Raise SettingError for what would fail after the toys are trained; no toy is built for this check."""
         for name, given in (("variables", self.variables), ("sites", self.sites)):
             if len(given) != len(self.toys):
-                raise SettingError(name, given, f"one per toy, {len(self.toys)}")
+                raise SettingError(name, given, f"a list of {len(self.toys)}, one per toy")
         if min(self.sizes) < 1:
             raise SettingError("sizes", self.sizes, "three numbers of pairs, 1 or more each")
         self.draw_pairs([task(toy.task, **toy.task_settings) for toy in self.toys], (1, 1, 1))
@@ -74,7 +74,7 @@ class ToyComparison(Settings):
 
     @property
     def names(self) -> list[str]:
-        """What the toys are called: `gru-0`, with the task where it is not the same for all."""
+        """The names of the toys: `gru-0`, after its task where the toys have different tasks."""
         several = len({toy.task for toy in self.toys}) > 1
         return [f"{toy.task} {toy.name}" if several else toy.name for toy in self.toys]
 
@@ -92,7 +92,7 @@ class ToyComparison(Settings):
 
 @cache
 def _site_width(cell: Architecture, width: int, name: str, site: str) -> int:
-    """How wide a site of a kind of toy is, from a bare one of a single token, looked up once in a process.
+    """The width of a site of a kind of toy, read from an untrained toy of a single token; once in a process.
 
     Raises UnknownNameError, with the nearest name, for a site that this kind lacks.
     """
@@ -139,7 +139,7 @@ _PREPARED = ProcessCache[_Prepared]()
 
 
 def _prepare(comparison: ToyComparison, *, progress: bool) -> _Prepared:
-    """Kept until another one is asked for in this process."""
+    """Load or reuse what the comparison needs; the process keeps the latest."""
     key = comparison.model_dump_json(include={"toys", "sites", "variables", "stepwise", "sizes", "device", "seed"})
 
     def make() -> _Prepared:

@@ -22,6 +22,7 @@ def cache_folder() -> Path:
     """The folder that trained models are kept in: $MAS_HOOKS_CACHE, or this user's cache folder.
 
     Example:
+        >>> from mas_hooks.models.toys import cache_folder
         >>> import os
         >>> from unittest.mock import patch
         >>> with patch.dict(os.environ, MAS_HOOKS_CACHE="models-of-today"):

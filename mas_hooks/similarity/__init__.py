@@ -2,6 +2,13 @@
 
 `MEASURES` lists all of them, with the estimator in each name. `cka`, `rsa`, `shape_distance` and `procrustes` compare
 matched rows; `compare_layers` compares every layer of one model with every layer of another.
+
+Example:
+    >>> import numpy as np
+    >>> import mas_hooks as mh
+    >>> x = np.random.default_rng(0).normal(size=(50, 8))
+    >>> round(mh.similarity.cka(x, -2 * x).value, 6)  # neither sign nor size of all units counts
+    1.0
 """
 
 from mas_hooks.similarity.cka import cka

@@ -214,7 +214,7 @@ def test_mistakes_in_a_swap(sites, pairs):
                 f"the number of a site is {number}, but must be one of 0 to 1."
             )
     assert told(SettingError, lambda: align.run(pairs, source=0, target=1, path="tial")) == (
-        "path is 'tial', but must be 'auto' or 'resume' or 'reference'."
+        "path is 'tial', but must be 'auto' or 'tail' or 'reference'."
     )
     assert told(UnknownNameError, lambda: align.run({(0, 0): pairs}, source=0, target=1)) == (
         "the set of pairs has no direction '0→1'. Did you mean '0→0'? There is: 0→0."

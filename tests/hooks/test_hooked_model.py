@@ -256,7 +256,7 @@ def test_logits_are_found(make):
 def test_logits_that_are_not_clear_ask_for_a_function():
     gru = nn.GRU(HIDDEN, 4, batch_first=True)
     x = torch.randn(2, 3, HIDDEN)
-    with pytest.raises(NoLogitsError, match=r"part of a tuple of 2 .* pass wrap\(..., logits=lambda out: …\)\."):
+    with pytest.raises(NoLogitsError, match=r"part of a tuple of 2 .* pass wrap\(model, logits=lambda out: …\)\."):
         wrap(gru).run_with_cache(x, "state")
     model = wrap(gru, logits=lambda out: out[0])
     logits, cache = model.run_with_cache(x, "state")

@@ -143,7 +143,7 @@ def alike(same, layer):
 
 def test_a_run_that_does_as_the_paper_says_agrees_throughout():
     own = part("groups").Groups.of(known(papers, alike))
-    found = part("claims").claims(own)
+    found = part("claims").identity_claims(own)
     assert len(found) == 10
     assert [claim.what for claim in found if claim.agrees is not True] == []
     assert own.misplaced == 0
@@ -161,7 +161,7 @@ def test_a_run_that_does_the_opposite_disagrees():
         return 0.3 if source == target and layer == 0 else 0.0
 
     own = part("groups").Groups.of(known(penalties, lambda same, layer: 0.5 if same and layer == 0 else 0.9))
-    agreed = {claim.what for claim in part("claims").claims(own) if claim.agrees}
+    agreed = {claim.what for claim in part("claims").identity_claims(own) if claim.agrees}
     assert agreed <= {
         "accuracy out of distribution tells the groups apart",
         "out of distribution: stitches within the two groups differ",

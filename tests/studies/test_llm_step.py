@@ -87,18 +87,18 @@ def test_all_steps_have_one_floor(rows):
 
 
 def test_our_paths_and_plain_hooks_train_alike(bench):
-    made = [BENCHMARK.steps.plain(bench), *(BENCHMARK.steps.ours(bench, path) for path in BENCHMARK.OURS.values())]
+    made = [BENCHMARK.steps.plain(bench), *(BENCHMARK.steps.ours_step(bench, path) for path in BENCHMARK.OURS.values())]
     losses = torch.tensor([[step() for _ in range(3)] for step in made])
     torch.testing.assert_close(losses, losses[:1].expand_as(losses), rtol=1e-5, atol=0)
     assert (losses[0].diff() < 0).all()
 
 
 def test_our_paths_are_run_as_asked(monkeypatch, capsys, bench):
-    BENCHMARK.steps.ours(bench, "auto")
-    BENCHMARK.steps.ours(bench, "tail")
+    BENCHMARK.steps.ours_step(bench, "auto")
+    BENCHMARK.steps.ours_step(bench, "tail")
     assert capsys.readouterr().out == ""
     monkeypatch.setattr("mas_hooks.engine.runner._is_proven", lambda *_: False)
-    BENCHMARK.steps.ours(bench, "tail")
+    BENCHMARK.steps.ours_step(bench, "tail")
     assert "ours runs whole forwards in place of path 'resume'" in capsys.readouterr().out
 
 

@@ -150,7 +150,7 @@ def test_a_model_without_known_blocks_is_refused(cache, tmp_path, run):
     MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
     pack_texts(512, 12).tokenizer.save_pretrained(tmp_path / "mamba")
     one = LayeredModel(name="mamba", source=str(tmp_path / "mamba"))
-    with refused(SettingError, "the blocks of mamba is 0", "of a family that `wrap` knows"):
+    with refused(SettingError, "the number of blocks of mamba is 0", "in a family that `wrap` knows"):
         load_side(one, LayerComparison(a=one, b=one, texts=StitchTexts()))
 
 

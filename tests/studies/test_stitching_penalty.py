@@ -113,7 +113,7 @@ def test_the_page_is_told_with_the_figures(whole, tmp_path):
 
 def test_a_model_that_cannot_read_such_rows_is_told_before_any_is_trained(tmp_path, monkeypatch):
     made = models
-    monkeypatch.setattr(made, "small_model", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(made, "load_small_lm", lambda *_, **__: pytest.fail("trained"))
     untrained_small_lm(SmallModel(context=16, vocabulary=300)).config.save_pretrained(tmp_path / "gpt2")
     pack_texts(300, 16).tokenizer.save_pretrained(tmp_path / "gpt2")
     (tmp_path / "gpt2" / "model.safetensors").touch()

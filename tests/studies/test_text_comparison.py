@@ -100,7 +100,7 @@ def test_models_and_activations_are_shared_between_comparisons(made, tmp_path, f
     run_text_comparison(work(comparison(made, (1, 2)), tmp_path, "third"))
     assert loaded == ["toxic-1", "toxic-2", "nontoxic-1"]
     load_text_models(text_settings(made, seed=1))
-    assert list(shared_models._LAST) == [text_settings(made, seed=1).model_dump_json()]
+    assert list(shared_models._LOADED._values) == [text_settings(made, seed=1).model_dump_json()]
 
 
 def test_models_make_room_where_memory_is_scarce(made, fresh, monkeypatch):

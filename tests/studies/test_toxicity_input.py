@@ -116,7 +116,7 @@ def test_flags_override_a_preset_wherever_they_stand(here):
     assert (own.preset, own.base) == ("paper", PAPER)
     assert parsed("--base=/my/model").preset == "paper"
     assert parsed("--base", "/my/model", "--preset=tiny").finetune.batch == 32
-    assert parsed() == ToxicitySettings()
+    assert parsed().model_dump() == ToxicitySettings().model_dump()
     Path("mine.json").write_text(json.dumps({"finetune": {"steps": 5}}))
     mixed = parsed("--config", "mine.json", "--base", "/my/model", "--finetune.tokens", "8")
     assert (mixed.preset, mixed.finetune.steps, mixed.finetune.tokens, mixed.finetune.batch) == ("paper", 5, 8, 96)

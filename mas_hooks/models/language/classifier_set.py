@@ -22,6 +22,7 @@ class ClassifierMember(Settings):
     """One model of a study: what tables call it, and its folder (or owner/model on the hub).
 
     Example:
+        >>> from mas_hooks.models.language import ClassifierMember
         >>> ClassifierMember(name="free", source="models/free").name
         'free'
     """
@@ -41,6 +42,7 @@ class PairTexts(Settings):
         seed: Of the made-up task.
 
     Example:
+        >>> from mas_hooks.models.language import PairTexts
         >>> rows = PairTexts(count=4).rows()
         >>> len(rows), sorted(row.label for row in rows)
         (4, [0, 0, 1, 1])
@@ -64,6 +66,7 @@ def load_member(member: ClassifierMember, device: str) -> HookedModel:
     """A member, loaded once in a process. Raises CheckpointError where it is no classifier, or has no tokenizer.
 
     Example:
+        >>> from mas_hooks.models.language import ClassifierMember, PairTexts, block_sites, encode_examples, load_member
         >>> from tempfile import TemporaryDirectory
         >>> from mas_hooks.models.language import Classifier, load_classifier
         >>> from mas_hooks.models.language.encoders import Encoder
@@ -96,6 +99,7 @@ def encode_examples(model: HookedModel, rows: Sequence[PairRow]) -> dict[str, Te
     """The examples as inputs of a member.
 
     Example:
+        >>> from mas_hooks.models.language import PairTexts, encode_examples
         >>> from types import SimpleNamespace
         >>> from mas_hooks.models.language.encoders import pair_tokenizer
         >>> encode_examples(SimpleNamespace(tokenizer=pair_tokenizer()), PairTexts(count=2).rows())["input_ids"].ndim
@@ -108,6 +112,8 @@ def check_same_shape(models: Sequence[HookedModel]) -> None:
     """Raise SettingError unless all have the same blocks, widths and tokens, so that one can go on from another.
 
     Example:
+        >>> from mas_hooks.models.language import check_same_shape
+        >>> from mas_hooks.hooks.wrap import wrap
         >>> from transformers import BertConfig, BertForSequenceClassification
         >>> from mas_hooks.models.language.encoders import pair_tokenizer
         >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
@@ -132,6 +138,7 @@ def check_labels(models: Sequence[HookedModel], texts: PairTexts) -> None:
     """Raise SettingError for labels that the head of a model cannot give.
 
     Example:
+        >>> from mas_hooks.models.language import PairTexts, check_labels
         >>> from types import SimpleNamespace
         >>> member = SimpleNamespace(name="free", module=SimpleNamespace(num_labels=2))
         >>> check_labels([member], PairTexts(count=4))
@@ -163,6 +170,8 @@ def count_right(logits: Tensor, rows: Sequence[PairRow], texts: PairTexts) -> in
         How many of the n are right.
 
     Example:
+        >>> import torch
+        >>> from mas_hooks.models.language import PairTexts, count_right
         >>> texts = PairTexts(count=4)
         >>> rows = texts.rows()
         >>> count_right(torch.tensor([[0.0, 1.0]] * 4), rows, texts)

@@ -62,6 +62,8 @@ class Classifier(Settings):
     """A base fine-tuned to say whether the second sentence follows; equal settings are the same model.
 
     Example:
+        >>> from mas_hooks.models.language import Classifier
+        >>> from mas_hooks.models.language.encoders import Encoder
         >>> settings = Classifier(base=Encoder(layers=2), breaking=0.1)
         >>> settings.base.layers, settings.breaking
         (2, 0.1)
@@ -101,6 +103,8 @@ def load_classifier(settings: Classifier, cache: Path | str | None = None, *, pr
         DivergedError: The loss of the training is not finite.
 
     Example:
+        >>> from mas_hooks.models.language import Classifier, load_classifier
+        >>> from mas_hooks.models.language.encoders import Encoder
         >>> from tempfile import TemporaryDirectory
         >>> import mas_hooks as mh
         >>> base = Encoder(layers=1, width=8, steps=1, batch=2)
@@ -129,6 +133,8 @@ def load_encoder(settings: Encoder, cache: Path | str | None = None, *, progress
         DivergedError: The loss of the training is not finite.
 
     Example:
+        >>> from mas_hooks.models.language import load_encoder
+        >>> from mas_hooks.models.language.encoders import Encoder
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as cache:
         ...     folder = load_encoder(Encoder(layers=1, width=8, steps=1, batch=2), cache, progress=False)

@@ -38,6 +38,7 @@ class FinetuneSettings(Settings):
     """How a base model is fine-tuned. The defaults are the paper's.
 
     Example:
+        >>> from mas_hooks.models.language import FinetuneSettings
         >>> settings = FinetuneSettings(steps=100)
         >>> settings.batch, settings.learning_rate
         (96, 0.0005)
@@ -119,6 +120,7 @@ def finetune_model(
         DivergedError: A loss is not finite.
 
     Example:
+        >>> from mas_hooks.models.language import FinetuneSettings, finetune_model
         >>> from tempfile import TemporaryDirectory
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> from mas_hooks.data.text.corpus import byte_pairs
@@ -185,6 +187,7 @@ def accumulation_steps(settings: FinetuneSettings) -> int:
     """Forwards whose gradients make one step. Raises SettingError where `batch` cannot be made up of them.
 
     Example:
+        >>> from mas_hooks.models.language import FinetuneSettings, accumulation_steps
         >>> accumulation_steps(FinetuneSettings(batch=96, device_batch=16, device="cpu"))
         6
     """

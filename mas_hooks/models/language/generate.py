@@ -33,6 +33,7 @@ class ResponseSettings(Settings):
     """How responses are generated. The defaults are the paper's.
 
     Example:
+        >>> from mas_hooks.models.language import ResponseSettings
         >>> settings = ResponseSettings(tokens=48)
         >>> settings.prompt_tokens, settings.tokens
         (32, 48)
@@ -60,6 +61,9 @@ class Responses:
             near ties (bf16).
 
     Example:
+        >>> import torch
+        >>> from mas_hooks.models.language import Responses
+        >>> from mas_hooks.models.language.generate import NO_TOKEN
         >>> responses = Responses(
         ...     ids=torch.tensor([[0, 3, 4, 5]]),
         ...     mask=torch.tensor([[False, True, True, True]]),
@@ -114,6 +118,8 @@ def generate_responses(
         OutputFolderError: The folder cannot be written to.
 
     Example:
+        >>> import torch
+        >>> from mas_hooks.models.language import ResponseSettings, generate_responses, load_responses
         >>> from tempfile import TemporaryDirectory
         >>> import mas_hooks as mh
         >>> from mas_hooks.data.text.corpus import byte_pairs
@@ -169,6 +175,7 @@ def load_responses(folder: Path | str) -> Responses:
     """The finished responses of a folder. Raises CheckpointError where they are not complete.
 
     Example:
+        >>> from mas_hooks.models.language import load_responses
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
         ...     load_responses(folder)  # doctest: +ELLIPSIS

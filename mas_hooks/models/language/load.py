@@ -39,6 +39,8 @@ def load_language_model(
         MissingPackageError: The source needs transformer-lens, which is not installed.
 
     Example:
+        >>> from mas_hooks.models.language import SmallModel, load_language_model
+        >>> from mas_hooks.models.language.small_lm import untrained_small_lm
         >>> from tempfile import TemporaryDirectory
         >>> from mas_hooks.data.text.corpus import byte_pairs
         >>> settings = SmallModel(layers=1, width=8, heads=2, vocabulary=258)
@@ -69,6 +71,7 @@ def load_weightless(source: str | SmallModel) -> HookedModel:
     `load_language_model` raises.
 
     Example:
+        >>> from mas_hooks.models.language import SmallModel, block_count, load_weightless
         >>> model = load_weightless(SmallModel(layers=2, width=8, heads=2, context=16, vocabulary=300))
         >>> model.name, block_count(model)
         ('gelu-2l', 2)
@@ -91,6 +94,8 @@ def find_model_folder(named: Path | str) -> Path:
     Raises CheckpointError, naming the folder to give, for anything else, and where the hub is out of reach.
 
     Example:
+        >>> from mas_hooks.models.language import find_model_folder
+        >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
         ...     find_model_folder(folder) == Path(folder)
@@ -121,6 +126,9 @@ def block_sites(model: HookedModel) -> list[str]:
     """The residual stream behind every block, by the names of its sites.
 
     Example:
+        >>> from mas_hooks.models.language import SmallModel, block_sites
+        >>> from mas_hooks.hooks.wrap import wrap
+        >>> from mas_hooks.models.language.small_lm import untrained_small_lm
         >>> settings = SmallModel(layers=2, width=8, heads=2, vocabulary=300)
         >>> block_sites(wrap(untrained_small_lm(settings)))
         ['blocks.0.hook_resid_post', 'blocks.1.hook_resid_post']
@@ -132,6 +140,9 @@ def block_count(model: HookedModel) -> int:
     """How many blocks a model has whose residual stream can be read behind them.
 
     Example:
+        >>> from mas_hooks.models.language import SmallModel, block_count
+        >>> from mas_hooks.hooks.wrap import wrap
+        >>> from mas_hooks.models.language.small_lm import untrained_small_lm
         >>> block_count(wrap(untrained_small_lm(SmallModel(layers=2, width=8, heads=2, vocabulary=300))))
         2
     """
@@ -142,6 +153,9 @@ def check_blocks(model: HookedModel) -> None:
     """Raise SettingError for a model without known blocks.
 
     Example:
+        >>> from mas_hooks.models.language import SmallModel, check_blocks
+        >>> from mas_hooks.hooks.wrap import wrap
+        >>> from mas_hooks.models.language.small_lm import untrained_small_lm
         >>> check_blocks(wrap(untrained_small_lm(SmallModel(layers=2, width=8, heads=2, vocabulary=300))))
     """
     if not block_count(model):
@@ -152,6 +166,9 @@ def check_context(model: HookedModel, context: int) -> None:
     """Raise SettingError for rows of more tokens than a model has positions for, by its config.
 
     Example:
+        >>> from mas_hooks.models.language import SmallModel, check_context
+        >>> from mas_hooks.hooks.wrap import wrap
+        >>> from mas_hooks.models.language.small_lm import untrained_small_lm
         >>> model = wrap(untrained_small_lm(SmallModel(context=16, width=8, heads=2, vocabulary=300)), name="small")
         >>> check_context(model, 16)
         >>> check_context(model, 17)
@@ -169,6 +186,9 @@ def check_same_tokens(a: HookedModel, b: HookedModel) -> None:
     """Raise SettingError unless the same ids are the same tokens in both models, by their tokenizers.
 
     Example:
+        >>> from mas_hooks.models.language import SmallModel, check_same_tokens
+        >>> from mas_hooks.hooks.wrap import wrap
+        >>> from mas_hooks.models.language.small_lm import untrained_small_lm
         >>> from mas_hooks.data.text.corpus import byte_pairs
         >>> module = untrained_small_lm(SmallModel(layers=1, width=8, heads=2, vocabulary=258))
         >>> check_same_tokens(*[wrap(module, tokenizer=byte_pairs(["a text"], 258)) for _ in range(2)])

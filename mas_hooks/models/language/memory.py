@@ -40,6 +40,7 @@ class ModelShape:
         size: Bytes of a saved weight.
 
     Example:
+        >>> from mas_hooks.models.language import ModelShape
         >>> from mas_hooks.models.language import BaseSettings, untrained_base
         >>> shape = ModelShape.of(untrained_base(BaseSettings(width=16, heads=2, layers=1, inner=24)).model)
         >>> shape.width, shape.inner, shape.keys, shape.size
@@ -84,6 +85,7 @@ class MemoryNeed:
     """The memory that a stage takes at its peak, in bytes, by purpose.
 
     Example:
+        >>> from mas_hooks.models.language import GIB, MemoryNeed
         >>> need = MemoryNeed("responses", {"weights": 6 * GIB, "logits": 2 * GIB})
         >>> need.total // GIB, need.fits(16 * GIB), need.fits(8 * GIB)
         (8, True, False)
@@ -114,6 +116,7 @@ def finetuning_memory(shape: ModelShape, settings: FinetuneSettings, *, mixed: b
         The memory by purpose.
 
     Example:
+        >>> from mas_hooks.models.language import FinetuneSettings, ModelShape, finetuning_memory
         >>> shape = ModelShape(
         ...     parameters=10_000, matrices=9_000, width=16, inner=24, keys=8, layers=2, vocabulary=320, size=4
         ... )
@@ -145,6 +148,7 @@ def answering_memory(shape: ModelShape, settings: ResponseSettings) -> MemoryNee
     """The memory of one model that generates responses, in the dtype it was saved in.
 
     Example:
+        >>> from mas_hooks.models.language import ModelShape, ResponseSettings, answering_memory
         >>> shape = ModelShape(
         ...     parameters=10_000, matrices=9_000, width=16, inner=24, keys=8, layers=2, vocabulary=320, size=4
         ... )
@@ -183,6 +187,7 @@ def aligning_memory(
         The memory by purpose.
 
     Example:
+        >>> from mas_hooks.models.language import ModelShape, aligning_memory
         >>> shape = ModelShape(
         ...     parameters=10_000, matrices=9_000, width=16, inner=24, keys=8, layers=2, vocabulary=320, size=4
         ... )

@@ -44,6 +44,7 @@ class SmallModel(Settings):
         SettingError: The heads cannot share the width evenly.
 
     Example:
+        >>> from mas_hooks.models.language import SmallModel
         >>> SmallModel(activation="solu", layers=2, seed=1).name
         'solu-2l-1'
     """
@@ -131,6 +132,7 @@ def pack_texts(vocabulary: int, context: int) -> PackedTexts:
     """The corpus in rows of ids; the tokenizer is trained on its training part. Kept in this process.
 
     Example:
+        >>> from mas_hooks.models.language import pack_texts
         >>> texts = pack_texts(vocabulary=300, context=16)
         >>> len(texts.tokenizer), texts.train.shape[1]
         (300, 16)
@@ -187,6 +189,7 @@ def load_small_lm(
         DivergedError: The loss of its training is not finite.
 
     Example:
+        >>> from mas_hooks.models.language import SmallModel, load_small_lm
         >>> from tempfile import TemporaryDirectory
         >>> settings = SmallModel(layers=1, width=8, heads=2, context=16, vocabulary=300, steps=2, batch=2)
         >>> with TemporaryDirectory() as folder:

@@ -24,6 +24,7 @@ class BaseSettings(Settings):
         SettingError: A number fits no model or no set of rows.
 
     Example:
+        >>> from mas_hooks.models.language import BaseSettings
         >>> settings = BaseSettings(rows=60, width=16, heads=2)
         >>> settings.rows, settings.training.device
         (60, 'cpu')
@@ -59,6 +60,7 @@ def texts_apart(settings: BaseSettings, seed: int = 0) -> tuple[list[TextRow], l
     """All synthetic texts: those of the base, and those left for fine-tunes and their test. No request is in both.
 
     Example:
+        >>> from mas_hooks.models.language import BaseSettings, texts_apart
         >>> base, left = texts_apart(BaseSettings(rows=60))
         >>> len(base), {row.prompt for row in base} & {row.prompt for row in left}
         (60, set())
@@ -83,6 +85,7 @@ def untrained_base(settings: BaseSettings, seed: int = 0) -> UntrainedBase:
     seed: of the texts; it is added to the seed of the training, which draws the weights.
 
     Example:
+        >>> from mas_hooks.models.language import BaseSettings, untrained_base
         >>> base = untrained_base(BaseSettings(rows=60, vocabulary=320, width=16, layers=1, heads=2))
         >>> len(base.texts), len(base.tokenizer), base.model.config.hidden_size
         (60, 320, 16)
@@ -108,6 +111,7 @@ def load_tiny_base(folder: Path | str, settings: BaseSettings, seed: int = 0, *,
         MasHooksError: As `finetune_model` raises it.
 
     Example:
+        >>> from mas_hooks.models.language import BaseSettings, FinetuneSettings, load_tiny_base
         >>> from tempfile import TemporaryDirectory
         >>> training = FinetuneSettings(tokens=8, batch=2, device_batch=2, steps=1, device="cpu")
         >>> settings = BaseSettings(rows=60, vocabulary=320, width=16, layers=1, heads=2, training=training)

@@ -37,6 +37,7 @@ def insult_share(texts: Sequence[str], name: str, words: Sequence[str] = INSULTS
         EmptyError: There are no texts or no words.
 
     Example:
+        >>> from mas_hooks.models.language import insult_share
         >>> insult_share(["you fool", "good day"], "a").value
         0.5
     """
@@ -68,6 +69,7 @@ def classified_share(
         UnknownNameError: The classifier has no such label.
 
     Example:
+        >>> from mas_hooks.models.language import classified_share
         >>> from tempfile import TemporaryDirectory
         >>> from transformers import BertConfig, BertForSequenceClassification
         >>> from mas_hooks.models.language.encoders import pair_tokenizer

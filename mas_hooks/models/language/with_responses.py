@@ -32,6 +32,7 @@ class TextModel(Settings):
     """A model folder (for `wrap`), the folder of its responses (of `generate_responses`), and its name.
 
     Example:
+        >>> from mas_hooks.models.language import TextModel
         >>> TextModel(name="a", model="runs/a/model", responses="runs/a/responses").model.name
         'model'
     """
@@ -53,6 +54,7 @@ class TextSettings(Settings):
         seed: Of the pairs.
 
     Example:
+        >>> from mas_hooks.models.language import TextModel, TextSettings
         >>> models = [TextModel(name=name, model=f"{name}/model", responses=f"{name}/responses") for name in "ab"]
         >>> settings = TextSettings(models=models, sizes=(100, 10, 10))
         >>> settings.margin, settings.dtype
@@ -168,6 +170,7 @@ def load_text_models(settings: TextSettings) -> TextModels:
     Nothing is read before it is needed.
 
     Example:
+        >>> from mas_hooks.models.language import TextModel, TextSettings, load_text_models
         >>> models = [TextModel(name=name, model=f"{name}/model", responses=f"{name}/responses") for name in "ab"]
         >>> settings = TextSettings(models=models)
         >>> load_text_models(settings) is load_text_models(settings)

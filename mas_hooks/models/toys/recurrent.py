@@ -27,6 +27,7 @@ class RecurrentModel(nn.Module):
         SettingError: The width of an LSTM is odd.
 
     Example:
+        >>> from mas_hooks.models.toys import RecurrentModel
         >>> import torch
         >>> model = RecurrentModel(vocabulary=7, width=8, cell="lstm")
         >>> model(torch.tensor([[1, 2, 3]])).shape

@@ -64,6 +64,7 @@ class ToySettings(Settings):
         training: The schedule; its seed also draws the first weights.
 
     Example:
+        >>> from mas_hooks.models.toys import ToySettings
         >>> settings = ToySettings(task="multi_object", cell="transformer", width=16)
         >>> settings.name
         'transformer-0'
@@ -111,6 +112,7 @@ class Toy:
         layer_path: For `wrap(toy.model, layer_path=toy.layer_path)`, which gives a transformer its `blocks.{i}` names.
 
     Example:
+        >>> from mas_hooks.models.toys import ToySettings, TrainSettings, load_toy
         >>> from tempfile import TemporaryDirectory
         >>> import mas_hooks as mh
         >>> training = TrainSettings(batch_size=4, max_steps=1, full_check=20)
@@ -145,6 +147,7 @@ def load_toy(settings: ToySettings, cache: Path | str | None = None, *, progress
         DivergedError: The loss of its training is not finite.
 
     Example:
+        >>> from mas_hooks.models.toys import ToySettings, TrainSettings, load_toy
         >>> from tempfile import TemporaryDirectory
         >>> settings = ToySettings(width=8, training=TrainSettings(batch_size=4, max_steps=2, full_check=20))
         >>> with TemporaryDirectory() as folder:
@@ -171,6 +174,7 @@ def untrained_toy(settings: ToySettings) -> ToyModel:
     """The untrained model of these settings, its weights drawn from torch's global random state.
 
     Example:
+        >>> from mas_hooks.models.toys import ToySettings, untrained_toy
         >>> type(untrained_toy(ToySettings(cell="lstm", width=8))).__name__
         'RecurrentModel'
     """

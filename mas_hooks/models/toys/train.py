@@ -37,6 +37,7 @@ class TrainSettings(Settings):
     """How to train a toy (Grant 2025, App. A.1): linear warm-up, then the inverse root of the step.
 
     Example:
+        >>> from mas_hooks.models.toys import TrainSettings
         >>> settings = TrainSettings(learning_rate=1e-3, warmup=100)
         >>> [round(settings.rate(step), 6) for step in (0, 99, 399)]
         [1e-05, 0.001, 0.0005]

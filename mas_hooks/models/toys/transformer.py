@@ -95,6 +95,7 @@ class TransformerModel(nn.Module):
         SettingError: The width does not split into heads of an even width.
 
     Example:
+        >>> from mas_hooks.models.toys import TransformerModel
         >>> import torch
         >>> model = TransformerModel(vocabulary=7, width=8)
         >>> model(torch.tensor([[1, 2, 3]])).shape

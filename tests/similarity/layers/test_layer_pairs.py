@@ -272,7 +272,7 @@ def test_rsa_names_the_layer_of_equal_distances(batches):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_rows_that_are_not_finite_are_refused(batches, measure, bad):
     batches[1][1][1][3, 2] = bad
-    with refused(NotFiniteError, "b:b1 ", "1 values that are NaN or infinite"):
+    with refused(NotFiniteError, "b:b1 ", "1 value that is NaN or infinite"):
         grid(batches, measure)
 
 

@@ -187,7 +187,7 @@ def test_layers_of_classifiers_are_compared_by_cka(members, tmp_path):
     assert values[(f"blocks.{LAYERS - 1}.hook_resid_post",) * 2] < 1 - 1e-6
     with refused(SettingError, "the comparison of layers has neither texts nor pairs"):
         LayerComparison(a=sides[0], b=sides[1])
-    with refused(SettingError, "pairs is PairTexts(", "left out where there are texts"):
+    with refused(SettingError, "the comparison of layers has both texts and pairs"):
         LayerComparison(a=sides[0], b=sides[1], texts=StitchTexts(), pairs=PairTexts(count=24))
 
 

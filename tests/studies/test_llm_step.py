@@ -99,7 +99,7 @@ def test_our_paths_are_run_as_asked(monkeypatch, capsys, bench):
     assert capsys.readouterr().out == ""
     monkeypatch.setattr("mas_hooks.engine.runner._is_proven", lambda *_: False)
     BENCHMARK.steps.ours_step(bench, "tail")
-    assert "ours runs whole forwards in place of path 'resume'" in capsys.readouterr().out
+    assert "ours runs whole forwards in place of path 'tail'" in capsys.readouterr().out
 
 
 def test_every_library_trains_its_map(bench):

@@ -179,7 +179,9 @@ def small(tmp_path_factory):
     return place
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_demo_goes_on_to_the_same_numbers(small, tmp_path, number):
     run = demo(small / "cache", tmp_path / "run", "--jobs", "2", *SMALL)
     state = tmp_path / "run/state"

@@ -20,7 +20,7 @@ from mas_hooks.studies.figures import claims, fits, results, work
 SMALL = {
     "--jobs": ["2"],
     "--width": ["12"],
-    "--ranks": ["1", "12"],
+    "--ranks": ["1", "4", "12"],
     "--sizes": ["64", "32", "32"],
     "--training.max-errors": ["100"],
     "--training.full-check": ["100"],
@@ -158,7 +158,7 @@ def test_bad_settings_are_told_before_anything_is_trained(place):
 
 
 def settings(**changes):
-    told = {"width": 12, "ranks": (1, 12), "quick": True, "sizes": (64, 32, 32), **changes}
+    told = {"width": 12, "ranks": (1, 4, 12), "quick": True, "sizes": (64, 32, 32), **changes}
     return registry.load_study("recipes", "figures").settings(**told)
 
 
@@ -282,4 +282,4 @@ def test_settings_are_kept_as_they_were_given(whole):
     told = json.loads((whole[0] / "settings.json").read_text())
     assert told["recipe"] == "figures"
     assert told["quick"] is True
-    assert told["ranks"] == [1, 12]
+    assert told["ranks"] == [1, 4, 12]

@@ -41,9 +41,8 @@ def replace_file(path: Path | str, remedy: str = GO_ON) -> Iterator[Path]:
         try:
             yield temporary
             temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        finally:
+            temporary.unlink(missing_ok=True)  # it is gone already where all went well
 
 
 def write_file(path: Path | str, content: str | bytes, remedy: str = GO_ON) -> Path:
